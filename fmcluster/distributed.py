@@ -1,0 +1,91 @@
+"""Rank, world size, shard ranges, reductions: the only module that reads Accelerate's state.
+
+With one process (no launcher) nothing of torch or Accelerate is imported, and every reduction is
+the identity, so callers are written once for one process and for many.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
+    from accelerate import Accelerator, PartialState
+
+
+def is_launched() -> bool:
+    """Return whether a launcher (accelerate, torchrun) started more than one process."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def _state() -> PartialState:
+    from accelerate import PartialState
+
+    return PartialState(cpu=os.environ.get("ACCELERATE_USE_CPU", "") == "true")
+
+
+def rank() -> int:
+    """Return this process's number, 0 where there is one."""
+    return _state().process_index if is_launched() else 0
+
+
+def world_size() -> int:
+    """Return the number of processes."""
+    return _state().num_processes if is_launched() else 1
+
+
+def is_main() -> bool:
+    """Return whether this process speaks for all."""
+    return rank() == 0
+
+
+def barrier() -> None:
+    """Wait until every process has come here."""
+    if is_launched():
+        _state().wait_for_everyone()
+
+
+def device(name: str | torch.device | None = None) -> torch.device:
+    """Return the asked device, or the one Accelerate gives this process."""
+    import torch
+
+    if name is not None:
+        return torch.device(name)
+    return _state().device
+
+
+def accelerator(**settings: Any) -> Accelerator:
+    """Return an Accelerator: the one seam for device moves, mixed precision and gradients."""
+    from accelerate import Accelerator
+
+    return Accelerator(**settings)
+
+
+def my_share(n_items: int) -> range:
+    """Return the item numbers of this rank: every world-size-th, so that ranks end together."""
+    return range(rank(), n_items, world_size())
+
+
+def sum_over_ranks(array: NDArray[Any]) -> NDArray[Any]:
+    """Return the elementwise sum of `array` over all processes (fp64 on the wire)."""
+    if not is_launched():
+        return array
+    import torch
+
+    _state()
+    tensor = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float64)).to(device())
+    torch.distributed.all_reduce(tensor)
+    return tensor.cpu().numpy().astype(array.dtype, copy=False).reshape(array.shape)
+
+
+def mean_over_ranks(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the mean of `tensor` over all processes, with gradient: batch statistics of a loss."""
+    if not is_launched():
+        return tensor
+    from torch.distributed.nn.functional import all_reduce
+
+    return all_reduce(tensor) / world_size()
