@@ -1,0 +1,335 @@
+"""`ClusterHead`: what every head is - a scikit-learn clusterer that can also predict and be saved.
+
+A head supplies `_fit` (learn from `HeadData`), `_proba` (probabilities of a block of new rows) and
+`_state`/`_load_state` (its arrays). Everything users rely on is here, once: input of any kind,
+labels without gaps, ``argmax(predict_proba) == predict``, ``predict(training rows) == labels_``,
+saving without pickle.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClusterMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from fmcluster._files import atomic_path, digest_file, read_json, safe_child, write_json
+from fmcluster._validation import check_finite_rows, check_n_clusters, seed_of
+from fmcluster._version import __version__
+from fmcluster.errors import CollapseWarning, CorruptShardError
+from fmcluster.heads._rows import (
+    BLOCK_ROWS,
+    JointRows,
+    Rows,
+    as_spaces,
+    count_distinct,
+    is_space_list,
+    is_store,
+)
+from fmcluster.index import KNNGraph
+
+FORMAT = "fmcluster.head/1"
+
+
+@dataclass
+class HeadData:
+    """What a head learns from.
+
+    Attributes
+    ----------
+    spaces : list of Rows
+        One or several embedding spaces under the same row numbers.
+    n_clusters : int
+        The number asked for, already resolved where it was "auto".
+    random_state : int
+        Base of every random stream; use `seed`.
+    """
+
+    spaces: list[Rows]
+    n_clusters: int
+    random_state: int
+    _graph: KNNGraph | None = field(default=None, repr=False)
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows."""
+        return self.spaces[0].n_rows
+
+    @property
+    def joint(self) -> JointRows:
+        """All spaces side by side as unit rows."""
+        return JointRows(self.spaces)
+
+    def seed(self, *stream: str | int) -> int:
+        """Return the seed of a named random stream."""
+        return seed_of(self.random_state, *stream)
+
+    def graph(self, k: int) -> KNNGraph:
+        """Return the k-neighbour graph: the one that was given if it is wide enough, else built."""
+        k = min(k, self.n_rows - 1)
+        if self._graph is None or self._graph.k < k:
+            self._graph = KNNGraph.build(self.joint, k=k, random_state=self.random_state)
+        return self._graph.take(k)
+
+
+class ClusterHead(ClusterMixin, BaseEstimator):
+    """Base of all heads.
+
+    Attributes
+    ----------
+    labels_ : (n,) int64
+        Cluster of each training row, consecutive from 0.
+    n_clusters_ : int
+        Clusters found; fewer than asked only with a `CollapseWarning`.
+    cluster_prior_ : (n_clusters_,) float64
+        Share of each cluster, sums to one.
+    n_features_in_ : int
+        Dimensions of the (first) space.
+    """
+
+    name: ClassVar[str] = ""
+    min_clusters: ClassVar[int] = 1
+
+    n_clusters: Any
+    random_state: Any
+
+    # -- what a head supplies ---------------------------------------------------------------
+
+    def _fit(self, data: HeadData) -> None:
+        raise NotImplementedError
+
+    def _proba(self, xs: list[NDArray[np.float32]]) -> NDArray[np.floating]:
+        """Return probabilities (m, k) of a block of rows, one array a space."""
+        raise NotImplementedError
+
+    def _state(self) -> dict[str, NDArray[Any]]:
+        """Return the learned arrays that `_proba` needs."""
+        raise NotImplementedError
+
+    def _load_state(self, arrays: dict[str, NDArray[Any]]) -> None:
+        """Take back what `_state` gave."""
+        raise NotImplementedError
+
+    # -- the estimator ----------------------------------------------------------------------
+
+    def fit(self, X: Any, y: Any = None, *, graph: KNNGraph | None = None) -> Self:
+        """Learn clusters from embeddings.
+
+        Parameters
+        ----------
+        X : (n, d) array, memory map, store, or a list of those (several spaces)
+            Embeddings; never modified.
+        y : ignored
+            Present for scikit-learn; labels are never read.
+        graph : KNNGraph, optional
+            Ready neighbours of the rows; built when needed otherwise.
+
+        Raises
+        ------
+        ValueError
+            NaN or infinite rows (named), more clusters than (distinct) rows, a single row.
+        """
+        spaces = self._open(X, reset=True)
+        n_rows = spaces[0].n_rows
+        if graph is not None and graph.n_rows != n_rows:
+            raise ValueError(f"the graph has {graph.n_rows} rows, X has {n_rows}: rebuild it")
+        data = HeadData(spaces, 0, seed_of(self.random_state, self.name), graph)
+        data.n_clusters = self._resolve_n_clusters(data)
+        for stale in ("cluster_prior_", "columns_", "n_clusters_"):
+            self.__dict__.pop(stale, None)
+        self.space_dims_ = [space.n_dims for space in spaces]
+        self._fit(data)
+        self._finish(spaces, data.n_clusters)
+        return self
+
+    def predict(self, X: Any) -> NDArray[np.int64]:
+        """Return the cluster of each row of `X`, in 0..n_clusters_-1."""
+        check_is_fitted(self, "columns_")
+        return self._over_blocks(self._open(X, reset=False), lambda p: p.argmax(axis=1), np.int64)
+
+    def predict_proba(self, X: Any) -> NDArray[np.float32]:
+        """Return (m, n_clusters_) probabilities; rows sum to one, their argmax is `predict`.
+
+        Until a `Calibrator` has seen them they are scores, not confidences.
+        """
+        check_is_fitted(self, "columns_")
+        return self._over_blocks(self._open(X, reset=False), lambda p: p, np.float32)
+
+    def fit_predict(self, X: Any, y: Any = None, *, graph: KNNGraph | None = None) -> Any:
+        """Fit and return `labels_`."""
+        return self.fit(X, graph=graph).labels_
+
+    # -- shared machinery -------------------------------------------------------------------
+
+    def _open(self, X: Any, *, reset: bool) -> list[Rows]:
+        """Check `X` and return its spaces; arrays go through scikit-learn's own door."""
+        if not (is_store(X) or is_space_list(X) or isinstance(X, np.memmap)):
+            X = validate_data(
+                self,
+                X,
+                reset=reset,
+                dtype=[np.float32, np.float64],
+                ensure_all_finite=False,
+                ensure_min_samples=2 if reset else 1,
+            )
+            check_finite_rows(X, name="X")
+            return as_spaces(X)
+        spaces = as_spaces(X)
+        if reset:
+            if spaces[0].n_rows < 2:
+                raise ValueError("n_samples=1: at least 2 rows are needed to cluster")
+            self.n_features_in_ = spaces[0].n_dims
+        elif [space.n_dims for space in spaces] != self.space_dims_:
+            raise ValueError(
+                f"X has spaces of {[space.n_dims for space in spaces]} dimensions, "
+                f"{type(self).__name__} is expecting {self.space_dims_}"
+            )
+        return spaces
+
+    def _resolve_n_clusters(self, data: HeadData) -> int:
+        if isinstance(self.n_clusters, str) and self.n_clusters == "auto":
+            from fmcluster.heads._n_clusters import choose_n_clusters
+
+            return max(self.min_clusters, choose_n_clusters(data))
+        asked = check_n_clusters(self.n_clusters, data.n_rows)
+        if asked < self.min_clusters:
+            raise ValueError(
+                f"n_clusters={asked}: head {self.name!r} needs at least {self.min_clusters}"
+            )
+        distinct = count_distinct(data.spaces[0], asked) if len(data.spaces) == 1 else asked
+        return check_n_clusters(asked, data.n_rows, n_distinct=distinct)
+
+    def _finish(self, spaces: list[Rows], asked: int) -> None:
+        """Set labels without gaps, the map from probability columns to labels, and the prior."""
+        self.columns_ = np.arange(asked)
+        raw = self._over_blocks(spaces, lambda p: p.argmax(axis=1), np.int64)
+        alive, labels = np.unique(raw, return_inverse=True)
+        self.columns_ = alive
+        self.n_clusters_ = len(alive)
+        self.labels_ = labels.astype(np.int64).reshape(-1)
+        if len(alive) < asked:
+            warnings.warn(
+                f"head {self.name!r} kept {len(alive)} of {asked} clusters: "
+                f"{asked - len(alive)} have no row; n_clusters_ says so",
+                CollapseWarning,
+                stacklevel=3,
+            )
+        prior = getattr(self, "cluster_prior_", None)
+        if prior is None:
+            prior = np.bincount(self.labels_, minlength=len(alive)).astype(np.float64)
+        else:
+            prior = np.asarray(prior, dtype=np.float64)[alive]
+        self.cluster_prior_ = prior / prior.sum()
+
+    def _over_blocks(
+        self, spaces: list[Rows], take: Callable[[NDArray[Any]], NDArray[Any]], dtype: Any
+    ) -> NDArray[Any]:
+        """Apply `take` to the probabilities of each block of rows and join the answers."""
+        parts = []
+        for start in range(0, spaces[0].n_rows, BLOCK_ROWS):
+            xs = [space[start : start + BLOCK_ROWS] for space in spaces]
+            for x in xs:
+                check_finite_rows(x, name="X")
+            proba = np.asarray(self._proba(xs))[:, self.columns_]
+            total = proba.sum(axis=1, keepdims=True)
+            proba = np.where(total > 0, proba / np.where(total > 0, total, 1), 1 / proba.shape[1])
+            parts.append(take(proba.astype(np.float32)).astype(dtype, copy=False))
+        return np.concatenate(parts)
+
+    # -- saving -----------------------------------------------------------------------------
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write ``config.json`` and ``model.safetensors``: tensors and JSON, nothing pickled."""
+        check_is_fitted(self, "columns_")
+        from safetensors.numpy import save_file
+
+        folder = Path(folder)
+        arrays = {f"state.{key}": value for key, value in self._state().items()}
+        arrays |= {"columns": self.columns_, "cluster_prior": self.cluster_prior_}
+        arrays = {key: np.ascontiguousarray(value) for key, value in arrays.items()}
+        with atomic_path(folder / "model.safetensors") as temporary:
+            save_file(arrays, temporary)
+        config = {
+            "format": FORMAT,
+            "fmcluster_version": __version__,
+            "head": self.name,
+            "params": _plain_params(self),
+            "n_features_in": int(self.n_features_in_),
+            "space_dims": list(self.space_dims_),
+            "n_clusters": int(self.n_clusters_),
+            "weights_digest": digest_file(folder / "model.safetensors"),
+        }
+        write_json(folder / "config.json", config)
+
+    @classmethod
+    def _from_saved(cls, folder: Path, config: dict[str, Any]) -> Self:
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        known = cls().get_params(deep=False)
+        unknown = set(config["params"]) - set(known)
+        if unknown:
+            raise CorruptShardError(f"{folder}/config.json has unknown params {sorted(unknown)}")
+        head = cls(**config["params"])
+        path = safe_child(folder, "model.safetensors")
+        try:
+            arrays = load_file(path)
+        except (SafetensorError, OSError, ValueError) as error:
+            raise CorruptShardError(f"{path} is not a readable safetensors file: {error}") from None
+        if digest_file(path) != config["weights_digest"]:
+            raise CorruptShardError(f"{path} does not match the digest in config.json: fetch again")
+        head.n_features_in_ = int(config["n_features_in"])
+        head.space_dims_ = [int(d) for d in config["space_dims"]]
+        head.columns_ = arrays["columns"]
+        head.cluster_prior_ = arrays["cluster_prior"]
+        head.n_clusters_ = int(config["n_clusters"])
+        head._load_state(
+            {key[6:]: value for key, value in arrays.items() if key.startswith("state.")}
+        )
+        return head
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "columns_")
+
+
+def _plain_params(head: ClusterHead) -> dict[str, Any]:
+    """Return the constructor arguments that JSON can hold; run-time options are left out."""
+    params = {}
+    for key, value in head.get_params(deep=False).items():
+        if isinstance(value, np.generic):
+            value = value.item()
+        if isinstance(value, np.ndarray):
+            value = value.tolist()
+        if isinstance(value, tuple):
+            value = list(value)
+        if value is None or isinstance(value, (bool, int, float, str, list)):
+            params[key] = value
+    return params
+
+
+def read_head_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read and check the ``config.json`` of a saved head."""
+    path = Path(folder) / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} holds no saved head: there is no config.json in it")
+    config = read_json(path)
+    needed = {"format", "head", "params", "n_features_in", "space_dims", "n_clusters"}
+    if not isinstance(config, dict) or not needed <= set(config):
+        raise CorruptShardError(f"{path} is not a head's config: it lacks {sorted(needed)}")
+    if config["format"] != FORMAT:
+        raise CorruptShardError(f"{path} has format {config['format']!r}, expected {FORMAT!r}")
+    return config
+
+
+def softmax(scores: ArrayLike) -> NDArray[np.float64]:
+    """Return the row softmax in float64."""
+    z = np.asarray(scores, dtype=np.float64)
+    z = np.exp(z - z.max(axis=1, keepdims=True))
+    return z / z.sum(axis=1, keepdims=True)
