@@ -80,7 +80,7 @@ class JointRows:
 def joint(
     blocks: list[NDArray[np.float32]], weights: list[float] | None = None
 ) -> NDArray[np.float32]:
-    """Return one block (m, sum of d) of unit rows: the spaces' unit rows, weighted, side by side."""
+    """Return one block (m, sum of d) of unit rows: the spaces weighted, side by side."""
     if len(blocks) == 1:
         return unit_rows(blocks[0])
     weights = weights or [1.0] + [SECONDARY_WEIGHT] * (len(blocks) - 1)

@@ -1,0 +1,126 @@
+"""The small networks that heads train, and how they are written to arrays and read back.
+
+Each begins by bringing its input to unit variance: a linear layer at learning rate 1e-3 assumes
+rows of length sqrt(d), and unit rows (length one) would hardly move it (METHODS: the input scale
+decides whether SCAN and TURTLE learn at all).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fmcluster.heads._rows import SECONDARY_WEIGHT
+
+
+class InputScale(nn.Module):
+    """Subtract the mean row and divide by the root mean square of what is left.
+
+    Parameters
+    ----------
+    n_dims : int
+        Dimensions of the space.
+    centre : bool
+        Whether the mean row is subtracted.
+    """
+
+    def __init__(self, n_dims: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(n_dims))
+        self.register_buffer("scale", torch.ones(()))
+
+    @torch.no_grad()
+    def fit(self, x: Tensor, *, centre: bool = True) -> None:
+        """Take mean and scale from rows ``x`` (n, d)."""
+        self.mean.copy_(x.mean(dim=0) if centre else torch.zeros_like(self.mean))
+        rms = (x - self.mean).pow(2).mean().sqrt()
+        self.scale.copy_(1 / rms if rms > 0 else torch.ones_like(rms))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return scaled rows."""
+        return (x - self.mean) * self.scale
+
+
+class Heads(nn.Module):
+    """H independent linear heads as one matrix product: (B, d) -> (B, H, K)."""
+
+    def __init__(self, n_dims: int, n_clusters: int, n_heads: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(n_dims, n_clusters * n_heads)
+        self.shape = (n_heads, n_clusters)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits (B, H, K)."""
+        return self.linear(x).unflatten(1, self.shape)
+
+
+class CosineHead(nn.Module):
+    """Logits ``scale * cos(x, prototype)`` (B, K) over unit prototypes."""
+
+    def __init__(self, n_dims: int, n_clusters: int, scale: float = 10.0) -> None:
+        super().__init__()
+        self.prototypes = nn.Parameter(F.normalize(torch.randn(n_clusters, n_dims), dim=1))
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return scaled cosines."""
+        return self.scale * F.normalize(x, dim=1) @ F.normalize(self.prototypes, dim=1).T
+
+
+class JointInput(nn.Module):
+    """Several spaces, each brought to unit variance, weighted and joined: (B, sum of d_v).
+
+    Parameters
+    ----------
+    dims : sequence of int
+        Dimensions of each space; all but the first count `SECONDARY_WEIGHT`.
+    """
+
+    def __init__(self, dims: Sequence[int]) -> None:
+        super().__init__()
+        self.scales = nn.ModuleList([InputScale(d) for d in dims])
+        self.weights = [1.0] + [SECONDARY_WEIGHT] * (len(dims) - 1)
+        self.n_dims = sum(dims)
+
+    def fit(self, xs: Sequence[Tensor], *, centre: bool = True) -> None:
+        """Take means and scales from a sample of rows of each space."""
+        for scale, x in zip(self.scales, xs, strict=True):
+            scale.fit(x, centre=centre)
+
+    def forward(self, xs: Sequence[Tensor]) -> Tensor:
+        """Return the joined rows."""
+        parts = [w * scale(x) for w, scale, x in zip(self.weights, self.scales, xs, strict=True)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+
+def mlp(
+    dims: Sequence[int], *, activation: type[nn.Module] = nn.ReLU, norm: bool = False
+) -> nn.Sequential:
+    """Return Linear(-BatchNorm)-activation layers over `dims`, the last layer bare."""
+    layers: list[nn.Module] = []
+    for i, (a, b) in enumerate(zip(dims[:-1], dims[1:], strict=True)):
+        layers.append(nn.Linear(a, b))
+        if i < len(dims) - 2:
+            layers += [nn.BatchNorm1d(b)] * norm + [activation()]
+    return nn.Sequential(*layers)
+
+
+def to_arrays(module: nn.Module) -> dict[str, NDArray[Any]]:
+    """Return parameters and buffers as numpy arrays."""
+    arrays = {key: value.detach().cpu() for key, value in module.state_dict().items()}
+    return {
+        key: (value.float() if value.is_floating_point() else value).numpy()
+        for key, value in arrays.items()
+    }
+
+
+def from_arrays(module: nn.Module, arrays: dict[str, NDArray[Any]]) -> nn.Module:
+    """Load what `to_arrays` gave; wrong names or shapes raise."""
+    module.load_state_dict({key: torch.from_numpy(np.array(v)) for key, v in arrays.items()})
+    return module.eval()

@@ -1,0 +1,235 @@
+r"""SCAN: semantic clustering by adopting nearest neighbours (Van Gansbeke et al., ECCV 2020).
+
+Clustering step, over rows i and a random one j of their nearest neighbours:
+
+.. math:: L = -\frac1B \sum_i \log \langle p_i, p_j \rangle
+          + \lambda\, KL\big(\tfrac1B \sum_i p_i \,\|\, \pi\big)
+
+with :math:`\lambda = 5`; a uniform :math:`\pi` makes the second term the paper's entropy, up to a
+constant. Ten heads train side by side and the one with the lowest consistency minus entropy is
+kept. Self-labelling: rows above a confidence are pseudo-labels for a cross-entropy on a strong
+view. Adapted to frozen embeddings: linear heads on rows brought to unit variance (the paper's own
+choice for ImageNet), views as in `fmcluster.heads.views`.
+
+The over-confidence baselines of the calibrated-clustering literature act on the self-labelling
+loss: label smoothing, focal loss, and the L1 norm of the logits.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fmcluster import distributed
+from fmcluster._validation import check_in, check_range
+from fmcluster.functional.losses import (
+    consistency,
+    entropy,
+    focal,
+    kl_to_prior,
+    l1_norm,
+    smoothed_cross_entropy,
+)
+from fmcluster.heads._prior import PriorTarget
+from fmcluster.heads.base import HeadData
+from fmcluster.heads.networks import Heads, JointInput
+from fmcluster.heads.trained import TrainedHead
+from fmcluster.heads.trainer import Objective, Schedule, TrainData, TrainOptions
+from fmcluster.heads.views import Batch
+
+logger = logging.getLogger(__name__)
+REGULARIZERS = ("none", "label_smoothing", "focal", "l1")
+# At least this share of each cluster joins self-labelling, however few pass the threshold.
+MINIMUM_SHARE = 0.2
+
+
+class SCANObjective(Objective):
+    """The clustering step for `n_heads` linear heads at once."""
+
+    def __init__(
+        self, dims: list[int], n_clusters: int, *, n_heads: int, weight: float, prior: PriorTarget
+    ) -> None:
+        super().__init__()
+        self.input = JointInput(dims)
+        self.heads = Heads(self.input.n_dims, n_clusters, n_heads)
+        self.weight = weight
+        self.prior = prior
+
+    def start(self, data: TrainData) -> None:
+        self.input.fit(data.sample(50_000))
+
+    def before_epoch(self, epoch: int, data: TrainData) -> None:
+        if self.prior.needs_shares:
+            shares = data.map(lambda xs: self.proba(xs).mean(dim=0, keepdim=True)).mean(dim=0)
+            self.prior.align(shares.to(data.device))
+
+    def proba(self, xs: list[Tensor]) -> Tensor:
+        return self.heads(self.input(xs)).softmax(dim=-1)
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        p = self.proba(batch.x)
+        q = self.proba(batch.neighbour()[1])
+        agree = consistency(p, q)
+        even = kl_to_prior(distributed.mean_over_ranks(p.mean(dim=0)), self.prior.target)
+        # Heads are independent: the sum gives each the gradient it would have alone.
+        loss = (agree + self.weight * even).sum()
+        return {"loss": loss, "consistency": agree.mean(), "size_divergence": even.mean()}
+
+    @torch.no_grad()
+    def best_head(self, data: TrainData) -> int:
+        """Return the head with the lowest consistency minus entropy over all rows."""
+        neighbours = data.neighbour_tensor
+        agree, mass = 0.0, 0.0
+        for where, xs in data.blocks():
+            p = self.proba(xs)
+            q = p if neighbours is None else self.proba(data.take(neighbours[where, 0].long()))
+            agree = agree + consistency(p, q) * len(p) / data.n_rows
+            mass = mass + p.mean(dim=0) * len(p) / data.n_rows
+        return int((agree - entropy(torch.as_tensor(mass))).argmin())
+
+    def network(self, head: int) -> nn.Module:
+        """Return the inference network of one head."""
+        n_heads, n_clusters = self.heads.shape
+        single = nn.Linear(self.input.n_dims, n_clusters)
+        weight = self.heads.linear.weight.detach().view(n_heads, n_clusters, -1)[head]
+        bias = self.heads.linear.bias.detach().view(n_heads, n_clusters)[head]
+        single.load_state_dict({"weight": weight, "bias": bias})
+        return nn.Sequential(self.input, single)
+
+
+class SelfLabelObjective(Objective):
+    """Self-labelling: confident rows teach their strong views."""
+
+    def __init__(
+        self, network: nn.Module, *, threshold: float, regularizer: str, strength: float
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.threshold = threshold
+        self.regularizer = regularizer
+        self.strength = strength
+
+    def before_epoch(self, epoch: int, data: TrainData) -> None:
+        confidence, labels = data.map(lambda xs: self.network(xs).softmax(dim=1)).max(dim=1)
+        limits = torch.full((data.n_clusters,), self.threshold)
+        for cluster in labels.unique():
+            inside = confidence[labels == cluster]
+            limits[cluster] = min(self.threshold, float(inside.quantile(1 - MINIMUM_SHARE)))
+        self.chosen = (confidence >= limits[labels]).to(data.device)
+        self.targets = labels.to(data.device)
+        counts = torch.bincount(labels[self.chosen.cpu()], minlength=data.n_clusters)
+        self.class_weight = torch.where(counts > 0, counts.sum() / counts.clamp_min(1), 0.0)
+        self.class_weight = (self.class_weight / (counts > 0).sum()).to(data.device)
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        rows = batch.rows.to(self.targets.device)
+        chosen, y = self.chosen[rows].float(), self.targets[rows]
+        logits = self.network(batch.strong())
+        if self.regularizer == "label_smoothing":
+            losses = smoothed_cross_entropy(logits, y, self.strength)
+        elif self.regularizer == "focal":
+            losses = focal(logits, y, self.strength)
+        else:
+            losses = smoothed_cross_entropy(logits, y, 0.0)
+            if self.regularizer == "l1":
+                losses = losses + self.strength * l1_norm(logits)
+        weight = chosen * self.class_weight[y]
+        loss = (losses * weight).sum() / weight.sum().clamp_min(1e-8)
+        return {"loss": loss, "share_labelled": chosen.mean()}
+
+
+class SCANHead(TrainedHead):
+    """SCAN with its self-labelling step.
+
+    Parameters
+    ----------
+    n_clusters : int or "auto"
+        Number of clusters.
+    n_neighbors : int
+        Nearest neighbours to draw a pair from (the paper: 20 to 50).
+    n_heads : int
+        Heads trained side by side, the best by the label-free criterion is kept.
+    entropy_weight : float
+        The paper's lambda.
+    cluster_prior : "uniform", "estimate" or array (k,)
+        Sizes that the second term pulls to; the paper: uniform.
+    epochs, self_label_epochs : int
+        Length of the two steps; 0 leaves self-labelling out.
+    threshold : float
+        Confidence above which a row labels itself; where fewer than a fifth of a cluster pass, its
+        most confident fifth does.
+    regularizer : {"none", "label_smoothing", "focal", "l1"}
+        Over-confidence baseline on the self-labelling loss.
+    regularizer_strength : float, optional
+        Smoothing 0.1, focal gamma 2, or L1 weight 0.01 by default.
+    batch_size, learning_rate
+        Of Adam.
+    random_state, options
+        Seed; run-time options (`TrainOptions`).
+    """
+
+    name = "scan"
+
+    def __init__(
+        self,
+        n_clusters: int | str = 8,
+        *,
+        n_neighbors: int = 20,
+        n_heads: int = 10,
+        entropy_weight: float = 5.0,
+        cluster_prior: Any = "uniform",
+        epochs: int = 50,
+        self_label_epochs: int = 20,
+        threshold: float = 0.99,
+        regularizer: str = "none",
+        regularizer_strength: float | None = None,
+        batch_size: int = 1024,
+        learning_rate: float = 1e-3,
+        random_state: Any = None,
+        options: TrainOptions | None = None,
+    ) -> None:
+        self.n_clusters = n_clusters
+        self.n_neighbors = n_neighbors
+        self.n_heads = n_heads
+        self.entropy_weight = entropy_weight
+        self.cluster_prior = cluster_prior
+        self.epochs = epochs
+        self.self_label_epochs = self_label_epochs
+        self.threshold = threshold
+        self.regularizer = regularizer
+        self.regularizer_strength = regularizer_strength
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.random_state = random_state
+        self.options = options
+
+    def _network(self, dims: list[int], n_clusters: int) -> nn.Module:
+        joint = JointInput(dims)
+        return nn.Sequential(joint, nn.Linear(joint.n_dims, n_clusters))
+
+    def _train(self, data: HeadData, rows: TrainData) -> nn.Module:
+        check_in(self.regularizer, REGULARIZERS, "regularizer")
+        check_range(self.threshold, "threshold", low=0, high=1)
+        dims = [space.n_dims for space in data.spaces]
+        prior = PriorTarget.resolve(self.cluster_prior, data, n_heads=self.n_heads)
+        objective = SCANObjective(
+            dims, data.n_clusters, n_heads=self.n_heads, weight=self.entropy_weight, prior=prior
+        )
+        schedule = Schedule(self.epochs, self.batch_size, self.learning_rate)
+        self._stage("cluster", objective, rows, schedule)
+        best = objective.best_head(rows)
+        network = objective.network(best)
+        self.cluster_prior_ = prior.shares(network, rows, head=best)
+        if self.self_label_epochs:
+            strength = {"label_smoothing": 0.1, "focal": 2.0, "l1": 0.01}.get(self.regularizer, 0.0)
+            if self.regularizer_strength is not None:
+                strength = self.regularizer_strength
+            labelled = SelfLabelObjective(
+                network, threshold=self.threshold, regularizer=self.regularizer, strength=strength
+            )
+            schedule = Schedule(self.self_label_epochs, self.batch_size, self.learning_rate / 10)
+            self._stage("self-label", labelled, rows, schedule)
+        return network

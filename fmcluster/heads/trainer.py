@@ -1,0 +1,402 @@
+"""The one minibatch loop of every trained head, on Accelerate.
+
+A head supplies an `Objective`: its modules, how it starts, its loss for a batch of rows (with
+neighbours and views of them), and what it does between epochs. The loop owns the rest: shuffling,
+ranks, mixed precision, gradient accumulation, schedules, checkpoint and resume, early stopping on
+the label-free criterion, loss curves to Accelerate's trackers and to JSON lines.
+
+On CPU the loop runs on one thread: the matrices are small, a second thread measured no faster, and
+one seed gives the same labels for any thread count that way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from fmcluster import distributed
+from fmcluster._progress import bar
+from fmcluster._validation import check_in, seed_of
+from fmcluster.errors import TrainingError
+from fmcluster.heads._rows import BLOCK_ROWS, Rows
+from fmcluster.heads.checkpoint import Checkpoint
+from fmcluster.heads.views import Batch, Views
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Run-time options, apart from the method: where, how precisely, what to keep.
+
+    Attributes
+    ----------
+    device : str, optional
+        Default: what Accelerate gives this process.
+    mixed_precision : {"no", "fp16", "bf16"}
+        Autocast of forward passes.
+    gradient_accumulation : int
+        Batches an optimiser step.
+    checkpoint_dir : str, optional
+        Where each epoch's state is kept; a run with the same settings resumes from it.
+    log_with : str or list, optional
+        Accelerate trackers ("tensorboard", "wandb", ...).
+    log_dir : str, optional
+        Where ``history.jsonl`` and tracker files go.
+    """
+
+    device: str | None = None
+    mixed_precision: str = "no"
+    gradient_accumulation: int = 1
+    checkpoint_dir: str | None = None
+    log_with: Any = None
+    log_dir: str | None = None
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The optimisation that a paper prescribes.
+
+    Attributes
+    ----------
+    epochs, batch_size : int
+        Passes over the rows; rows a step over all processes together.
+    learning_rate, weight_decay, momentum : float
+        Of the optimiser.
+    optimizer : {"adam", "adamw", "sgd"}
+        Which one.
+    warmup_epochs : int
+        Linear increase of the rate at the start.
+    cosine : bool
+        Decrease to a hundredth of the rate along a half cosine.
+    max_grad_norm : float, optional
+        Gradients are clipped to this length.
+    patience : int, optional
+        Stop after so many epochs without a better label-free criterion.
+    """
+
+    epochs: int
+    batch_size: int = 1024
+    learning_rate: float = 1e-3
+    optimizer: str = "adam"
+    weight_decay: float = 0.0
+    momentum: float = 0.9
+    warmup_epochs: int = 0
+    cosine: bool = False
+    max_grad_norm: float | None = None
+    patience: int | None = None
+
+
+@dataclass
+class TrainData:
+    """What an objective sees: rows, neighbours, and seeds.
+
+    Attributes
+    ----------
+    spaces : list of Rows
+        Embedding spaces under the same row numbers.
+    neighbours : (n, k) integer array or None
+        Row numbers of each row's neighbours.
+    n_clusters : int
+        Number of clusters asked for.
+    seed : int
+        Base of the run's random streams.
+    """
+
+    spaces: list[Rows]
+    neighbours: NDArray[Any] | None
+    n_clusters: int
+    seed: int
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    def __post_init__(self) -> None:
+        self.tensors = [
+            torch.from_numpy(np.asarray(space.source)).to(self.device) if space.in_memory else None
+            for space in self.spaces
+        ]
+        self.neighbour_tensor = None
+        if self.neighbours is not None:
+            self.neighbour_tensor = torch.from_numpy(np.ascontiguousarray(self.neighbours))
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows."""
+        return self.spaces[0].n_rows
+
+    def take(self, rows: Tensor) -> list[Tensor]:
+        """Return the rows (B,) of every space as tensors (B, d_v) on the device."""
+        found = []
+        for space, tensor in zip(self.spaces, self.tensors, strict=True):
+            if tensor is not None:
+                found.append(tensor.index_select(0, rows.to(tensor.device)))
+            else:
+                found.append(torch.from_numpy(space[rows.cpu().numpy()]).to(self.device))
+        return found
+
+    def blocks(self, size: int = BLOCK_ROWS) -> Iterator[tuple[slice, list[Tensor]]]:
+        """Yield (slice, tensors a space) over all rows in order."""
+        for start in range(0, self.n_rows, size):
+            where = slice(start, min(start + size, self.n_rows))
+            if all(tensor is not None for tensor in self.tensors):
+                yield where, [tensor[where] for tensor in self.tensors if tensor is not None]
+            else:
+                yield where, self.take(torch.arange(where.start, where.stop))
+
+    @torch.no_grad()
+    def map(self, function: Any) -> Tensor:
+        """Apply ``function(list of (b, d_v)) -> (b, ...)`` to all rows, joined on the CPU."""
+        return torch.cat([function(xs).float().cpu() for _, xs in self.blocks()])
+
+    def sample(self, size: int) -> list[Tensor]:
+        """Return at most `size` rows of every space, spread evenly: for statistics at the start."""
+        step = max(1, self.n_rows // size)
+        return self.take(torch.arange(0, self.n_rows, step)[:size])
+
+
+class Objective(nn.Module):
+    """What a head supplies to the loop: subclass and fill in."""
+
+    def start(self, data: TrainData) -> None:
+        """Initialise the modules from the data (warm start, input scale)."""
+
+    def before_epoch(self, epoch: int, data: TrainData) -> None:
+        """Refresh what is computed from all rows: targets, priors, assignments."""
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the losses of a batch; the entry "loss" is differentiated."""
+        raise NotImplementedError
+
+    def after_step(self) -> None:
+        """Update what follows the weights: a teacher, a memory."""
+
+    def criterion(self, data: TrainData) -> float | None:
+        """Return the label-free criterion, smaller is better; None: the epoch's mean loss."""
+        return None
+
+    def trainable(self) -> Sequence[Any]:
+        """Return parameters or parameter groups for the optimiser."""
+        return [p for p in self.parameters() if p.requires_grad]
+
+
+def train(
+    objective: Objective,
+    data: TrainData,
+    schedule: Schedule,
+    *,
+    options: TrainOptions | None = None,
+    settings: dict[str, Any] | None = None,
+) -> list[dict[str, float]]:
+    """Train `objective` in place and return the loss curve, one dict an epoch.
+
+    Parameters
+    ----------
+    objective : Objective
+        Modules and losses.
+    data : TrainData
+        Rows and neighbours.
+    schedule : Schedule
+        Epochs, batch size, optimiser.
+    options : TrainOptions, optional
+        Device, precision, checkpoints, trackers.
+    settings : dict, optional
+        What a checkpoint must agree with to be resumed.
+
+    Raises
+    ------
+    TrainingError
+        The loss is not finite; epoch and learning rate are named, the last good state is kept.
+    """
+    options = options or TrainOptions()
+    check_in(schedule.optimizer, ("adam", "adamw", "sgd"), "optimizer")
+    with one_thread(data.device):
+        torch.manual_seed(seed_of(data.seed, "weights"))
+        objective.to(data.device)
+        objective.start(data)
+        return _Loop(objective, data, schedule, options, settings or {}).run()
+
+
+class _Loop:
+    """The state of one run."""
+
+    def __init__(
+        self,
+        objective: Objective,
+        data: TrainData,
+        schedule: Schedule,
+        options: TrainOptions,
+        settings: dict[str, Any],
+    ) -> None:
+        self.objective, self.data, self.schedule, self.options = objective, data, schedule, options
+        self.accelerator = distributed.accelerator(
+            cpu=data.device.type == "cpu",
+            mixed_precision=options.mixed_precision,
+            gradient_accumulation_steps=options.gradient_accumulation,
+            log_with=options.log_with,
+            project_dir=options.log_dir,
+        )
+        optimizer = _optimizer(objective, schedule)
+        self.model, self.optimizer = self.accelerator.prepare(objective, optimizer)
+        self.base_rates = [group["lr"] for group in optimizer.param_groups]
+        self.views = Views(data, seed=seed_of(data.seed, "views", distributed.rank()))
+        self.batch_size = min(schedule.batch_size, data.n_rows)
+        self.n_steps = max(1, data.n_rows // self.batch_size)
+        self.history: list[dict[str, float]] = []
+        self.checkpoint = (
+            Checkpoint(Path(options.checkpoint_dir), {**settings, "schedule": repr(schedule)})
+            if options.checkpoint_dir
+            else None
+        )
+
+    def run(self) -> list[dict[str, float]]:
+        first = 0
+        if self.checkpoint and (saved := self.checkpoint.load(self.objective, self.optimizer)):
+            self.history, first = saved, len(saved)
+            logger.info("resuming at epoch %d of %d", first + 1, self.schedule.epochs)
+        if self.options.log_with:
+            self.accelerator.init_trackers("fmcluster")
+        best, waited = math.inf, 0
+        with bar(total=self.schedule.epochs, description="training", unit="epochs") as shown:
+            shown.update(first)
+            for epoch in range(first, self.schedule.epochs):
+                record = self._epoch(epoch)
+                self.history.append(record)
+                self._log(record)
+                if self.checkpoint and distributed.is_main():
+                    self.checkpoint.save(self.objective, self.optimizer, self.history)
+                shown.update(1)
+                best, waited = _improved(record["criterion"], best, waited)
+                if self.schedule.patience is not None and waited >= self.schedule.patience:
+                    logger.info("stopped at epoch %d: no better criterion", epoch + 1)
+                    break
+        if self.options.log_with:
+            self.accelerator.end_training()
+        return self.history
+
+    def _epoch(self, epoch: int) -> dict[str, float]:
+        torch.manual_seed(seed_of(self.data.seed, "epoch", epoch, distributed.rank()))
+        self.views.restart(epoch)
+        self.objective.train()
+        self.objective.before_epoch(epoch, self.data)
+        sums: dict[str, float] = {}
+        for step, rows in enumerate(self._batches(epoch)):
+            rate = self._set_rate(epoch + step / self.n_steps)
+            with self.accelerator.accumulate(self.model):
+                losses = self.model(self.views.batch(rows))
+                value = float(losses["loss"].detach())
+                if not math.isfinite(value):
+                    self._stop_on_nonfinite(epoch, step, rate)
+                self.accelerator.backward(losses["loss"])
+                if self.schedule.max_grad_norm and self.accelerator.sync_gradients:
+                    self.accelerator.clip_grad_norm_(
+                        self.model.parameters(), self.schedule.max_grad_norm
+                    )
+                self.optimizer.step()
+                self.optimizer.zero_grad()
+            self.objective.after_step()
+            for key, loss in losses.items():
+                sums[key] = sums.get(key, 0.0) + float(loss.detach())
+        record = {key: total / self.n_steps for key, total in sums.items()}
+        self.objective.eval()
+        criterion = self.objective.criterion(self.data)
+        record["criterion"] = record["loss"] if criterion is None else float(criterion)
+        return {"epoch": epoch, **record}
+
+    def _batches(self, epoch: int) -> Iterator[Tensor]:
+        """Yield this rank's rows of each step; every rank draws the same permutation."""
+        generator = np.random.default_rng(seed_of(self.data.seed, "order", epoch))
+        order = torch.from_numpy(_shuffled(self.data.spaces, generator))
+        rank, world = distributed.rank(), distributed.world_size()
+        for step in range(self.n_steps):
+            rows = order[step * self.batch_size : (step + 1) * self.batch_size]
+            yield rows[rank::world] if len(rows) >= 2 * world else rows
+
+    def _set_rate(self, progress: float) -> float:
+        schedule, factor = self.schedule, 1.0
+        if progress < schedule.warmup_epochs:
+            factor = (progress + 1 / self.n_steps) / schedule.warmup_epochs
+        elif schedule.cosine:
+            done = (progress - schedule.warmup_epochs) / max(
+                schedule.epochs - schedule.warmup_epochs, 1
+            )
+            factor = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+        for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
+            group["lr"] = rate * factor
+        return float(self.base_rates[0] * factor)
+
+    def _stop_on_nonfinite(self, epoch: int, step: int, rate: float) -> None:
+        kept = "; the last good state is in the checkpoint folder" if self.checkpoint else ""
+        raise TrainingError(
+            f"the loss is not finite at epoch {epoch + 1}, step {step + 1}, learning rate "
+            f"{rate:.3g}{kept}: lower the learning rate or check the embeddings' scale"
+        )
+
+    def _log(self, record: dict[str, float]) -> None:
+        if self.options.log_with:
+            self.accelerator.log(record, step=int(record["epoch"]))
+        if self.options.log_dir and distributed.is_main():
+            folder = Path(self.options.log_dir)
+            folder.mkdir(parents=True, exist_ok=True)
+            with open(folder / "history.jsonl", "a", encoding="utf-8") as handle:
+                handle.write(json.dumps(record) + "\n")
+
+
+def _optimizer(objective: Objective, schedule: Schedule) -> torch.optim.Optimizer:
+    groups = list(objective.trainable())
+    rate, decay = schedule.learning_rate, schedule.weight_decay
+    if schedule.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=rate, momentum=schedule.momentum, weight_decay=decay)
+    kind = torch.optim.AdamW if schedule.optimizer == "adamw" else torch.optim.Adam
+    return kind(groups, lr=rate, weight_decay=decay, foreach=True)
+
+
+def _improved(value: float, best: float, waited: int) -> tuple[float, int]:
+    return (
+        (value, 0)
+        if value < best - 1e-4 * abs(best if math.isfinite(best) else 1)
+        else (
+            best,
+            waited + 1,
+        )
+    )
+
+
+def _shuffled(spaces: list[Rows], generator: np.random.Generator) -> NDArray[np.int64]:
+    """Return a random order of the rows; on disk, of windows and then within each window.
+
+    Rows on disk are read window by window (64 blocks), so that an epoch reads the store about once.
+    """
+    n_rows = spaces[0].n_rows
+    if all(space.in_memory for space in spaces):
+        return generator.permutation(n_rows)
+    blocks = generator.permutation(-(-n_rows // BLOCK_ROWS))
+    windows = np.array_split(blocks, max(1, len(blocks) // 64))
+    parts = []
+    for window in windows:
+        rows = np.concatenate(
+            [np.arange(b * BLOCK_ROWS, min((b + 1) * BLOCK_ROWS, n_rows)) for b in window]
+        )
+        parts.append(generator.permutation(rows))
+    return np.concatenate(parts)
+
+
+@contextlib.contextmanager
+def one_thread(device: torch.device) -> Iterator[None]:
+    """Run torch's CPU work on one thread inside, restoring the count after."""
+    before = torch.get_num_threads()
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
