@@ -242,8 +242,9 @@ class KNNGraph:
         with bar(total=n_rows, description="neighbours") as shown:
             for start, block in iter_blocks(X):
                 stop = start + len(block)
-                found = index._index.search(block, min(k + 1, n_rows))
-                indices[start:stop], similarities[start:stop] = _without_self(*found, start, k)
+                cosines, ids = index._index.search(block, min(k + 1, n_rows))
+                found = _without_self(cosines, ids, start, k)
+                indices[start:stop], similarities[start:stop] = found
                 shown.update(len(block))
         recall = 1.0 if index.method == "exact" else _recall(X, indices, random_state)
         return cls(indices, similarities, index.method, recall)

@@ -63,7 +63,7 @@ class TrainedHead(ClusterHead):
         rows = TrainData(
             data.spaces, neighbours, data.n_clusters, data.seed("train"), device=device
         )
-        self.history_: list[dict[str, float]] = []
+        self.history_: list[dict[str, Any]] = []
         network = self._train(data, rows)
         self.network_ = network.cpu().eval().requires_grad_(False).double()
 
