@@ -51,6 +51,13 @@ def iter_blocks(X: Any, size: int = BLOCK_ROWS) -> Iterator[tuple[int, NDArray[n
         yield start, unit_rows(block)
 
 
+def is_lazy(X: Any) -> bool:
+    """Return whether `X` is read from disk or made on demand: a memory map or rows of our own."""
+    return isinstance(X, np.memmap) or (
+        hasattr(X, "shape") and type(X).__module__.startswith("fmcluster.")
+    )
+
+
 def choose_method(n_rows: int, n_dims: int, *, memory_bytes: int | None = None) -> str:
     """Pick the index family by size: exact, then HNSW, then IVF, and IVF-PQ past the memory."""
     budget = memory_bytes if memory_bytes is not None else _physical_memory() // 2

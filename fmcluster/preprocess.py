@@ -22,7 +22,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fmcluster._files import digest_bytes
 from fmcluster._validation import check_finite_rows
-from fmcluster.index import unit_rows
+from fmcluster.index import is_lazy, unit_rows
 
 BLOCK_ROWS = 16_384
 # Eigenvalues below this share of the largest are noise: whitening would blow them up.
@@ -154,8 +154,13 @@ class Preprocessor(TransformerMixin, BaseEstimator):
         made.n_features_in_ = len(made.mean_)
         return made
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
     def _checked(self, X: Any, *, reset: bool) -> Any:
-        if isinstance(X, np.memmap) or (hasattr(X, "shape") and not isinstance(X, np.ndarray)):
+        if is_lazy(X):
             if reset:
                 self.n_features_in_ = X.shape[1]
             elif X.shape[1] != self.n_features_in_:

@@ -118,7 +118,7 @@ def is_space_list(X: Any) -> bool:
     return (
         isinstance(X, (list, tuple))
         and len(X) > 0
-        and all(is_store(part) or getattr(part, "ndim", 0) == 2 for part in X)
+        and all(is_store(part) or len(getattr(part, "shape", ())) == 2 for part in X)
     )
 
 

@@ -33,7 +33,7 @@ from fmcluster.heads._rows import (
     is_space_list,
     is_store,
 )
-from fmcluster.index import KNNGraph
+from fmcluster.index import KNNGraph, is_lazy
 
 FORMAT = "fmcluster.head/1"
 
@@ -170,7 +170,7 @@ class ClusterHead(ClusterMixin, BaseEstimator):
 
     def _open(self, X: Any, *, reset: bool) -> list[Rows]:
         """Check `X` and return its spaces; arrays go through scikit-learn's own door."""
-        if not (is_store(X) or is_space_list(X) or isinstance(X, np.memmap)):
+        if not (is_store(X) or is_space_list(X) or is_lazy(X)):
             X = validate_data(
                 self,
                 X,
