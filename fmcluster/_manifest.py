@@ -27,7 +27,7 @@ from fmcluster.errors import CorruptShardError, StoreMismatchError
 SCHEMA = 1
 MANIFEST = "manifest.json"
 DTYPES = ("float16", "float32")
-REMEDY = "repair_store(folder, data, encoders) encodes only the damaged shards again"
+REMEDY = "embed once more with repair=True (--repair), which encodes only the damaged shards"
 _KEY = re.compile(r"ids|space\d+(\.view\d+)?")
 # What must agree before rows of an existing store are reused; layout and info may differ.
 COMPARED = ("data", "encoders", "settings")

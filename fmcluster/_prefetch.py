@@ -1,0 +1,58 @@
+"""Work ahead in a thread, a bounded number of items and no further."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+_END = object()
+
+
+def prefetch(items: Iterable[T], *, depth: int = 1) -> Iterator[T]:
+    """Yield `items`, the next `depth` of which are made in a thread meanwhile.
+
+    An exception in the making is raised here. Leaving the loop early stops the thread.
+
+    Parameters
+    ----------
+    items : iterable
+        Its work should release the interpreter lock (decoding, reading) to be worth it.
+    depth : int
+        Items that may wait; with the one in the making, `depth` + 1 are in memory.
+    """
+    waiting: queue.Queue[Any] = queue.Queue(maxsize=depth)
+    stopped = threading.Event()
+
+    def put(item: Any) -> bool:
+        while not stopped.is_set():
+            with contextlib.suppress(queue.Full):
+                waiting.put(item, timeout=0.1)
+                return True
+        return False
+
+    def work() -> None:
+        try:
+            for item in items:
+                if not put((item, None)):
+                    return
+            put((_END, None))
+        except BaseException as error:  # handed over and raised by the reader
+            put((_END, error))
+
+    thread = threading.Thread(target=work, name="fmcluster-prefetch", daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error = waiting.get()
+            if error is not None:
+                raise error
+            if item is _END:
+                return
+            yield item
+    finally:
+        stopped.set()
+        thread.join(timeout=10)
