@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,7 @@ def load_npy(path: Path, key: str | None) -> NDArray[Any]:
             return archive[matrices[0]]
     except DataError:
         raise
-    except (ValueError, EOFError, OSError) as error:
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} is not a readable numpy file: {error}") from None
 
 

@@ -35,7 +35,9 @@ def is_missing(row: Any) -> bool:
     if row is None or (isinstance(row, (float, np.floating)) and row != row):
         return True
     if isinstance(row, Mapping):
-        return row.get("bytes") is None and not row.get("path")
+        return bool({"bytes", "path"} & set(row)) and not (
+            row.get("bytes") is not None or row.get("path")
+        )
     return type(row).__name__ in ("NAType", "NaTType")
 
 
