@@ -50,11 +50,6 @@ def read_labels(
         labels = _label_column(data, column, split)
     if labels.ndim != 1:
         raise DataError(f"labels must be one a row, got shape {labels.shape}")
-    missing = (
-        [i for i, y in enumerate(labels) if is_missing(y)] if labels.dtype.kind in "Of" else []
-    )
-    if missing:
-        raise DataError(f"{len(missing)} label(s) are missing, the first in row {missing[0]}")
     return labels if ids is None else _take_by_id(labels, np.asarray(ids), names)
 
 
@@ -71,13 +66,21 @@ def _label_column(data: Any, column: str | None, split: str | None) -> NDArray[A
             data = pd.read_csv(path, sep="," if path.suffix.lower() == ".csv" else "\t")
     data = choose_split(data, split) if is_hf(data) else data
     if column is None and isinstance(data, (list, tuple, np.ndarray)):
-        return np.asarray(data)
+        return _present(list(data))
     if column is None:
         raise DataError("which column holds the labels? name it")
     reader = open_reader(data, column=column)
     if reader.column != column:
         raise DataError(f"no column {column!r}: the data has none of that name")
-    return np.asarray(list(reader.rows(0)))
+    return _present(list(reader.rows(0)))
+
+
+def _present(values: list[Any]) -> NDArray[Any]:
+    """Return labels as an array; missing ones would silently become a class of their own."""
+    missing = [row for row, value in enumerate(values) if is_missing(value)]
+    if missing:
+        raise DataError(f"{len(missing)} label(s) are missing, the first in row {missing[0]}")
+    return np.asarray(values)
 
 
 def _take_by_id(labels: NDArray[Any], ids: NDArray[Any], names: list[str] | None) -> NDArray[Any]:

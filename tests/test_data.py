@@ -291,7 +291,7 @@ def test_mixed_modalities_name_the_first_offending_row():
         _ = Source(["a", 3]).fingerprint
 
 
-# --- bad input, one line each ----------------------------------------------------------------------
+# --- bad input, one line each ---
 
 
 def test_no_such_column_lists_the_columns(forms):
@@ -371,7 +371,7 @@ def test_ids_are_checked():
         Source(frame, column="text", id_column="key", ids=range(7))
 
 
-# --- vectors and labels -----------------------------------------------------------------------------
+# --- vectors and labels ---
 
 
 def test_vectors_are_taken_as_they_are(tmp_path):
@@ -449,6 +449,6 @@ def test_real_parquet_of_texts_and_images(shared_dir):
     number, raw = next(images.pieces(500, [19]))
     block = images.decode(raw, 9500)
     assert number == 19 and len(block.rows) == 500 and block.rows[0].size == (32, 32)
-    names = json.loads((shared_dir / "data" / "cifar10_test.names.json").read_text())
+    names = json.loads((shared_dir / "data" / "cifar10.names.json").read_text())
     labels = read_labels(shared_dir / "data" / "cifar10_test.parquet", "label")
     assert len(np.unique(labels)) == 10 == len(names)
