@@ -51,7 +51,6 @@ from fmcluster.functional._ot_rows import (
     to_numpy,
 )
 
-
 FLOAT32_TOL = 4e-6  # below it float32 column sums are noise
 NEWTON_MAX_COLUMNS = 2048  # above it k x k systems cost more than they save
 CURVATURE_ROWS = 4096  # least rows that the curvature is estimated on
