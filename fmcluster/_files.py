@@ -56,9 +56,14 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} cannot be written as JSON")
 
 
+def to_json(value: Any) -> str:
+    """Return `value` as indented JSON; numpy values become plain ones, NaN an error."""
+    return json.dumps(value, indent=2, default=_plain, allow_nan=False)
+
+
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write `value` as indented JSON, whole or not at all; NaN becomes an error."""
-    write_text(path, json.dumps(value, indent=2, default=_plain, allow_nan=False) + "\n")
+    write_text(path, to_json(value) + "\n")
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:

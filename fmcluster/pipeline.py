@@ -1,0 +1,292 @@
+"""The short facade: `embed` raw data into a store, `cluster` a store into a result."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fmcluster import calibrate as calibration
+from fmcluster import encoders
+from fmcluster._version import __version__
+from fmcluster.data import Source
+from fmcluster.embedding import embed_to_store
+from fmcluster.heads import ClusterHead, make_head
+from fmcluster.heads._rows import JointRows, as_spaces, is_store
+from fmcluster.index import KNNGraph
+from fmcluster.prediction import (
+    encoder_records,
+    encoder_states,
+    is_embeddings,
+    is_matrix,
+    one_or_list,
+    space_list,
+)
+from fmcluster.preprocess import Preprocessor
+from fmcluster.result import ClusterResult
+from fmcluster.store import EmbeddingStore
+
+GRAPH_NEIGHBOURS = 20
+
+
+def default_encoders(modality: str) -> list[str]:
+    """Return what `embed` uses when no encoder is named: texts also get a lexical space."""
+    return ["auto", "tfidf"] if modality == "text" else ["auto"]
+
+
+def embed(
+    data: Any,
+    *,
+    encoder: Any = None,
+    column: str | None = None,
+    split: str | None = None,
+    folder: str | os.PathLike[str] | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    n_views: int = 0,
+    augment: str = "weak",
+    batch_size: int | None = None,
+    device: str | None = None,
+    precision: str = "auto",
+    dtype: str = "float16",
+    on_error: str = "raise",
+    n_rows: int | None = None,
+    id_column: str | None = None,
+    modality: str | None = None,
+    random_state: int = 0,
+) -> EmbeddingStore:
+    """Embed data once; the same call again finds the store, or goes on where it stopped.
+
+    Parameters
+    ----------
+    data : Dataset, path, list, DataFrame, array or EmbeddingStore
+        A ``datasets.Dataset`` / ``IterableDataset``, a folder of images, a CSV, Parquet, JSONL or
+        txt file, a list of texts or PIL images. An (n, d) array is taken as embeddings, and a
+        store is given back.
+    encoder : str, object, or a list of those, optional
+        A Hub id, a local folder, ``open_clip:ARCH/TAG``, ``packaged:minilm``,
+        ``packaged:efficientnet-lite0``, ``tfidf``, ``auto``, or an object with
+        ``encode(list) -> (n, d)``. A list gives several spaces under the same row ids. Default:
+        DINOv2 for images, all-MiniLM-L6-v2 and TF-IDF for texts.
+    column, split, id_column : str, optional
+        Which column, which split of a DatasetDict, which column holds row ids.
+    folder : path, optional
+        Where the store is; default: a folder of its own in the cache.
+    cache_dir : path, optional
+        The cache; default: the variable FMCLUSTER_CACHE, or a folder in the Hugging Face cache.
+    n_views : int
+        Embeddings of augmented inputs to keep beside the clean one.
+    augment : {"weak", "strong"}
+        How far those inputs are changed.
+    batch_size, device, precision
+        How to run the encoder; only the precision changes the embeddings (and the fingerprint).
+    dtype : {"float16", "float32"}
+        Type on disk.
+    on_error : {"raise", "skip", "mark"}
+        What becomes of rows that cannot be read.
+    n_rows : int, optional
+        Read so many rows and no more.
+    modality : {"image", "text"}, optional
+        Only where it cannot be seen from the rows.
+    random_state : int
+        Seed of the augmentations.
+
+    Returns
+    -------
+    EmbeddingStore
+
+    Raises
+    ------
+    DataError, EncoderUnavailableError, StoreMismatchError, MissingExtraError
+        Each with one line that says what to do.
+    """
+    if is_store(data):
+        return data
+    if is_matrix(data):
+        return EmbeddingStore.from_array(data)
+    source = (
+        data
+        if isinstance(data, Source)
+        else Source(
+            data, column=column, split=split, n_rows=n_rows, id_column=id_column, modality=modality
+        )
+    )
+    if source.modality == "embedding":
+        return EmbeddingStore.from_array(source.vectors())
+    names = default_encoders(source.modality) if encoder is None else encoder
+    names = list(names) if isinstance(names, (list, tuple)) else [names]
+    found = [
+        encoders.resolve(
+            name,
+            modality=source.modality,
+            device=device,
+            batch_size=batch_size,
+            precision=precision,
+        )
+        for name in names
+    ]
+    return embed_to_store(
+        source,
+        found,
+        folder=folder,
+        cache_dir=cache_dir,
+        n_views=n_views,
+        augment=augment,
+        dtype=dtype,
+        on_error=on_error,
+        random_state=random_state,
+    )
+
+
+def cluster(
+    emb: Any,
+    *,
+    n_clusters: int | str = "auto",
+    head: str | ClusterHead = "auto",
+    cluster_prior: Any = "auto",
+    random_state: int = 0,
+    preprocess: str | None = None,
+    calibrate: bool = True,
+    graph: KNNGraph | None = None,
+    encoder: Any = None,
+    column: str | None = None,
+    split: str | None = None,
+    head_params: dict[str, Any] | None = None,
+) -> ClusterResult:
+    """Cluster embeddings (or raw data, which is embedded first) and calibrate the confidence.
+
+    Parameters
+    ----------
+    emb : EmbeddingStore, (n, d) array, list of arrays, or raw data
+        What to cluster; raw data goes through `embed` with `encoder`, `column` and `split`.
+    n_clusters : int or "auto"
+        Number of clusters; "auto" estimates it without labels.
+    head : str or ClusterHead
+        One of `list_heads`, or an unfitted head of yours.
+    cluster_prior : "auto", "uniform", "estimate" or array (k,)
+        What is known of the cluster sizes; "auto" is the head's own default.
+    random_state : int
+        The one seed.
+    preprocess : str, optional
+        Steps such as ``"pca=64,whiten,l2"``, fitted here and repeated by ``predict``.
+    calibrate : bool
+        Whether probabilities are calibrated (without labels).
+    graph : KNNGraph, optional
+        Ready neighbours.
+    head_params : dict, optional
+        More arguments of the head.
+
+    Returns
+    -------
+    ClusterResult
+
+    Examples
+    --------
+    >>> X = np.random.default_rng(0).normal(size=(60, 4)) + np.repeat(np.eye(4)[:3] * 9, 20, 0)
+    >>> cluster(X, n_clusters=3, head="kmeans").sizes.tolist()
+    [20, 20, 20]
+    """
+    started = time.perf_counter()
+    source = None
+    if not is_embeddings(emb):
+        source = emb if isinstance(emb, Source) else Source(emb, column=column, split=split)
+        emb = embed(source, encoder=encoder)
+    store = emb if is_store(emb) else None
+    spaces, steps = _preprocess(emb, preprocess)
+    rows = as_spaces(spaces)
+    ids = np.asarray(store.ids) if store is not None else np.arange(rows[0].n_rows)
+    estimator = _head(head, n_clusters, cluster_prior, random_state, head_params or {})
+    if graph is None:
+        neighbours = max(GRAPH_NEIGHBOURS, int(getattr(estimator, "n_neighbors", 0) or 0))
+        graph = KNNGraph.build(JointRows(rows), k=neighbours, random_state=random_state)
+    estimator.fit(spaces, graph=graph)
+    raw = estimator.predict_proba(spaces)
+    result = ClusterResult(
+        labels=estimator.labels_,
+        proba=raw,
+        confidence=raw.max(axis=1),
+        score=raw.max(axis=1),
+        cluster_prior=np.asarray(estimator.cluster_prior_),
+        ids=ids,
+        provenance=_provenance(store, steps, estimator, random_state, graph),
+        head=estimator,
+        graph=graph,
+        preprocessors=tuple(steps),
+        encoder_states={} if store is None else encoder_states(store),
+        embeddings=spaces,
+        source=source,
+    )
+    if calibrate and result.n_clusters > 1:
+        views = [space.views for space in rows] if any(space.views for space in rows) else None
+        calibrator = calibration.label_free(
+            raw,
+            spaces=rows,
+            graph=graph,
+            labels=estimator.labels_,
+            views=views,
+            random_state=random_state,
+        )
+        result = result.with_calibrator(calibrator, rows)
+    result.provenance["seconds"] = round(time.perf_counter() - started, 3)
+    return result
+
+
+# -- pieces -----------------------------------------------------------------------------------
+
+
+def _preprocess(emb: Any, steps: str | None) -> tuple[Any, list[Preprocessor | None]]:
+    """Fit the preprocessing on every space; without one the input is passed on as it is."""
+    sources = space_list(emb)
+    if not steps:
+        return emb, [None] * len(sources)
+    fitted = [Preprocessor(steps).fit(x) for x in sources]
+    return one_or_list([step.view(x) for step, x in zip(fitted, sources, strict=True)]), [*fitted]
+
+
+def _head(
+    head: str | ClusterHead,
+    n_clusters: int | str,
+    cluster_prior: Any,
+    random_state: int,
+    params: dict[str, Any],
+) -> ClusterHead:
+    """Make the head with what was asked; a prior is refused where a head does not balance."""
+    if not isinstance(head, str):
+        return head
+    given = dict(params)
+    known = make_head(head).get_params(deep=False)
+    if "cluster_prior" in known:
+        if not (isinstance(cluster_prior, str) and cluster_prior == "auto"):
+            given["cluster_prior"] = cluster_prior
+    elif not isinstance(cluster_prior, str) or cluster_prior != "auto":
+        raise ValueError(
+            f"head {head!r} does not balance cluster sizes and takes no cluster_prior, got "
+            f"{cluster_prior!r}: leave it 'auto' or choose a head such as 'scan' or 'sela'"
+        )
+    return make_head(head, **{"n_clusters": n_clusters, "random_state": random_state, **given})
+
+
+def _provenance(
+    store: EmbeddingStore | None,
+    steps: Sequence[Preprocessor | None],
+    head: ClusterHead,
+    random_state: int,
+    graph: KNNGraph,
+) -> dict[str, Any]:
+    plain = (str, int, float, bool, list, type(None))
+    params = {k: v for k, v in head.get_params(deep=False).items() if isinstance(v, plain)}
+    return {
+        "fmcluster_version": __version__,
+        "data": None if store is None else store.fingerprint,
+        "encoders": [] if store is None else encoder_records(store),
+        "preprocess": [
+            None if s is None else {"steps": s.steps, "fingerprint": s.fingerprint} for s in steps
+        ],
+        "head": {"name": head.name, "params": params},
+        "graph": {"k": graph.k, "method": graph.method, "recall": graph.recall},
+        "random_state": random_state,
+        "determinism": "equal seeds give equal labels on CPU, for any thread count",
+        "calibration": None,
+    }
