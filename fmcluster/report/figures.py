@@ -1,0 +1,146 @@
+"""The report's figures as inline SVG, drawn by hand: no script, no library, colours by the page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 360, 240, 44, 36, 10, 10
+
+
+def _x(value: float) -> float:
+    return round(LEFT + value * (WIDTH - LEFT - RIGHT), 1)
+
+
+def _y(value: float) -> float:
+    return round(HEIGHT - BOTTOM - value * (HEIGHT - BOTTOM - TOP), 1)
+
+
+def _frame(
+    body: str,
+    *,
+    title: str,
+    x_label: str,
+    y_label: str,
+    x_ticks: Sequence[tuple[float, str]] = ((0, "0"), (0.5, "0.5"), (1, "1")),
+    y_ticks: Sequence[tuple[float, str]] = ((0, "0"), (0.5, "0.5"), (1, "1")),
+) -> str:
+    parts = [
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">',
+        f"<title>{escape(title)}</title>",
+    ]
+    for position, text in y_ticks:
+        y = _y(position)
+        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>')
+        parts.append(
+            f'<text class="tick" x="{LEFT - 6}" y="{y + 4}" text-anchor="end">{text}</text>'
+        )
+    for position, text in x_ticks:
+        parts.append(
+            f'<text class="tick" x="{_x(position)}" y="{HEIGHT - BOTTOM + 15}" '
+            f'text-anchor="middle">{text}</text>'
+        )
+    parts.append(body)
+    middle = (LEFT + WIDTH - RIGHT) / 2
+    parts.append(
+        f'<text class="label" x="{middle}" y="{HEIGHT - 4}" text-anchor="middle">'
+        f"{escape(x_label)}</text>"
+    )
+    centre = (TOP + HEIGHT - BOTTOM) / 2
+    parts.append(
+        f'<text class="label" transform="translate(11 {centre}) rotate(-90)" '
+        f'text-anchor="middle">{escape(y_label)}</text></svg>'
+    )
+    return "".join(parts)
+
+
+def _path(xs: NDArray[Any], ys: NDArray[Any], css: str) -> str:
+    points = " ".join(f"{_x(float(x))},{_y(float(y))}" for x, y in zip(xs, ys, strict=True))
+    return f'<polyline class="{css}" points="{points}"/>'
+
+
+def histogram(confidence: NDArray[Any], *, word: str = "confidence") -> str:
+    """Draw how many rows have which confidence, in twenty bins."""
+    counts, edges = np.histogram(np.clip(confidence, 0, 1), bins=20, range=(0, 1))
+    top = max(int(counts.max()), 1)
+    bars = []
+    for count, a, b in zip(counts, edges[:-1], edges[1:], strict=True):
+        y = _y(count / top)
+        width = round(_x(b) - _x(a) - 1, 1)
+        bars.append(
+            f'<rect class="bar" x="{_x(a)}" y="{y}" width="{width}" '
+            f'height="{round(_y(0) - y, 1)}"><title>{a:.2f} to {b:.2f}: {count} rows</title></rect>'
+        )
+    return _frame(
+        "".join(bars),
+        title=f"Rows by {word}",
+        x_label=word,
+        y_label="rows",
+        y_ticks=((0, "0"), (1, str(top))),
+    )
+
+
+def sizes(counts: NDArray[Any], prior: NDArray[Any]) -> str:
+    """Draw cluster sizes, largest first, as bars and the estimated shares as a line."""
+    order = np.argsort(-counts, kind="stable")
+    total, k = counts.sum(), len(counts)
+    shares, expected = counts[order] / total, np.sort(prior)[::-1]
+    top = max(float(shares.max()), float(expected.max()))
+    body = []
+    for rank, share in enumerate(shares):
+        y = _y(share / top)
+        body.append(
+            f'<rect class="bar" x="{_x(rank / k)}" y="{y}" '
+            f'width="{round(max((_x(1) - _x(0)) / k - (1 if k < 100 else 0), 0.4), 2)}" '
+            f'height="{round(_y(0) - y, 1)}"/>'
+        )
+    body.append(_path((np.arange(k) + 0.5) / k, expected / top, "line"))
+    return _frame(
+        "".join(body),
+        title="Cluster sizes (bars) and estimated shares (line)",
+        x_label=f"{k} clusters, largest first",
+        y_label="share of rows",
+        x_ticks=(),
+        y_ticks=((0, "0"), (1, f"{top:.3f}")),
+    )
+
+
+def reliability(confidence: NDArray[Any], correct: NDArray[Any], *, n_bins: int = 15) -> str:
+    """Draw accuracy over confidence; the diagonal is perfect calibration."""
+    bins = np.minimum((confidence * n_bins).astype(int), n_bins - 1)
+    body = [f'<line class="diagonal" x1="{_x(0)}" y1="{_y(0)}" x2="{_x(1)}" y2="{_y(1)}"/>']
+    for b in range(n_bins):
+        inside = bins == b
+        if inside.any():
+            accuracy = float(correct[inside].mean())
+            y = _y(accuracy)
+            body.append(
+                f'<rect class="bar" x="{_x(b / n_bins)}" y="{y}" '
+                f'width="{round((_x(1) - _x(0)) / n_bins - 1, 1)}" height="{round(_y(0) - y, 1)}">'
+                f"<title>confidence {confidence[inside].mean():.3f}, accuracy {accuracy:.3f}, "
+                f"{int(inside.sum())} rows</title></rect>"
+            )
+    return _frame(
+        "".join(body), title="Reliability diagram", x_label="confidence", y_label="accuracy"
+    )
+
+
+def risk_coverage(confidence: NDArray[Any], correct: NDArray[Any]) -> str:
+    """Draw the accuracy of the surest rows over the share of rows that are kept."""
+    order = np.argsort(-confidence, kind="stable")
+    accuracy = np.cumsum(correct[order]) / np.arange(1, len(order) + 1)
+    coverage = np.arange(1, len(order) + 1) / len(order)
+    pick = np.unique(np.linspace(0, len(order) - 1, 200).astype(int))
+    floor = min(0.95, float(np.floor(accuracy[pick].min() * 10) / 10))
+    body = _path(coverage[pick], (accuracy[pick] - floor) / (1 - floor), "line")
+    return _frame(
+        body,
+        title="Accuracy over coverage",
+        x_label="share of rows kept, surest first",
+        y_label="accuracy",
+        y_ticks=((0, f"{floor:.2f}"), (1, "1")),
+    )

@@ -1,0 +1,121 @@
+"""The raw rows a report shows: texts cut short, images as thumbnails inside the page."""
+
+from __future__ import annotations
+
+import base64
+import io
+import itertools
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+THUMBNAIL_SIDE = 64
+SPRITE_SIDE = 28
+
+
+class Items:
+    """Raw rows by row number of a result.
+
+    Parameters
+    ----------
+    items : Source, sequence or None
+        Where the raw rows are; a `Source` or sequence is in the order of the data.
+    ids : (n,)
+        Ids of the result's rows: integers are positions in `items`.
+    """
+
+    def __init__(self, items: Any, ids: NDArray[Any]) -> None:
+        self.items = items
+        self.ids = ids
+        self.kind = "none"
+        self.missing_reason = "" if items is not None else "no raw data was given"
+        self._rows: dict[int, Any] = {}
+        self._first: Any = None
+        if items is not None:
+            self._first = next(iter(items), None)
+            self.kind = "text" if isinstance(self._first, str) else "image"
+
+    def load(self, rows: NDArray[np.int64]) -> None:
+        """Read the rows that will be shown, in one pass."""
+        if self.items is None:
+            return
+        if self.ids.dtype.kind in "iu":
+            positions = {int(self.ids[row]): int(row) for row in rows}
+        else:
+            wanted = {str(self.ids[row]): int(row) for row in rows}
+            positions = self._positions_of_names(wanted)
+        if not positions:
+            return
+        source = self.items if hasattr(self.items, "decode") else None
+        for position, raw in enumerate(itertools.islice(iter(self.items), max(positions) + 1)):
+            row = positions.get(position)
+            if row is not None:
+                self._rows[row] = self._decoded(source, raw, position)
+
+    def _positions_of_names(self, wanted: dict[str, int]) -> dict[int, int]:
+        found: dict[int, int] = {}
+        if hasattr(self.items, "ids"):
+            count = self.items.n_rows or 0
+            for position, name in enumerate(self.items.ids(0, count)):
+                if str(name) in wanted:
+                    found[position] = wanted[str(name)]
+        return found
+
+    @staticmethod
+    def _decoded(source: Any, raw: Any, position: int) -> Any:
+        if source is None:
+            return raw
+        return source.decode([raw], position, on_error="skip").rows[0]
+
+    def text(self, row: int, length: int) -> str:
+        """Return the row's text, cut; empty for images and missing rows."""
+        value = self._rows.get(row)
+        if not isinstance(value, str):
+            return ""
+        value = " ".join(value.split())
+        return value if len(value) <= length else value[: length - 1] + "…"
+
+    def show(self, row: int, length: int) -> dict[str, str]:
+        """Return what the page shows of a row: a text or a thumbnail."""
+        value = self._rows.get(row)
+        if value is None:
+            return {}
+        if isinstance(value, str):
+            return {"text": self.text(row, length)}
+        return {"image": thumbnail(value)}
+
+    def sprite(self, rows: list[int]) -> str | None:
+        """Return one JPEG of small pictures of these rows in order, for the map; None for texts."""
+        if self.kind != "image" or not rows:
+            return None
+        from PIL import Image
+
+        columns = int(np.ceil(np.sqrt(len(rows))))
+        sheet = Image.new("RGB", (columns * SPRITE_SIDE, columns * SPRITE_SIDE))
+        for place, row in enumerate(rows):
+            value = self._rows.get(row)
+            if value is not None:
+                small = value.convert("RGB").resize((SPRITE_SIDE, SPRITE_SIDE))
+                sheet.paste(small, (place % columns * SPRITE_SIDE, place // columns * SPRITE_SIDE))
+        return _data_url(sheet, quality=60)
+
+
+def thumbnail(image: Any) -> str:
+    """Return a picture as a small data URL."""
+    from PIL import Image
+
+    small = image.convert("RGB")
+    if max(small.size) < THUMBNAIL_SIDE:
+        factor = THUMBNAIL_SIDE // max(small.size)
+        small = small.resize(
+            (small.width * factor, small.height * factor), Image.Resampling.NEAREST
+        )
+    small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+    return _data_url(small, quality=70)
+
+
+def _data_url(image: Any, *, quality: int) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
