@@ -123,7 +123,7 @@ class EfficientNetLite(TorchEncoder):
 
     def rows_per_batch(self, length: int) -> int:
         """Return a batch that stays in a processor's cache, or that fills a GPU."""
-        return max(1, (32 if self.device.type == "cpu" else 512) * 96**2 // self.input_size**2)
+        return max(1, (16 if self.device.type == "cpu" else 512) * 96**2 // self.input_size**2)
 
 
 def _weights_file() -> Path:
@@ -142,4 +142,28 @@ def _network(weights: Path, input_size: int) -> torch.nn.Module:
     )
     network = package.EfficientNet.from_name("efficientnet-lite0", image_size=input_size)
     network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+    _fold(network.eval())
     return network
+
+
+def _fold(network: torch.nn.Module) -> None:
+    """Fold each batch norm into its convolution and symmetric padding into the same: same values.
+
+    A frozen network needs neither as a step of its own, and both cost a pass over memory.
+    """
+    import torch
+    from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+    pairs = [(network, "_conv_stem", "_bn0"), (network, "_conv_head", "_bn1")]
+    for block in network._blocks:
+        names = [("_expand_conv", "_bn0"), ("_depthwise_conv", "_bn1"), ("_project_conv", "_bn2")]
+        pairs += [(block, conv, norm) for conv, norm in names if hasattr(block, conv)]
+        block._swish = torch.nn.ReLU6(inplace=True)
+    network._swish = torch.nn.ReLU6(inplace=True)
+    for owner, conv_name, norm_name in pairs:
+        conv = fuse_conv_bn_eval(getattr(owner, conv_name), getattr(owner, norm_name))
+        sides = getattr(conv.static_padding, "padding", (0, 0, 0, 0))
+        if len(set(sides)) == 1:
+            conv.padding, conv.static_padding = (sides[0], sides[0]), torch.nn.Identity()
+        setattr(owner, conv_name, conv)
+        setattr(owner, norm_name, torch.nn.Identity())
