@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
+import copy
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fmcluster._files import (
+    digest_file,
     read_array,
     read_json,
     safe_child,
@@ -22,9 +24,6 @@ from fmcluster.data import Source
 from fmcluster.encoders import Encoder
 from fmcluster.errors import CorruptShardError
 
-# Above this many texts an even selection is fitted on: a vocabulary does not need more.
-FIT_ROWS = 500_000
-
 
 def is_fitted_on_data(encoder: Any) -> bool:
     """Return whether an encoder has to see the data before it can encode."""
@@ -32,24 +31,35 @@ def is_fitted_on_data(encoder: Any) -> bool:
 
 
 def fit_or_restore(folder: Path, encoders: Sequence[Encoder], source: Source) -> list[Encoder]:
-    """Return the encoders, those fitted on data taken from the folder's state or fitted now."""
+    """Return the encoders, those fitted on data taken from the folder's state or fitted now.
+
+    The given object is never fitted itself: its fingerprint has to stay that of its settings.
+    """
     ready: list[Encoder] = []
     for number, encoder in enumerate(encoders):
-        if not is_fitted_on_data(encoder):
+        if is_fitted_on_data(encoder):
+            if load_state(folder, number) is None:
+                save_state(folder, number, *_fitted(encoder, source).state())
+            # Taken from disk even when just fitted: what encodes now is what will encode later.
+            ready.append(restore(encoder, load_state(folder, number) or {}))
+        else:
             ready.append(encoder)
-            continue
-        state = load_state(folder, number)
-        if state is None:
-            fitted: Any = encoder
-            step = -(-(source.n_rows or 1) // FIT_ROWS)
-            texts = itertools.islice(source.texts(), 0, None, step)
-            fitted.fit(list(itertools.islice(texts, FIT_ROWS)))
-            save_state(folder, number, fitted.state())
-            state = load_state(folder, number)
-        # Taken from disk even when just fitted: what encodes now is what will encode later.
-        maker: Any = encoder
-        ready.append(maker.from_state(state))
     return ready
+
+
+def _fitted(encoder: Any, source: Source) -> Any:
+    if getattr(encoder, "fitted", False):
+        return encoder
+    fresh = copy.deepcopy(encoder)
+    fresh.fit(source.texts())
+    return fresh
+
+
+def restore(encoder: Any, state: dict[str, Any]) -> Any:
+    """Return an encoder of the same class in a state of `load_state`."""
+    arrays = {key: value for key, value in state.items() if isinstance(value, np.ndarray)}
+    rest = {key: value for key, value in state.items() if key not in arrays}
+    return encoder.from_state(arrays, rest)
 
 
 def _state_path(folder: Path, number: int, key: str | None = None) -> Path:
@@ -59,13 +69,14 @@ def _state_path(folder: Path, number: int, key: str | None = None) -> Path:
     return safe_child(folder, name)
 
 
-def save_state(folder: Path, number: int, state: dict[str, Any]) -> None:
-    """Write an encoder's state: arrays as ``.npy``, the rest as one JSON, written last."""
-    arrays = {key: value for key, value in state.items() if isinstance(value, np.ndarray)}
+def save_state(
+    folder: Path, number: int, arrays: dict[str, NDArray[Any]], rest: dict[str, Any]
+) -> None:
+    """Write an encoder's state: arrays as ``.npy``, then the rest as one JSON."""
     for key, array in arrays.items():
         write_array(_state_path(folder, number, key), array)
-    rest = {key: value for key, value in state.items() if key not in arrays}
-    body = {"values": rest, "arrays": sorted(arrays)}
+    digests = {key: digest_file(_state_path(folder, number, key)) for key in sorted(arrays)}
+    body = {"values": rest, "arrays": digests}
     write_json(_state_path(folder, number), {**body, "digest": stable_hash(body)})
 
 
@@ -77,9 +88,11 @@ def load_state(folder: str | os.PathLike[str], number: int) -> dict[str, Any] | 
     body = read_json(path)
     digest = body.pop("digest", None)
     if digest != stable_hash(body):
-        raise CorruptShardError(f"{path} was edited or damaged: delete it and embed again")
-    try:
-        arrays = {key: read_array(_state_path(Path(folder), number, key)) for key in body["arrays"]}
-    except FileNotFoundError as error:
-        raise CorruptShardError(f"{error.filename} is missing: embed into a new folder") from None
+        raise CorruptShardError(f"{path} was edited or damaged: embed into a new folder")
+    arrays = {}
+    for key, expected in body["arrays"].items():
+        array = _state_path(Path(folder), number, key)
+        if not array.is_file() or digest_file(array) != expected:
+            raise CorruptShardError(f"{array} is missing or damaged: embed into a new folder")
+        arrays[key] = read_array(array)
     return {**body["values"], **arrays}
