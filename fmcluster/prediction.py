@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmcluster._fitted import load_state
+from fmcluster._fitted import load_state, restore
 from fmcluster._validation import check_finite_rows
 from fmcluster.data import Source
 from fmcluster.encoders import Encoder, resolve
@@ -99,7 +99,7 @@ def load_encoders(
             record["spec"] if own is None else own, batch_size=batch_size, device=device
         )
         if number in result.encoder_states:
-            made = made.from_state(result.encoder_states[number])
+            made = restore(made, result.encoder_states[number])
         else:
             _check_same(
                 {record["name"]: record["fingerprint"]}, {record["name"]: dict(made.fingerprint)}
