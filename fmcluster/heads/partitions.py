@@ -1,0 +1,364 @@
+r"""Candidate partitions of one array and one neighbour graph, and a label-free score for them.
+
+k-means favours even sizes, merging of small clusters does not: which of them is right is a
+property of the data. So several families are made and scored, and none sees a label:
+
+* ``kmeans``: spherical k-means.
+* Many *mini-clusters* (spherical k-means with far more centroids than clusters) merged bottom-up
+  by ``average`` (mean cosine between all pairs of rows), ``ward`` (increase of within-cluster
+  variance) or ``graph`` (density of neighbour edges between them).
+
+With :math:`A_{ab}` the share of edges between clusters a and b and :math:`m_a = \sum_b A_{ab}`,
+
+.. math::
+
+    \mathrm{score} = \sum_a (A_{aa} - m_a^2)
+        + \frac1n \sum_i \frac{s_{i,own} - s_{i,other}}{1 - \min(s_{i,own}, s_{i,other})},
+
+modularity (Newman and Girvan, 2004) plus the simplified silhouette of cosines s to centroids
+(Hruschka et al., 2004).
+
+Every partition is a set of unit centroids, each of which belongs to a cluster, so that new rows
+are placed by their nearest centroid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmcluster._validation import check_in, seed_of
+from fmcluster.index import KNNGraph, faiss_module, unit_rows
+
+LINKAGES = ("average", "ward", "graph")
+FAMILIES = ("kmeans", *LINKAGES)
+BLOCK_ROWS = 8192
+MINI_PER_CLUSTER = 8
+
+
+@dataclass(frozen=True)
+class Partition:
+    """A partition by nearest centroid.
+
+    Attributes
+    ----------
+    family : str
+        ``kmeans``, ``average``, ``ward`` or ``graph``.
+    centroids : (m, d) float32
+        Unit rows; m >= k.
+    groups : (m,) int64
+        The cluster of each centroid, 0..k-1.
+    labels : (n,) int64
+        The clusters of the rows that it was made from; equal to ``predict`` of them.
+    score : float
+        Modularity plus simplified silhouette, NaN where it was not asked for.
+    """
+
+    family: str
+    centroids: NDArray[np.float32]
+    groups: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    score: float = float("nan")
+
+    @property
+    def n_clusters(self) -> int:
+        """Number of clusters."""
+        return int(self.groups.max()) + 1
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """Rows of each cluster, (k,)."""
+        return np.bincount(self.labels, minlength=self.n_clusters)
+
+    def predict(self, X: Any) -> NDArray[np.int64]:
+        """Return the cluster of the nearest centroid of each row of X (n, d)."""
+        return self.groups[nearest(unit_rows(np.asarray(X)), self.centroids)]
+
+    def cluster_centroids(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the unit mean of each cluster's rows of X (n, d), (k, d)."""
+        return unit_rows(group_sums(X, self.labels, self.n_clusters))
+
+
+@dataclass(frozen=True)
+class MiniClusters:
+    """Many small clusters of unit rows: what the linkages merge.
+
+    Attributes
+    ----------
+    centroids : (m, d) float32
+        Unit rows.
+    labels : (n,) int64
+        Mini-cluster of each row, none empty.
+    sums : (m, d) float64
+        Sum of the unit rows of each.
+    sizes : (m,) float64
+        Rows of each.
+    """
+
+    centroids: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    sums: NDArray[np.float64]
+    sizes: NDArray[np.float64]
+
+
+def nearest(rows: NDArray[np.float32], centroids: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Return the index of the centroid with the largest cosine to each unit row."""
+    out = np.empty(len(rows), np.int64)
+    for start in range(0, len(rows), BLOCK_ROWS):
+        block = rows[start : start + BLOCK_ROWS]
+        out[start : start + BLOCK_ROWS] = (block @ centroids.T).argmax(axis=1)
+    return out
+
+
+def group_sums(
+    X: NDArray[np.float32], labels: NDArray[np.int64], n_groups: int
+) -> NDArray[np.float64]:
+    """Return the sum of the rows of each group, (n_groups, d) float64."""
+    from scipy.sparse import csr_matrix
+
+    n = len(labels)
+    member = csr_matrix((np.ones(n), (labels, np.arange(n))), shape=(n_groups, n))
+    return np.asarray(member @ X, dtype=np.float64)
+
+
+def spherical_kmeans(
+    rows: NDArray[np.float32],
+    n_clusters: int,
+    *,
+    random_state: int = 0,
+    n_iter: int = 20,
+    n_init: int = 1,
+    max_points: int = 256,
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Run faiss spherical k-means on unit rows; empty clusters are dropped.
+
+    Returns
+    -------
+    centroids : (m, d) float32, m <= n_clusters
+    labels : (n,) int64
+    """
+    faiss = faiss_module()
+    n_clusters = min(n_clusters, len(rows))
+    kmeans = faiss.Kmeans(
+        rows.shape[1],
+        n_clusters,
+        niter=n_iter,
+        nredo=n_init,
+        spherical=True,
+        seed=seed_of(random_state, "kmeans", n_clusters),
+        min_points_per_centroid=1,
+        max_points_per_centroid=max_points,
+    )
+    kmeans.train(rows)
+    centroids = unit_rows(kmeans.centroids)
+    labels = nearest(rows, centroids)
+    used, labels = np.unique(labels, return_inverse=True)
+    return centroids[used], labels.astype(np.int64).ravel()
+
+
+def default_n_mini(n_rows: int, n_clusters: int) -> int:
+    """Return how many mini-clusters to merge: eight a cluster, more where n allows it."""
+    return int(min(max(MINI_PER_CLUSTER * n_clusters, 64), max(n_rows // 2, n_clusters)))
+
+
+def mini_clusters(
+    rows: NDArray[np.float32], n_mini: int, *, random_state: int = 0, n_iter: int = 10
+) -> MiniClusters:
+    """Cut unit rows (n, d) into about `n_mini` mini-clusters."""
+    centroids, labels = spherical_kmeans(rows, n_mini, random_state=random_state, n_iter=n_iter)
+    sums = group_sums(rows, labels, len(centroids))
+    sizes = np.bincount(labels, minlength=len(centroids)).astype(np.float64)
+    return MiniClusters(centroids, labels, sums, sizes)
+
+
+def edge_mass(labels: NDArray[np.int64], n_groups: int, graph: KNNGraph) -> NDArray[np.float64]:
+    """Return the symmetric number of neighbour edges between groups, (n_groups, n_groups)."""
+    pairs = labels[:, None] * n_groups + labels[graph.indices]
+    counts = np.bincount(pairs.ravel(), minlength=n_groups * n_groups)
+    mass = counts.reshape(n_groups, n_groups).astype(np.float64)
+    return (mass + mass.T) / 2
+
+
+def merge_tree(
+    mini: MiniClusters, linkage: str, graph: KNNGraph | None = None
+) -> NDArray[np.int64]:
+    """Merge mini-clusters bottom-up: (m - 1, 2) pairs of cluster numbers in order of merging.
+
+    Numbers are as in scipy's linkage: 0..m-1 are mini-clusters, m + t is made by merge t. The
+    sizes of the mini-clusters count, so ``average`` equals average linkage over all rows of them.
+    """
+    check_in(linkage, LINKAGES, "linkage")
+    sizes = mini.sizes
+    pairs = np.outer(sizes, sizes)
+    if linkage == "ward":
+        means = mini.sums / sizes[:, None]
+        square = (means**2).sum(1)
+        gap = np.maximum(square[:, None] + square - 2 * means @ means.T, 0)
+        distance = gap * pairs / (sizes[:, None] + sizes)
+    else:
+        distance = 1 - mini.sums @ mini.sums.T / pairs
+    if linkage == "graph":
+        if graph is None:
+            raise ValueError("linkage='graph' needs the neighbour graph: pass graph=...")
+        density = edge_mass(mini.labels, len(sizes), graph) / pairs
+        # Cosines order what no edge joins.
+        distance = -density + 1e-9 * distance
+    return _nearest_neighbour_chain(distance, sizes, linkage == "ward")
+
+
+def _nearest_neighbour_chain(
+    distance: NDArray[np.float64], sizes: NDArray[np.float64], ward: bool
+) -> NDArray[np.int64]:
+    """Agglomerate a dense distance matrix by Lance-Williams updates in O(m^2)."""
+    m = len(sizes)
+    d, size = distance.copy(), sizes.copy()
+    np.fill_diagonal(d, np.inf)
+    alive, chain = np.ones(m, bool), []
+    merges = np.empty((m - 1, 2), np.int64)
+    heights = np.empty(m - 1)
+    for t in range(m - 1):
+        if not chain:
+            chain.append(int(np.flatnonzero(alive)[0]))
+        while True:
+            a = chain[-1]
+            b = int(d[a].argmin())
+            # Ties go back along the chain, or it would never end.
+            if len(chain) > 1 and d[a, chain[-2]] <= d[a, b]:
+                b = chain[-2]
+                break
+            chain.append(b)
+        chain = chain[:-2]
+        merges[t], heights[t] = (a, b), d[a, b]
+        na, nb = size[a], size[b]
+        if ward:
+            total = na + nb + size
+            new = ((na + size) * d[a] + (nb + size) * d[b] - size * d[a, b]) / total
+        else:
+            new = (na * d[a] + nb * d[b]) / (na + nb)
+        new[~alive] = np.inf
+        new[[a, b]] = np.inf
+        d[b], d[:, b] = new, new
+        d[a], d[:, a] = np.inf, np.inf
+        alive[a] = False
+        size[b] = na + nb
+    return _in_order(merges, heights, m)
+
+
+def _in_order(merges: NDArray[np.int64], heights: NDArray[np.float64], m: int) -> NDArray[np.int64]:
+    """Sort the chain's merges by height and number the clusters as scipy does."""
+    order = np.argsort(heights, kind="stable")
+    parent, number = np.arange(m), np.arange(m)
+    out = np.empty_like(merges)
+    for t, merge in enumerate(merges[order]):
+        roots = []
+        for leaf in merge:
+            while parent[leaf] != leaf:
+                parent[leaf] = parent[parent[leaf]]
+                leaf = parent[leaf]
+            roots.append(leaf)
+        out[t] = sorted((number[roots[0]], number[roots[1]]))
+        parent[roots[0]] = roots[1]
+        number[roots[1]] = m + t
+    return out
+
+
+def cut_tree(tree: NDArray[np.int64], n_clusters: int) -> NDArray[np.int64]:
+    """Return the cluster 0..k-1 of each leaf when `n_clusters` are left."""
+    m = len(tree) + 1
+    owner = np.arange(2 * m - 1)
+    for t in range(m - max(n_clusters, 1)):
+        owner[tree[t]] = m + t
+    for node in range(2 * m - 2, -1, -1):
+        owner[node] = owner[owner[node]] if owner[node] != node else node
+    return np.unique(owner[:m], return_inverse=True)[1].astype(np.int64).ravel()
+
+
+def modularity(labels: NDArray[np.int64], graph: KNNGraph, n_clusters: int) -> float:
+    """Return Newman's modularity of a partition on the (symmetrised) neighbour graph."""
+    mass = edge_mass(labels, n_clusters, graph)
+    return modularity_of(mass)
+
+
+def modularity_of(mass: NDArray[np.float64]) -> float:
+    """Return the modularity of edge masses between clusters, (k, k)."""
+    share = mass / mass.sum()
+    return float(np.trace(share) - (share.sum(axis=1) ** 2).sum())
+
+
+def silhouette(
+    rows: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    centroids: NDArray[np.float32],
+    weights: NDArray[np.float64] | None = None,
+) -> float:
+    """Return the simplified silhouette of unit rows by cosine to unit centroids, (weighted) mean.
+
+    Zero for a single cluster.
+    """
+    if len(centroids) < 2:
+        return 0.0
+    values = np.empty(len(rows))
+    for start in range(0, len(rows), BLOCK_ROWS):
+        cosines = rows[start : start + BLOCK_ROWS] @ centroids.T
+        at = np.arange(len(cosines)), labels[start : start + BLOCK_ROWS]
+        own = cosines[at].copy()
+        cosines[at] = -np.inf
+        other = cosines.max(axis=1)
+        least = np.maximum(1 - np.minimum(own, other), 1e-9)
+        values[start : start + BLOCK_ROWS] = (own - other) / least
+    return float(np.average(values, weights=weights))
+
+
+def score_partition(rows: NDArray[np.float32], labels: NDArray[np.int64], graph: KNNGraph) -> float:
+    """Return modularity + simplified silhouette of a partition of unit rows."""
+    k = int(labels.max()) + 1
+    centroids = unit_rows(group_sums(rows, labels, k))
+    return modularity(labels, graph, k) + silhouette(rows, labels, centroids)
+
+
+def candidate_partitions(
+    rows: NDArray[np.float32],
+    n_clusters: int,
+    graph: KNNGraph,
+    *,
+    families: Sequence[str] = FAMILIES,
+    n_seeds: int = 1,
+    n_mini: int | None = None,
+    random_state: int = 0,
+) -> Iterator[Partition]:
+    """Yield scored partitions of unit rows (n, d): every family from every seed.
+
+    Mini-clusters are made once a seed and shared by its linkages.
+    """
+    for family in families:
+        check_in(family, FAMILIES, "family")
+    linkages = [family for family in families if family != "kmeans"]
+    n_mini = n_mini or default_n_mini(len(rows), n_clusters)
+    for number in range(n_seeds):
+        seed = seed_of(random_state, "partition", number)
+        if "kmeans" in families:
+            centroids, labels = spherical_kmeans(rows, n_clusters, random_state=seed)
+            groups = np.arange(len(centroids))
+            score = score_partition(rows, labels, graph)
+            yield Partition("kmeans", centroids, groups, labels, score)
+        if not linkages:
+            continue
+        mini = mini_clusters(rows, n_mini, random_state=seed)
+        for linkage in linkages:
+            groups = cut_tree(merge_tree(mini, linkage, graph), n_clusters)
+            labels = groups[mini.labels]
+            score = score_partition(rows, labels, graph)
+            yield Partition(linkage, mini.centroids, groups, labels, score)
+
+
+def best_partition(
+    rows: NDArray[np.float32], n_clusters: int, graph: KNNGraph, **options: Any
+) -> Partition:
+    """Return the candidate with the highest score."""
+    return max(
+        candidate_partitions(rows, n_clusters, graph, **options), key=lambda found: found.score
+    )
