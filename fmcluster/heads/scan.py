@@ -158,6 +158,9 @@ class SCANHead(TrainedHead):
         Sizes that the second term pulls to; the paper: uniform.
     epochs, self_label_epochs : int
         Length of the two steps; 0 leaves self-labelling out.
+    min_steps : int
+        Optimiser steps of the clustering step at least, a quarter of it for self-labelling: on
+        few rows more epochs are run.
     threshold : float
         Confidence above which a row labels itself; where fewer than a fifth of a cluster pass, its
         most confident fifth does.
@@ -183,6 +186,7 @@ class SCANHead(TrainedHead):
         cluster_prior: Any = "uniform",
         epochs: int = 50,
         self_label_epochs: int = 20,
+        min_steps: int = 800,
         threshold: float = 0.99,
         regularizer: str = "none",
         regularizer_strength: float | None = None,
@@ -198,6 +202,7 @@ class SCANHead(TrainedHead):
         self.cluster_prior = cluster_prior
         self.epochs = epochs
         self.self_label_epochs = self_label_epochs
+        self.min_steps = min_steps
         self.threshold = threshold
         self.regularizer = regularizer
         self.regularizer_strength = regularizer_strength
@@ -218,7 +223,9 @@ class SCANHead(TrainedHead):
         objective = SCANObjective(
             dims, data.n_clusters, n_heads=self.n_heads, weight=self.entropy_weight, prior=prior
         )
-        schedule = Schedule(self.epochs, self.batch_size, self.learning_rate)
+        schedule = Schedule(
+            self.epochs, self.batch_size, self.learning_rate, min_steps=self.min_steps
+        )
         self._stage("cluster", objective, rows, schedule)
         best = objective.best_head(rows)
         network = objective.network(best)
@@ -230,6 +237,11 @@ class SCANHead(TrainedHead):
             labelled = SelfLabelObjective(
                 network, threshold=self.threshold, regularizer=self.regularizer, strength=strength
             )
-            schedule = Schedule(self.self_label_epochs, self.batch_size, self.learning_rate / 10)
+            schedule = Schedule(
+                self.self_label_epochs,
+                self.batch_size,
+                self.learning_rate / 10,
+                min_steps=self.min_steps // 4,
+            )
             self._stage("self-label", labelled, rows, schedule)
         return network

@@ -84,6 +84,9 @@ class Schedule:
         Gradients are clipped to this length.
     patience : int, optional
         Stop after so many epochs without a better label-free criterion.
+    min_steps : int
+        Epochs are added until at least so many steps are taken: on a few thousand rows a paper's
+        number of epochs is a handful of steps.
     """
 
     epochs: int
@@ -96,6 +99,7 @@ class Schedule:
     cosine: bool = False
     max_grad_norm: float | None = None
     patience: int | None = None
+    min_steps: int = 0
 
 
 @dataclass
@@ -251,6 +255,7 @@ class _Loop:
         self.views = Views(data, seed=seed_of(data.seed, "views", distributed.rank()))
         self.batch_size = min(schedule.batch_size, data.n_rows)
         self.n_steps = max(1, data.n_rows // self.batch_size)
+        self.n_epochs = max(schedule.epochs, -(-schedule.min_steps // self.n_steps))
         self.history: list[dict[str, float]] = []
         self.checkpoint = (
             Checkpoint(Path(options.checkpoint_dir), {**settings, "schedule": repr(schedule)})
@@ -262,13 +267,13 @@ class _Loop:
         first = 0
         if self.checkpoint and (saved := self.checkpoint.load(self.objective, self.optimizer)):
             self.history, first = saved, len(saved)
-            logger.info("resuming at epoch %d of %d", first + 1, self.schedule.epochs)
+            logger.info("resuming at epoch %d of %d", first + 1, self.n_epochs)
         if self.options.log_with:
             self.accelerator.init_trackers("fmcluster")
         best, waited = math.inf, 0
-        with bar(total=self.schedule.epochs, description="training", unit="epochs") as shown:
+        with bar(total=self.n_epochs, description="training", unit="epochs") as shown:
             shown.update(first)
-            for epoch in range(first, self.schedule.epochs):
+            for epoch in range(first, self.n_epochs):
                 record = self._epoch(epoch)
                 self.history.append(record)
                 self._log(record)
@@ -327,7 +332,7 @@ class _Loop:
             factor = (progress + 1 / self.n_steps) / schedule.warmup_epochs
         elif schedule.cosine:
             done = (progress - schedule.warmup_epochs) / max(
-                schedule.epochs - schedule.warmup_epochs, 1
+                self.n_epochs - schedule.warmup_epochs, 1
             )
             factor = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
         for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
