@@ -9,7 +9,7 @@ import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,7 +79,14 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 def write_array(path: str | os.PathLike[str], array: NDArray[Any]) -> None:
     """Write an array as ``.npy``, whole or not at all, never pickled."""
     with atomic_path(path) as temporary, open(temporary, "wb") as handle:
-        np.save(handle, array, allow_pickle=False)
+        np.lib.format.write_array(_ByPython(handle), np.asanyarray(array), allow_pickle=False)
+
+
+class _ByPython:
+    """A file that numpy writes through Python: its own fast path loses errno on a full disk."""
+
+    def __init__(self, handle: BinaryIO) -> None:
+        self.write = handle.write
 
 
 def read_array(path: str | os.PathLike[str], *, mmap: bool = False) -> NDArray[Any]:
