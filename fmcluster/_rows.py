@@ -115,9 +115,23 @@ def _content(row: Any, base: Path | None, strings_are_paths: bool) -> Iterator[b
         yield from (b"array", f"{array.dtype.str}{array.shape}".encode(), array.tobytes())
 
 
+def _unloaded(image: Image) -> Image:
+    """Open an image once more that was opened by name and never read.
+
+    Reading the given one would keep its pixels in the caller's list for good.
+    """
+    from PIL import Image
+
+    name = getattr(image, "filename", None)
+    state = image.__dict__
+    if not name or state.get("_im", state.get("im")) is not None or not os.path.isfile(name):
+        return image
+    return Image.open(io.BytesIO(Path(name).read_bytes()))
+
+
 def _pixels(image: Image) -> bytes:
     try:
-        return image.tobytes()
+        return _unloaded(image).tobytes()
     except (OSError, ValueError, SyntaxError) as error:
         return f"unreadable: {error}".encode()
 
@@ -181,7 +195,7 @@ def _opened(row: Any, base: Path | None) -> Image:
     from PIL import Image
 
     if is_pil(row):
-        return row
+        return _unloaded(row)
     if isinstance(row, np.ndarray):
         return Image.fromarray(row[..., 0] if row.ndim == 3 and row.shape[-1] == 1 else row)
     if isinstance(row, Mapping):

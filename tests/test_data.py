@@ -209,6 +209,17 @@ def test_images_come_in_every_form(tmp_path, folder):
     assert grey.modality == "image" and rows_of(grey)[0].mode == "RGB"
 
 
+def test_images_opened_by_name_are_not_loaded_into_the_list(folder):
+    lazy = [Image.open(folder / name) for name in ("cats/1.png", "dogs/0.png")]
+    source = Source(lazy)
+    before = source.fingerprint
+    assert [image.getpixel((0, 0)) for image in rows_of(source)] == [(255, 0, 0), (0, 0, 255)]
+    assert all(image.fp is not None for image in lazy), "the pixels of a list stay unread"
+    for image in lazy:
+        image.load()
+    assert Source(lazy).fingerprint == before
+
+
 def test_strings_that_name_images_are_paths(folder, tmp_path):
     paths = [str(folder / "cats/1.png"), str(folder / "dogs/0.png")]
     assert Source(paths).modality == "image" and len(rows_of(Source(paths))) == 2

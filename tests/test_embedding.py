@@ -500,6 +500,16 @@ def test_full_disk_keeps_finished_shards_and_says_so(fake, tmp_path, monkeypatch
     assert snapshot(tmp_path / "s") == snapshot(tmp_path / "whole")
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+def test_a_really_full_device_has_its_errno():
+    """numpy's own writing loses the cause, so arrays are written through Python."""
+    from fmcluster._files import _ByPython
+
+    with pytest.raises(OSError) as seen, open("/dev/full", "wb", buffering=0) as handle:
+        np.lib.format.write_array(_ByPython(handle), np.ones(100_000))
+    assert seen.value.errno == errno.ENOSPC
+
+
 # --- several processes ----------------------------------------------------------------------------
 
 
