@@ -122,7 +122,7 @@ def _from_name(
 
         return open_clip.load(rest, cache_dir=cache_dir, **options)
     folder = Path(name).expanduser()
-    if folder.is_dir():
+    if name and folder.is_dir():
         return _from_folder(folder, {**extra}, modality, options)
     if folder.is_absolute() or name.startswith((".", "~")) or colon or not name:
         raise ValueError(

@@ -40,7 +40,7 @@ def augment(
     *,
     strength: str = "weak",
     seed: int = 0,
-    row_offset: int = 0,
+    row_offset: int | Sequence[int] = 0,
 ) -> list[Any]:
     """Return an augmented copy of every row; the given rows are left as they are.
 
@@ -51,8 +51,9 @@ def augment(
     strength : "weak" or "strong"
     seed : int
         One view; another seed is another view of the same rows.
-    row_offset : int
-        Number of the first row in the whole data: row i draws from (seed, row_offset + i).
+    row_offset : int or sequence of int
+        Number of the first row in the whole data (row i draws from (seed, row_offset + i)), or
+        the number of each row, where some are left out.
 
     Returns
     -------
@@ -61,13 +62,18 @@ def augment(
     """
     check_in(modality, ("image", "text"), "modality")
     check_in(strength, STRENGTHS, "augment")
-    if modality == "text":
-        settings = TEXT[strength]
-        return [
-            _text(row, np.random.default_rng(_seed(seed, row_offset + i)), **settings)
-            for i, row in enumerate(rows)
-        ]
-    return _images(rows, strength, [_seed(seed, row_offset + i) for i in range(len(rows))])
+    numbers: Sequence[int] = (
+        range(row_offset, row_offset + len(rows)) if isinstance(row_offset, int) else row_offset
+    )
+    if len(numbers) != len(rows):
+        raise ValueError(f"{len(numbers)} row numbers for {len(rows)} rows: they must be equal")
+    seeds = [seed_of(int(seed), "augment", int(number)) for number in numbers]
+    if modality == "image":
+        return _images(rows, strength, seeds)
+    return [
+        _text(row, np.random.default_rng(own), **TEXT[strength])
+        for row, own in zip(rows, seeds, strict=True)
+    ]
 
 
 def augment_fingerprint(modality: str, *, strength: str = "weak", seed: int = 0) -> dict[str, Any]:
@@ -81,10 +87,6 @@ def augment_fingerprint(modality: str, *, strength: str = "weak", seed: int = 0)
             settings["randaugment"] = [RAND_OPERATIONS, RAND_MAGNITUDE]
             settings["cutout"] = CUTOUT_SHARE
     return {"augment": strength, "seed": int(seed), "version": VERSION, "settings": settings}
-
-
-def _seed(seed: int, row: int) -> int:
-    return seed_of(int(seed), "augment", int(row))
 
 
 def _images(rows: Sequence[Any], strength: str, seeds: list[int]) -> list[Image.Image]:

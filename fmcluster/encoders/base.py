@@ -45,8 +45,12 @@ class Encoder(Protocol):
 
     modality: str | None
     dim: int | None
-    fingerprint: dict[str, Any]
     spec: dict[str, Any]
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """Everything that changes an embedding, nothing that does not."""
+        ...
 
     def encode(self, rows: list[Any]) -> NDArray[np.float32]:
         """Return the embeddings (n, d) of `rows`, float32, in their order."""
@@ -149,8 +153,13 @@ class TorchEncoder:
         self.modality: str | None = modality
         self.dim: int | None = None
         self.batch_size = batch_size
-        self.fingerprint = {**fingerprint, "precision": self.precision}
-        self.spec = {**spec, "modality": modality, "precision": self.precision}
+        self._fingerprint = {**fingerprint, "precision": self.precision}
+        self.spec: dict[str, Any] = {**spec, "modality": modality, "precision": self.precision}
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """Everything that changes an embedding, as JSON-able values."""
+        return dict(self._fingerprint)
 
     def prepare(self, rows: list[Any]) -> tuple[Any, NDArray[np.int64] | None]:
         """Return what `batch` cuts batches from, and the length of each row where it varies."""

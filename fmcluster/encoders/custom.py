@@ -31,8 +31,13 @@ class ObjectEncoder:
         self.modality: str | None = modality or getattr(encoder, "modality", None)
         self.dim: int | None = None
         kind = f"{type(encoder).__module__}.{type(encoder).__qualname__}"
-        self.fingerprint: dict[str, Any] = {"encoder": "custom", "class": kind, **_own(encoder)}
+        self._fingerprint: dict[str, Any] = {"encoder": "custom", "class": kind, **_own(encoder)}
         self.spec: dict[str, Any] = {"encoder": "custom", "class": kind, "modality": self.modality}
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """The object's class and what identifies it beyond that."""
+        return dict(self._fingerprint)
 
     def encode(self, rows: list[Any]) -> NDArray[np.float32]:
         """Return the object's embeddings (n, d) as float32, their shape checked."""

@@ -88,7 +88,7 @@ class EfficientNetLite(TorchEncoder):
             fingerprint={
                 "encoder": "packaged:efficientnet-lite0",
                 "weights": _files.digest_file(weights),
-                "preprocessing": f"{RGB_RULE};resize-bicubic-{input_size};(x-127)/128",
+                "preprocessing": f"{RGB_RULE};resize-bicubic-{input_size}-antialiased-down;(x-127)/128",
                 "pooling": "global average",
                 "normalisation": "none",
                 "truncation": None,
@@ -105,17 +105,26 @@ class EfficientNetLite(TorchEncoder):
     def batch(self, prepared: list[Any], take: NDArray[np.int64]) -> torch.Tensor:
         """Return resized, standardised images (b, 3, s, s)."""
         import torch
-        from PIL import Image
 
-        size = (self.input_size, self.input_size)
-        stack = np.empty((len(take), *size, 3), np.uint8)
-        for slot, row in enumerate(take):
-            image = to_rgb(prepared[row])
-            stack[slot] = (
-                image if image.size == size else image.resize(size, Image.Resampling.BICUBIC)
-            )
-        pixels = torch.from_numpy(stack).to(self.device).permute(0, 3, 1, 2).float()
+        images = [np.asarray(to_rgb(prepared[row])) for row in take]
+        pixels = torch.empty(len(take), 3, self.input_size, self.input_size, device=self.device)
+        for shape in sorted({image.shape for image in images}):
+            slots = [slot for slot, image in enumerate(images) if image.shape == shape]
+            stack = torch.from_numpy(np.stack([images[slot] for slot in slots]))
+            pixels[slots] = self._resize(stack.to(self.device).permute(0, 3, 1, 2).float())
         return self.to_device((pixels - MEAN) / STD)
+
+    def _resize(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return images (b, 3, s, s) of 0..255; antialiased where they shrink."""
+        import torch
+
+        resized = torch.nn.functional.interpolate(
+            pixels,
+            size=(self.input_size, self.input_size),
+            mode="bicubic",
+            antialias=max(pixels.shape[2:]) > self.input_size,
+        )
+        return resized.clamp_(0, 255)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return the spatial mean of the last feature map."""

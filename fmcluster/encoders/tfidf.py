@@ -109,7 +109,7 @@ class TfidfEncoder:
         """Return what :meth:`from_state` needs: arrays, and a JSON-able dict."""
         if self._directions is None or self._idf is None:
             raise NotFittedError("the tfidf encoder has no state before fit(texts)")
-        arrays = {"idf": self._idf, "directions": self._directions}
+        arrays: dict[str, NDArray[Any]] = {"idf": self._idf, "directions": self._directions}
         return arrays, {
             "vocabulary": self._terms(),
             "min_df": self._min_df,

