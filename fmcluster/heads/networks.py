@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fmcluster import distributed
 from fmcluster.heads._rows import SECONDARY_WEIGHT
 
 
@@ -99,6 +100,43 @@ class JointInput(nn.Module):
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
+class UnitInput(nn.Module):
+    """Rows of several spaces, each of length one, weighted and joined, then of length sqrt(d).
+
+    Needs no statistics of the data: for heads whose first layer is made of centroids and followed
+    by a batch normalisation.
+    """
+
+    def __init__(self, dims: Sequence[int]) -> None:
+        super().__init__()
+        self.weights = [1.0] + [SECONDARY_WEIGHT] * (len(dims) - 1)
+        self.n_dims = sum(dims)
+
+    def forward(self, xs: Sequence[Tensor]) -> Tensor:
+        """Return the joined rows (B, sum of d_v)."""
+        parts = [w * F.normalize(x, dim=1) for w, x in zip(self.weights, xs, strict=True)]
+        joined = parts[0] if len(parts) == 1 else F.normalize(torch.cat(parts, dim=1), dim=1)
+        return joined * self.n_dims**0.5
+
+
+class BatchNorm(nn.BatchNorm1d):
+    """Batch normalisation whose statistics are those of the batch over all processes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return normalised rows (B, d)."""
+        if not (self.training and distributed.is_launched()):
+            return super().forward(x)
+        mean = distributed.mean_over_ranks(x.mean(dim=0))
+        var = distributed.mean_over_ranks((x - mean).pow(2).mean(dim=0))
+        with torch.no_grad():
+            n = len(x) * distributed.world_size()
+            momentum = self.momentum or 0.1
+            self.running_mean.lerp_(mean.detach(), momentum)
+            self.running_var.lerp_(var.detach() * n / max(n - 1, 1), momentum)
+            self.num_batches_tracked += 1
+        return F.batch_norm(x, mean, var, self.weight, self.bias, False, 0.0, self.eps)
+
+
 def mlp(
     dims: Sequence[int], *, activation: type[nn.Module] = nn.ReLU, norm: bool = False
 ) -> nn.Sequential:
@@ -107,7 +145,7 @@ def mlp(
     for i, (a, b) in enumerate(zip(dims[:-1], dims[1:], strict=True)):
         layers.append(nn.Linear(a, b))
         if i < len(dims) - 2:
-            layers += [nn.BatchNorm1d(b)] * norm + [activation()]
+            layers += [BatchNorm(b)] * norm + [activation()]
     return nn.Sequential(*layers)
 
 

@@ -1,0 +1,250 @@
+r"""TEMI: exploring the limits of deep image clustering with pretrained models (BMVC 2023).
+
+H heads train side by side, each a student and a teacher that follows it slowly. For a row x and a
+random one x' of its nearest neighbours,
+
+.. math:: L = -\frac1{2H} \sum_h E\big[ w(x, x')\,(PMI_h(x, x') + PMI_h(x', x)) \big], \quad
+          PMI_h(x, x') = \log \sum_k \frac{(q^s_h(k|x)\, q^t_h(k|x'))^\beta}{\bar q^t_h(k)},
+
+with :math:`w(x,x') = \frac1H \sum_h \sum_k q^t_h(k|x) q^t_h(k|x')` and :math:`\bar q^t` a running
+mean of the teacher's output. The head of lowest loss is kept, and its teacher predicts.
+
+Dividing by :math:`\bar q^t` pulls to even sizes; with a prior :math:`\pi` it is divided by
+:math:`\bar q^t / (K \pi)` instead, which pulls to :math:`\pi`. All heads are one matrix product a
+layer.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fmcluster import distributed
+from fmcluster._validation import check_in, check_range
+from fmcluster.functional.losses import pmi
+from fmcluster.heads._prior import PriorTarget
+from fmcluster.heads.base import HeadData
+from fmcluster.heads.networks import JointInput
+from fmcluster.heads.trained import TrainedHead
+from fmcluster.heads.trainer import Objective, Schedule, TrainData, TrainOptions
+from fmcluster.heads.views import Batch
+
+INITS = ("paper", "partition")
+TEMPERATURE = 0.1
+MARGINAL_MOMENTUM = 0.9
+
+
+class ProjectionHeads(nn.Module):
+    """H DINO heads at once: Linear - GELU - Linear - unit length - unit prototypes.
+
+    Parameters
+    ----------
+    n_inputs, n_clusters, n_heads : int
+        Sizes of input and output, number of heads.
+    hidden, bottleneck : int
+        Sizes of the two layers between.
+    """
+
+    def __init__(
+        self, n_inputs: int, n_clusters: int, n_heads: int, *, hidden: int, bottleneck: int
+    ) -> None:
+        super().__init__()
+        self.n_heads = n_heads
+        self.first = nn.Linear(n_inputs, n_heads * hidden)
+        self.second = nn.Parameter(torch.empty(n_heads, hidden, bottleneck))
+        self.bias = nn.Parameter(torch.zeros(n_heads, 1, bottleneck))
+        self.last = nn.Parameter(torch.empty(n_heads, bottleneck, n_clusters))
+        nn.init.zeros_(self.first.bias)
+        for weight in (self.first.weight, self.second, self.last):
+            nn.init.trunc_normal_(weight, std=0.02)
+
+    def forward(self, x: Tensor, *, freeze_last: bool = False) -> Tensor:
+        """Return logits (H, B, K) of rows (B, d)."""
+        h = F.gelu(self.first(x)).unflatten(1, (self.n_heads, -1)).transpose(0, 1)
+        h = F.normalize(torch.baddbmm(self.bias, h, self.second), dim=-1)
+        last = F.normalize(self.last, dim=1)
+        return torch.bmm(h, last.detach() if freeze_last else last) / TEMPERATURE
+
+    def single(self, head: int) -> ProjectionHeads:
+        """Return a copy of one head."""
+        one = ProjectionHeads(
+            self.first.in_features,
+            self.last.shape[2],
+            1,
+            hidden=self.second.shape[1],
+            bottleneck=self.second.shape[2],
+        )
+        hidden = self.second.shape[1]
+        where = slice(head * hidden, (head + 1) * hidden)
+        state = {
+            "first.weight": self.first.weight[where],
+            "first.bias": self.first.bias[where],
+            "second": self.second[head : head + 1],
+            "bias": self.bias[head : head + 1],
+            "last": self.last[head : head + 1],
+        }
+        one.load_state_dict({key: value.detach().clone() for key, value in state.items()})
+        return one
+
+
+class TEMINetwork(nn.Module):
+    """Inference: input scaling and one head, rows -> logits (m, k)."""
+
+    def __init__(self, joint: JointInput, heads: ProjectionHeads) -> None:
+        super().__init__()
+        self.input = joint
+        self.heads = heads
+
+    def forward(self, xs: list[Tensor]) -> Tensor:
+        """Return logits (m, k)."""
+        return self.heads(self.input(xs))[0]
+
+
+class TEMIObjective(Objective):
+    """Students, their teachers, and the weighted pointwise mutual information."""
+
+    head_losses: Tensor
+    marginal: Tensor
+
+    def __init__(
+        self,
+        dims: list[int],
+        n_clusters: int,
+        *,
+        n_heads: int,
+        hidden: int,
+        bottleneck: int,
+        beta: float,
+        momentum: float,
+        prior: PriorTarget,
+    ) -> None:
+        super().__init__()
+        self.input = JointInput(dims)
+        self.student = ProjectionHeads(
+            self.input.n_dims, n_clusters, n_heads, hidden=hidden, bottleneck=bottleneck
+        )
+        self.teacher = copy.deepcopy(self.student).requires_grad_(False)
+        self.beta = beta
+        self.momentum = momentum
+        self.prior = prior
+        self.epoch = 0
+        self.register_buffer("marginal", torch.full((n_heads, n_clusters), 1 / n_clusters))
+        self.register_buffer("head_losses", torch.zeros(n_heads))
+
+    def start(self, data: TrainData) -> None:
+        self.input.fit(data.sample(50_000))
+
+    def before_epoch(self, epoch: int, data: TrainData) -> None:
+        self.epoch = epoch
+        self.head_losses.zero_()
+        if self.prior.needs_shares:
+            self.prior.align(self.marginal)
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        n = len(batch)
+        both = [torch.cat(pair) for pair in zip(batch.x, batch.neighbour()[1], strict=True)]
+        x = self.input(both)
+        student = self.student(x, freeze_last=self.epoch == 0).softmax(dim=-1)
+        with torch.no_grad():
+            teacher = self.teacher(x).softmax(dim=-1)
+            seen = distributed.mean_over_ranks(teacher.mean(dim=1))
+            self.marginal.lerp_(seen, 1 - MARGINAL_MOMENTUM)
+            weight = (teacher[:, :n] * teacher[:, n:]).sum(dim=-1).mean(dim=0)
+            marginal = self.marginal
+            if not self.prior.is_uniform:
+                target = self.prior.target.to(marginal.device)
+                marginal = marginal / (marginal.shape[1] * target)
+        swapped = torch.cat([teacher[:, n:], teacher[:, :n]], dim=1)
+        values = pmi(student, swapped, marginal[:, None], beta=self.beta)
+        losses = -(values * weight.repeat(2)).mean(dim=1)
+        self.head_losses += losses.detach()
+        return {"loss": losses.mean(), "pair_weight": weight.mean()}
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        pairs = zip(self.teacher.parameters(), self.student.parameters(), strict=True)
+        for teacher, student in pairs:
+            teacher.lerp_(student, 1 - self.momentum)
+
+    def network(self) -> tuple[TEMINetwork, int]:
+        """Return the inference network of the head with the lowest loss, and its number."""
+        best = int(self.head_losses.argmin())
+        return TEMINetwork(self.input, self.teacher.single(best)), best
+
+
+class TEMIHead(TrainedHead):
+    name = "temi"
+
+    def __init__(
+        self,
+        n_clusters: int | str = 8,
+        *,
+        n_neighbors: int = 50,
+        n_heads: int = 4,
+        beta: float = 0.6,
+        hidden: int = 512,
+        bottleneck: int = 256,
+        teacher_momentum: float = 0.996,
+        init: str = "paper",
+        cluster_prior: Any = "uniform",
+        epochs: int = 30,
+        warmup_epochs: int = 3,
+        batch_size: int = 256,
+        learning_rate: float = 1e-3,
+        random_state: Any = None,
+        options: TrainOptions | None = None,
+    ) -> None:
+        self.n_clusters = n_clusters
+        self.n_neighbors = n_neighbors
+        self.n_heads = n_heads
+        self.beta = beta
+        self.hidden = hidden
+        self.bottleneck = bottleneck
+        self.teacher_momentum = teacher_momentum
+        self.init = init
+        self.cluster_prior = cluster_prior
+        self.epochs = epochs
+        self.warmup_epochs = warmup_epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.random_state = random_state
+        self.options = options
+
+    def _network(self, dims: list[int], n_clusters: int) -> nn.Module:
+        joint = JointInput(dims)
+        heads = ProjectionHeads(
+            joint.n_dims, n_clusters, 1, hidden=self.hidden, bottleneck=self.bottleneck
+        )
+        return TEMINetwork(joint, heads)
+
+    def _train(self, data: HeadData, rows: TrainData) -> nn.Module:
+        check_in(self.init, INITS, "init")
+        check_range(self.beta, "beta", low=0)
+        prior = PriorTarget.resolve(self.cluster_prior, data, n_heads=self.n_heads)
+        objective = TEMIObjective(
+            [space.n_dims for space in data.spaces],
+            data.n_clusters,
+            n_heads=self.n_heads,
+            hidden=self.hidden,
+            bottleneck=self.bottleneck,
+            beta=self.beta,
+            momentum=self.teacher_momentum,
+            prior=prior,
+        )
+        schedule = Schedule(
+            self.epochs,
+            self.batch_size,
+            self.learning_rate,
+            optimizer="adamw",
+            weight_decay=1e-4,
+            warmup_epochs=self.warmup_epochs,
+        )
+        self._stage("heads", objective, rows, schedule)
+        network, best = objective.network()
+        self.cluster_prior_ = prior.shares(network, rows, head=best)
+        return network

@@ -1,0 +1,199 @@
+r"""TURTLE: let go of your labels with unsupervised transfer (Gadetsky et al., ICML 2024).
+
+A labelling :math:`\tau_\theta(x) = \frac1V \sum_v softmax(\theta_v \phi_v(x))` over V embedding
+spaces is sought which linear probes, fitted to it, reproduce best:
+
+.. math:: \min_\theta \sum_v CE\big(w_v^* \phi_v(x), \tau_\theta(x)\big)
+          + \gamma \sum_v KL\big(\overline{softmax(\theta_v \phi_v)} \,\|\, \pi\big),
+
+where :math:`w_v^*` is a fresh probe after M steps of Adam on
+:math:`CE(w_v \phi_v(x), \tau_\theta(x))`. The gradient is first-order: only through :math:`\tau`
+where it is the target. With a uniform :math:`\pi` the second term is the paper's entropy up to a
+constant. The probe's gradient is written out, so that an inner step is two matrix products.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fmcluster import distributed
+from fmcluster._validation import check_in, check_range, seed_of
+from fmcluster.functional.losses import kl_to_prior
+from fmcluster.heads._prior import PriorTarget
+from fmcluster.heads.base import HeadData
+from fmcluster.heads.networks import InputScale
+from fmcluster.heads.trained import TrainedHead
+from fmcluster.heads.trainer import Objective, Schedule, TrainData, TrainOptions
+from fmcluster.heads.views import Batch
+
+INITS = ("paper", "partition")
+BETAS, EPSILON = (0.9, 0.999), 1e-8
+
+
+@torch.no_grad()
+def fit_probe(
+    x: Tensor, target: Tensor, *, n_steps: int, learning_rate: float, generator: torch.Generator
+) -> Tensor:
+    """Return the logits (B, K) of a fresh linear probe after `n_steps` of Adam.
+
+    Parameters
+    ----------
+    x : Tensor (B, d)
+        Rows of one space.
+    target : Tensor (B, K)
+        Soft labels that the probe is fitted to.
+    n_steps, learning_rate
+        Of Adam on the mean cross-entropy.
+    generator : torch.Generator
+        Start of the probe: uniform in plus or minus one over the root of d, as `nn.Linear`.
+    """
+    n_dims, k = x.shape[1], target.shape[1]
+    bound = n_dims**-0.5
+    start = (2 * torch.rand(n_dims + 1, k, generator=generator) - 1) * bound
+    weight = start.to(x.device)
+    first, second = torch.zeros_like(weight), torch.zeros_like(weight)
+    gradient = torch.empty_like(weight)
+    for step in range(1, n_steps + 1):
+        error = (torch.addmm(weight[-1], x, weight[:-1]).softmax(dim=1) - target) / len(x)
+        gradient[:-1] = x.T @ error
+        gradient[-1] = error.sum(dim=0)
+        gradient = distributed.mean_over_ranks(gradient)
+        first.lerp_(gradient, 1 - BETAS[0])
+        second.lerp_(gradient.square(), 1 - BETAS[1])
+        scale = (second / (1 - BETAS[1] ** step)).sqrt_().add_(EPSILON)
+        weight -= learning_rate / (1 - BETAS[0] ** step) * first / scale
+    return torch.addmm(weight[-1], x, weight[:-1])
+
+
+class TaskEncoder(nn.Module):
+    """The labelling: one weight-normalised linear layer a space, their softmaxes averaged."""
+
+    def __init__(self, dims: list[int], n_clusters: int) -> None:
+        super().__init__()
+        self.scales = nn.ModuleList([InputScale(d) for d in dims])
+        self.linear = nn.ModuleList(
+            [nn.utils.parametrizations.weight_norm(nn.Linear(d, n_clusters)) for d in dims]
+        )
+
+    def each(self, scaled: list[Tensor]) -> list[Tensor]:
+        """Return the probabilities (B, K) in each space, of scaled rows."""
+        return [
+            linear(x).softmax(dim=1) for linear, x in zip(self.linear, scaled, strict=True)
+        ]
+
+    def scaled(self, xs: list[Tensor]) -> list[Tensor]:
+        """Return every space's rows at unit variance."""
+        return [scale(x) for scale, x in zip(self.scales, xs, strict=True)]
+
+    def forward(self, xs: list[Tensor]) -> Tensor:
+        """Return log-probabilities (B, K)."""
+        return torch.stack(self.each(self.scaled(xs))).mean(dim=0).clamp_min(1e-30).log()
+
+
+class TURTLEObjective(Objective):
+    """The outer problem; the inner probes are fitted inside `forward`."""
+
+    def __init__(
+        self,
+        dims: list[int],
+        n_clusters: int,
+        *,
+        entropy_weight: float,
+        inner_steps: int,
+        inner_learning_rate: float,
+        prior: PriorTarget,
+    ) -> None:
+        super().__init__()
+        self.task = TaskEncoder(dims, n_clusters)
+        self.entropy_weight = entropy_weight
+        self.inner_steps = inner_steps
+        self.inner_learning_rate = inner_learning_rate
+        self.prior = prior
+        self.generator = torch.Generator()
+
+    def start(self, data: TrainData) -> None:
+        for scale, x in zip(self.task.scales, data.sample(50_000), strict=True):
+            scale.fit(x)
+
+    def before_epoch(self, epoch: int, data: TrainData) -> None:
+        self.generator.manual_seed(seed_of(data.seed, "probe", epoch))
+        if self.prior.needs_shares:
+            shares = data.map(lambda xs: self.task(xs).exp()).mean(dim=0)
+            self.prior.align(shares.to(data.device))
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        scaled = self.task.scaled(batch.x)
+        each = self.task.each(scaled)
+        tau = torch.stack(each).mean(dim=0)
+        fit = tau.new_zeros(())
+        for x in scaled:
+            logits = fit_probe(
+                x,
+                tau.detach(),
+                n_steps=self.inner_steps,
+                learning_rate=self.inner_learning_rate,
+                generator=self.generator,
+            )
+            fit = fit - (tau * logits.log_softmax(dim=1)).sum(dim=1).mean()
+        target = self.prior.target.to(tau.device)
+        even = sum(
+            kl_to_prior(distributed.mean_over_ranks(p.mean(dim=0)), target) for p in each
+        )
+        return {"loss": fit + self.entropy_weight * even, "probe": fit, "size_divergence": even}
+
+
+class TURTLEHead(TrainedHead):
+    name = "turtle"
+
+    def __init__(
+        self,
+        n_clusters: int | str = 8,
+        *,
+        entropy_weight: float = 10.0,
+        inner_steps: int = 10,
+        inner_learning_rate: float = 1e-3,
+        init: str = "paper",
+        cluster_prior: Any = "uniform",
+        epochs: int = 300,
+        batch_size: int = 10_000,
+        learning_rate: float = 1e-3,
+        n_neighbors: int = 0,
+        random_state: Any = None,
+        options: TrainOptions | None = None,
+    ) -> None:
+        self.n_clusters = n_clusters
+        self.entropy_weight = entropy_weight
+        self.inner_steps = inner_steps
+        self.inner_learning_rate = inner_learning_rate
+        self.init = init
+        self.cluster_prior = cluster_prior
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.n_neighbors = n_neighbors
+        self.random_state = random_state
+        self.options = options
+
+    def _network(self, dims: list[int], n_clusters: int) -> nn.Module:
+        return TaskEncoder(dims, n_clusters)
+
+    def _train(self, data: HeadData, rows: TrainData) -> nn.Module:
+        check_in(self.init, INITS, "init")
+        check_range(self.inner_steps, "inner_steps", low=1)
+        prior = PriorTarget.resolve(self.cluster_prior, data)
+        objective = TURTLEObjective(
+            [space.n_dims for space in data.spaces],
+            data.n_clusters,
+            entropy_weight=self.entropy_weight,
+            inner_steps=self.inner_steps,
+            inner_learning_rate=self.inner_learning_rate,
+            prior=prior,
+        )
+        schedule = Schedule(self.epochs, self.batch_size, self.learning_rate)
+        self._stage("task", objective, rows, schedule)
+        self.cluster_prior_ = prior.shares(objective, rows)
+        return objective.task
