@@ -102,7 +102,9 @@ def _write_pipeline(result: ClusterResult, folder: Path) -> None:
         save_file(arrays, temporary)
     config["encoder_states"] = sorted(result.encoder_states)
     for number, state in result.encoder_states.items():
-        save_state(folder / "encoders", number, state)
+        arrays = {k: v for k, v in state.items() if isinstance(v, np.ndarray)}
+        rest = {k: v for k, v in state.items() if k not in arrays}
+        save_state(folder / "encoders", number, arrays, rest)
     write_json(folder / "pipeline.json", config)
 
 

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from fmcluster import prediction
 from fmcluster._result_files import read_result, write_result
 from fmcluster._validation import check_labels
-from fmcluster.calibrate import Calibrator
+from fmcluster.calibrate import Calibrator, from_labels, with_confidence
 from fmcluster.functional.metrics import evaluate
 from fmcluster.heads import ClusterHead
 from fmcluster.index import KNNGraph
@@ -141,7 +141,9 @@ class ClusterResult:
         """Return calibrated probabilities (m, k) of new data."""
         return prediction.predict_proba(self, data, **options)
 
-    def calibrate(self, ids: ArrayLike, labels: ArrayLike, **options: Any) -> ClusterResult:
+    def calibrate(
+        self, ids: ArrayLike, labels: ArrayLike, *, weights: ArrayLike | None = None
+    ) -> ClusterResult:
         """Return a result whose confidence was calibrated on a few labelled rows.
 
         Parameters
@@ -150,49 +152,58 @@ class ClusterResult:
             Which rows (values of `ids`) were labelled; 25 to 400 are enough.
         labels : (m,)
             Their true classes, of any kind. Clusters are named after them.
+        weights : (m,), optional
+            1 / the chance that each row was chosen, where rows were not chosen evenly at random.
 
         Raises
         ------
         ValueError
             Unknown or repeated ids, lengths that differ.
         """
-        from fmcluster import calibrate as calibration
-
         rows = self.rows_of(ids)
         y = check_labels(labels, len(rows))
-        raw = self.head_proba()
-        calibrator = calibration.from_labels(
-            raw, rows, y, n_rows_total=self.n_rows, confidence=self.confidence, **options
+        calibrator = from_labels(
+            self.proba,
+            rows,
+            y,
+            n_rows_total=self.n_rows,
+            weights=weights,
+            confidence=self.confidence,
+            base=self.calibrator,
         )
-        names = tuple(
-            str(calibrator.class_of_cluster.get(c, self.names[c] if self.names else c))
-            for c in range(self.n_clusters)
+        sure = np.clip(calibrator.curves["score"](self.confidence), 1 / self.n_clusters, 1)
+        old = self.names or tuple(str(c) for c in range(self.n_clusters))
+        found = calibrator.class_of_cluster
+        return self._recalibrated(
+            calibrator,
+            with_confidence(self.proba, sure),
+            names=tuple(str(found.get(c, old[c])) for c in range(self.n_clusters)),
         )
-        return dataclasses.replace(self.with_calibrator(calibrator), names=names)
 
-    def with_calibrator(self, calibrator: Calibrator | None, xs: Any = None) -> ClusterResult:
-        """Return the same clustering with probabilities of another calibrator."""
-        raw = self.head_proba()
-        proba = raw if calibrator is None else calibrator.transform(raw, xs)
-        about = None if calibrator is None else calibrator.about()
+    def with_calibrator(self, calibrator: Calibrator, xs: Any = None) -> ClusterResult:
+        """Return the same clustering with probabilities of a calibrator fitted on the head's own.
+
+        Parameters
+        ----------
+        calibrator : Calibrator
+            Fitted on the head's own probabilities, which the result must still have.
+        xs : list of arrays, optional
+            The embeddings, where the calibrator reads them.
+        """
+        return self._recalibrated(calibrator, calibrator.transform(self.proba, xs))
+
+    def _recalibrated(
+        self, calibrator: Calibrator, proba: NDArray[Any], *, names: tuple[str, ...] | None = None
+    ) -> ClusterResult:
+        proba = np.asarray(proba, np.float32)
         return dataclasses.replace(
             self,
-            proba=np.asarray(proba, np.float32),
-            confidence=np.asarray(proba.max(axis=1), np.float32),
+            proba=proba,
+            confidence=proba.max(axis=1),
             calibrator=calibrator,
-            provenance={**self.provenance, "calibration": about},
+            names=names or self.names,
+            provenance={**self.provenance, "calibration": calibrator.about()},
         )
-
-    def head_proba(self) -> NDArray[np.float32]:
-        """Return the head's own probabilities (n, k), before calibration."""
-        if self.embeddings is None:
-            if self.calibrator is None:
-                return self.proba
-            raise ValueError(
-                "this result was loaded without its embeddings: call "
-                "result.attach(embeddings) first"
-            )
-        return self.head.predict_proba(self.embeddings)
 
     def attach(self, embeddings: Any) -> ClusterResult:
         """Return the result with the embeddings it was made from, after loading it."""
