@@ -129,6 +129,7 @@ class EncodingRun:
     def _augmented(self, block: Block) -> list[list[Any]]:
         """Return the readable rows of a block, augmented once for each view."""
         rows = _readable(block)
+        numbers = [block.start + i for i in range(len(block.rows)) if i not in block.problems]
         if not self.settings["n_views"] or not rows:
             return [[] for _ in range(self.settings["n_views"])]
         from fmcluster.encoders.augment import augment
@@ -138,9 +139,9 @@ class EncodingRun:
                 augment(
                     rows,
                     self.source.modality,
-                    strength=self.settings["augment"],
-                    seed=seed_of(self.settings["augment_seed"], "view", view),
-                    row_offset=block.start,
+                    strength=self.settings["views"]["augment"],
+                    seed=seed_of(self.settings["views"]["seed"], "view", view),
+                    row_offset=numbers,
                 )
             )
             for view in range(self.settings["n_views"])

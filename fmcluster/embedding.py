@@ -103,7 +103,6 @@ def embed_to_store(
     if rows.modality == "embedding":
         return _as_given(rows, folder, dtype)
     named = name_spaces(encoders, rows.modality)
-    seed = seed_of(random_state or 0, "views")
     header = {
         "data": {
             "fingerprint": rows.fingerprint,
@@ -115,7 +114,7 @@ def embed_to_store(
             "dtype": dtype,
             "on_error": on_error,
             "n_views": int(n_views),
-            **({"augment": augment, "augment_seed": seed} if n_views else {}),
+            **_view_settings(rows.modality, n_views, augment, random_state),
         },
         "layout": {"shard_rows": int(shard_rows or default_shard_rows(rows))},
         "info": {"column": rows.column, "specs": [dict(e.spec) for e in named.values()]},
@@ -124,6 +123,18 @@ def embed_to_store(
     if repair or not _is_complete(target, header):
         _write_store(target, header, rows, list(named.values()), repair=repair)
     return EmbeddingStore.open(target)
+
+
+def _view_settings(
+    modality: str, n_views: int, augment: str, random_state: int | None
+) -> dict[str, Any]:
+    """Return what decides the views' bytes; nothing where there are none."""
+    if not n_views:
+        return {}
+    from fmcluster.encoders.augment import augment_fingerprint
+
+    seed = seed_of(random_state or 0, "views")
+    return {"views": augment_fingerprint(modality, strength=augment, seed=seed)}
 
 
 def name_spaces(encoders: Any, modality: str | None) -> dict[str, Encoder]:

@@ -198,10 +198,13 @@ def augmented(monkeypatch):
     import types
 
     def augment(rows, modality, *, strength, seed, row_offset):
-        return [f"{row}|{strength}|{seed}|{row_offset + i}" for i, row in enumerate(rows)]
+        return [f"{r}|{strength}|{seed}|{n}" for r, n in zip(rows, row_offset, strict=True)]
+
+    def augment_fingerprint(modality, *, strength, seed):
+        return {"augment": strength, "seed": seed}
 
     module = types.ModuleType("fmcluster.encoders.augment")
-    module.augment = augment
+    module.augment, module.augment_fingerprint = augment, augment_fingerprint
     monkeypatch.setitem(sys.modules, "fmcluster.encoders.augment", module)
 
 
@@ -217,10 +220,39 @@ def test_views_are_cached_beside_the_clean_rows(fake, tmp_path, augmented):
     assert np.array_equal(again.views()[1][50:60], second[50:60])
     other = embed_to_store(TEXTS, fake, folder=tmp_path / "c", random_state=1, **options)
     assert not np.array_equal(other.views()[0][:], first[:])
-    with pytest.raises(StoreMismatchError, match="settings.augment: stored 'strong', asked 'weak'"):
+    with pytest.raises(
+        StoreMismatchError, match="settings.views.augment: stored 'strong', asked 'weak'"
+    ):
         embed_to_store(TEXTS, fake, folder=tmp_path / "a", **{**options, "augment": "weak"})
-    with pytest.raises(StoreMismatchError, match="settings.augment_seed"):
+    with pytest.raises(StoreMismatchError, match="settings.views.seed"):
         embed_to_store(TEXTS, fake, folder=tmp_path / "a", random_state=1, **options)
+
+
+def test_views_of_a_row_do_not_depend_on_rows_left_out(fake, tmp_path, augmented):
+    texts = [*TEXTS]
+    texts[3] = ""
+    options = {"n_views": 1, "dtype": "float32", "shard_rows": 40}
+    whole = embed_to_store(TEXTS, fake, folder=tmp_path / "a", **options)
+    skip = embed_to_store(texts, fake, folder=tmp_path / "b", on_error="skip", **options)
+    mark = embed_to_store(texts, fake, folder=tmp_path / "c", on_error="mark", **options)
+    assert np.array_equal(skip.views()[0][:], whole.views()[0][skip.ids])
+    assert np.array_equal(mark.views()[0][4:], whole.views()[0][4:])
+    assert not mark.views()[0][3].any()
+
+
+def test_real_augmentations_of_texts_and_images_resume_to_equal_bytes(tmp_path):
+    images = np.random.default_rng(0).integers(0, 255, (20, 12, 12, 3), dtype=np.uint8)
+    for data, modality in ((TEXTS[:20], "text"), (images, "image")):
+        options = {"n_views": 2, "augment": "strong", "shard_rows": 7}
+        first, second = tmp_path / f"{modality}1", tmp_path / f"{modality}2"
+        embed_to_store(data, Fake(modality=modality), folder=first, **options)
+        embed_to_store(data, Fake(modality=modality), folder=second, **options)
+        (second / "shard-00001.json").unlink()
+        (second / "space0.view1-00001.npy").unlink()
+        again = Fake(modality=modality)
+        store = embed_to_store(data, again, folder=second, repair=True, **options)
+        assert again.calls == [7, 7, 7] and snapshot(first) == snapshot(second)
+        assert not np.array_equal(store.views()[0][:], store.views()[1][:])
 
 
 # --- rows that cannot be read ---------------------------------------------------------------------
