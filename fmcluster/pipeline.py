@@ -56,6 +56,7 @@ def embed(
     id_column: str | None = None,
     modality: str | None = None,
     random_state: int = 0,
+    repair: bool = False,
 ) -> EmbeddingStore:
     """Embed data once; the same call again finds the store, or goes on where it stopped.
 
@@ -92,6 +93,9 @@ def embed(
         Only where it cannot be seen from the rows.
     random_state : int
         Seed of the augmentations.
+    repair : bool
+        Hold every shard of a store that is there against its checksum, and encode the damaged
+        ones again.
 
     Returns
     -------
@@ -114,7 +118,7 @@ def embed(
         )
     )
     if source.modality == "embedding":
-        return EmbeddingStore.from_array(source.vectors())
+        return embed_to_store(source, None, folder=folder, dtype=dtype)
     names = default_encoders(source.modality) if encoder is None else encoder
     names = list(names) if isinstance(names, (list, tuple)) else [names]
     found = [
@@ -137,6 +141,7 @@ def embed(
         dtype=dtype,
         on_error=on_error,
         random_state=random_state,
+        repair=repair,
     )
 
 

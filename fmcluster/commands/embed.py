@@ -16,6 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_data(parser)
     options.add_encoder(parser)
     parser.add_argument("--out", metavar="DIR", help="folder of the store (default: in the cache)")
+    parser.add_argument(
+        "--repair", action="store_true", help="encode the shards again that are damaged"
+    )
     parser.add_argument("--verify", action="store_true", help="read every shard's checksum")
 
 

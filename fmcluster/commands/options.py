@@ -90,6 +90,7 @@ def load_data(args: argparse.Namespace, *, folder: str | Path | None = None) -> 
         precision=args.precision,
         dtype=args.dtype,
         on_error=args.on_error,
+        repair=getattr(args, "repair", False),
         n_rows=args.limit,
         id_column=args.id_column,
         modality=args.modality,
