@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -379,6 +380,15 @@ def test_nothing_is_pickled(saved):
     for path in saved.folder.glob("*.npy"):
         np.load(path, allow_pickle=False)
     assert read_manifest(saved.folder).complete
+
+
+def test_stores_of_every_schema_so_far_open():
+    """The folders are kept as they were written; a new schema adds one and removes none."""
+    store = EmbeddingStore.open(Path(__file__).parent / "stores" / "schema1")
+    store.verify()
+    assert store.ids.tolist() == ["w", "x", "y", "z"] and store.bad_ids == ["x"]
+    assert np.asarray(store).tolist() == [[1, 1], [0, 0], [6, 3], [6, 0]]
+    assert store.encoders == {"tiny": {"encoder": "tiny"}} and store.dtype == np.float16
 
 
 # --- to and from others ---------------------------------------------------------------------------
