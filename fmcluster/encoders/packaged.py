@@ -88,7 +88,7 @@ class EfficientNetLite(TorchEncoder):
             fingerprint={
                 "encoder": "packaged:efficientnet-lite0",
                 "weights": _files.digest_file(weights),
-                "preprocessing": f"{RGB_RULE};resize-bicubic-{input_size}-antialiased-down;(x-127)/128",
+                "preprocessing": f"{RGB_RULE};bicubic-{input_size}-antialiased-down;(x-127)/128",
                 "pooling": "global average",
                 "normalisation": "none",
                 "truncation": None,
