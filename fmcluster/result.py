@@ -217,7 +217,9 @@ class ClusterResult:
         found = order[np.minimum(where, self.n_rows - 1)]
         unknown = wanted[self.ids[found] != wanted]
         if len(unknown):
-            raise ValueError(f"id {unknown[0]!r} is not in this result ({len(unknown)} unknown)")
+            raise ValueError(
+                f"id {unknown[0].item()!r} is not in this result ({len(unknown)} unknown)"
+            )
         if len(np.unique(found)) < len(found):
             raise ValueError("an id is given twice: give each labelled row once")
         return found.astype(np.int64)

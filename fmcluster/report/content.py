@@ -45,7 +45,7 @@ def page_data(
     listed = _rows_of(result, to_label)
     flagged = _issue_rows(result, issues)
     wanted = np.unique(np.concatenate([*[r for pair in chosen for r in pair], listed, flagged]))
-    shown.load(np.union1d(wanted, map_rows).astype(np.int64))
+    shown.load(np.union1d(wanted, map_rows).astype(np.int64), n_examples=len(wanted))
     return {
         "title": title,
         "kind": shown.kind,

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-THUMBNAIL_SIDE = 64
-SPRITE_SIDE = 28
+# Side of a thumbnail by how many are shown: even noise, which hardly compresses, stays small.
+THUMBNAIL_SIDES = ((600, 64), (1_200, 48), (10**9, 32))
+SPRITE_SIDE = 24
 
 
 class Items:
@@ -30,14 +31,16 @@ class Items:
         self.ids = ids
         self.kind = "none"
         self.missing_reason = "" if items is not None else "no raw data was given"
+        self.side = THUMBNAIL_SIDES[0][1]
         self._rows: dict[int, Any] = {}
         self._first: Any = None
         if items is not None:
             self._first = next(iter(items), None)
             self.kind = "text" if isinstance(self._first, str) else "image"
 
-    def load(self, rows: NDArray[np.int64]) -> None:
-        """Read the rows that will be shown, in one pass."""
+    def load(self, rows: NDArray[np.int64], *, n_examples: int = 0) -> None:
+        """Read the rows that will be shown, in one pass; `n_examples` of them as thumbnails."""
+        self.side = next(side for most, side in THUMBNAIL_SIDES if n_examples <= most)
         if self.items is None:
             return
         if self.ids.dtype.kind in "iu":
@@ -83,7 +86,7 @@ class Items:
             return {}
         if isinstance(value, str):
             return {"text": self.text(row, length)}
-        return {"image": thumbnail(value)}
+        return {"image": thumbnail(value, self.side)}
 
     def sprite(self, rows: list[int]) -> str | None:
         """Return one JPEG of small pictures of these rows in order, for the map; None for texts."""
@@ -98,20 +101,20 @@ class Items:
             if value is not None:
                 small = value.convert("RGB").resize((SPRITE_SIDE, SPRITE_SIDE))
                 sheet.paste(small, (place % columns * SPRITE_SIDE, place // columns * SPRITE_SIDE))
-        return _data_url(sheet, quality=60)
+        return _data_url(sheet, quality=55)
 
 
-def thumbnail(image: Any) -> str:
+def thumbnail(image: Any, side: int = 64) -> str:
     """Return a picture as a small data URL."""
     from PIL import Image
 
     small = image.convert("RGB")
-    if max(small.size) < THUMBNAIL_SIDE:
-        factor = THUMBNAIL_SIDE // max(small.size)
+    if max(small.size) < side:
+        factor = side // max(small.size)
         small = small.resize(
             (small.width * factor, small.height * factor), Image.Resampling.NEAREST
         )
-    small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+    small.thumbnail((side, side))
     return _data_url(small, quality=70)
 
 

@@ -102,7 +102,7 @@
   if (!canvas) return;
   const map = data.map, tip = byId("tip"), context = canvas.getContext("2d");
   const sprite = map.sprite ? Object.assign(new Image(), { src: map.sprite }) : null;
-  const SIDE = 28, columns = Math.ceil(Math.sqrt(map.x.length));
+  const SIDE = 24, columns = Math.ceil(Math.sqrt(map.x.length));
   let width = 0, height = 0, active = -1;
   const px = (i) => 12 + (map.x[i] / 1000) * (width - 24);
   const py = (i) => height - 12 - (map.y[i] / 1000) * (height - 24);
