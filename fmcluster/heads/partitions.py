@@ -16,7 +16,7 @@ With :math:`A_{ab}` the share of edges between clusters a and b and :math:`m_a =
         + \frac1n \sum_i \frac{s_{i,own} - s_{i,other}}{1 - \min(s_{i,own}, s_{i,other})},
 
 modularity (Newman and Girvan, 2004) plus the simplified silhouette of cosines s to centroids
-(Hruschka et al., 2004).
+(Hruschka et al., 2004), each row left out of its own centroid.
 
 Every partition is a set of unit centroids, each of which belongs to a cluster, so that new rows
 are placed by their nearest centroid.
@@ -26,18 +26,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fmcluster._validation import check_in, seed_of
+from fmcluster.heads._linkage import agglomerate, cut_tree
 from fmcluster.index import KNNGraph, faiss_module, unit_rows
+
+if TYPE_CHECKING:
+    from fmcluster.heads.base import HeadData
 
 LINKAGES = ("average", "ward", "graph")
 FAMILIES = ("kmeans", *LINKAGES)
 BLOCK_ROWS = 8192
 MINI_PER_CLUSTER = 8
+SIZE_MODULARITY = 0.1
+SIZE_TEMPERATURE = 0.006
 
 
 @dataclass(frozen=True)
@@ -125,6 +131,23 @@ def group_sums(
     return np.asarray(member @ X, dtype=np.float64)
 
 
+def smooth_rows(
+    rows: NDArray[np.float32], graph: KNNGraph, n_steps: int = 1
+) -> NDArray[np.float32]:
+    """Average each unit row with the mean of its neighbours, `n_steps` times.
+
+    Neighbours are mostly of the row's own cluster, so this draws clusters together: linkages of
+    the averaged rows are closer to the truth on every text set that was tried.
+    """
+    for _ in range(n_steps):
+        moved = np.empty_like(rows)
+        for start in range(0, len(rows), BLOCK_ROWS):
+            block = slice(start, start + BLOCK_ROWS)
+            moved[block] = rows[block] + rows[graph.indices[block]].mean(axis=1)
+        rows = unit_rows(moved)
+    return rows
+
+
 def spherical_kmeans(
     rows: NDArray[np.float32],
     n_clusters: int,
@@ -207,74 +230,7 @@ def merge_tree(
         density = edge_mass(mini.labels, len(sizes), graph) / pairs
         # Cosines order what no edge joins.
         distance = -density + 1e-9 * distance
-    return _nearest_neighbour_chain(distance, sizes, linkage == "ward")
-
-
-def _nearest_neighbour_chain(
-    distance: NDArray[np.float64], sizes: NDArray[np.float64], ward: bool
-) -> NDArray[np.int64]:
-    """Agglomerate a dense distance matrix by Lance-Williams updates in O(m^2)."""
-    m = len(sizes)
-    d, size = distance.copy(), sizes.copy()
-    np.fill_diagonal(d, np.inf)
-    alive, chain = np.ones(m, bool), []
-    merges = np.empty((m - 1, 2), np.int64)
-    heights = np.empty(m - 1)
-    for t in range(m - 1):
-        if not chain:
-            chain.append(int(np.flatnonzero(alive)[0]))
-        while True:
-            a = chain[-1]
-            b = int(d[a].argmin())
-            # Ties go back along the chain, or it would never end.
-            if len(chain) > 1 and d[a, chain[-2]] <= d[a, b]:
-                b = chain[-2]
-                break
-            chain.append(b)
-        chain = chain[:-2]
-        merges[t], heights[t] = (a, b), d[a, b]
-        na, nb = size[a], size[b]
-        if ward:
-            total = na + nb + size
-            new = ((na + size) * d[a] + (nb + size) * d[b] - size * d[a, b]) / total
-        else:
-            new = (na * d[a] + nb * d[b]) / (na + nb)
-        new[~alive] = np.inf
-        new[[a, b]] = np.inf
-        d[b], d[:, b] = new, new
-        d[a], d[:, a] = np.inf, np.inf
-        alive[a] = False
-        size[b] = na + nb
-    return _in_order(merges, heights, m)
-
-
-def _in_order(merges: NDArray[np.int64], heights: NDArray[np.float64], m: int) -> NDArray[np.int64]:
-    """Sort the chain's merges by height and number the clusters as scipy does."""
-    order = np.argsort(heights, kind="stable")
-    parent, number = np.arange(m), np.arange(m)
-    out = np.empty_like(merges)
-    for t, merge in enumerate(merges[order]):
-        roots = []
-        for leaf in merge:
-            while parent[leaf] != leaf:
-                parent[leaf] = parent[parent[leaf]]
-                leaf = parent[leaf]
-            roots.append(leaf)
-        out[t] = sorted((number[roots[0]], number[roots[1]]))
-        parent[roots[0]] = roots[1]
-        number[roots[1]] = m + t
-    return out
-
-
-def cut_tree(tree: NDArray[np.int64], n_clusters: int) -> NDArray[np.int64]:
-    """Return the cluster 0..k-1 of each leaf when `n_clusters` are left."""
-    m = len(tree) + 1
-    owner = np.arange(2 * m - 1)
-    for t in range(m - max(n_clusters, 1)):
-        owner[tree[t]] = m + t
-    for node in range(2 * m - 2, -1, -1):
-        owner[node] = owner[owner[node]] if owner[node] != node else node
-    return np.unique(owner[:m], return_inverse=True)[1].astype(np.int64).ravel()
+    return agglomerate(distance, sizes, linkage == "ward")
 
 
 def modularity(labels: NDArray[np.int64], graph: KNNGraph, n_clusters: int) -> float:
@@ -290,34 +246,37 @@ def modularity_of(mass: NDArray[np.float64]) -> float:
 
 
 def silhouette(
-    rows: NDArray[np.float32],
-    labels: NDArray[np.int64],
-    centroids: NDArray[np.float32],
-    weights: NDArray[np.float64] | None = None,
+    rows: NDArray[np.float32], labels: NDArray[np.int64], sums: NDArray[np.floating]
 ) -> float:
-    """Return the simplified silhouette of unit rows by cosine to unit centroids, (weighted) mean.
+    """Return the mean simplified silhouette of unit rows against cluster sums (k, d).
 
-    Zero for a single cluster.
+    A row is left out of its own cluster's centroid, or small clusters would look tight merely by
+    holding the row; a row alone in its cluster scores zero. Zero for a single cluster.
     """
-    if len(centroids) < 2:
+    if len(sums) < 2:
         return 0.0
-    values = np.empty(len(rows))
+    sums = sums.astype(np.float64)
+    square = (sums**2).sum(axis=1)
+    centroids = unit_rows(sums)
+    total = 0.0
     for start in range(0, len(rows), BLOCK_ROWS):
-        cosines = rows[start : start + BLOCK_ROWS] @ centroids.T
-        at = np.arange(len(cosines)), labels[start : start + BLOCK_ROWS]
-        own = cosines[at].copy()
+        block, own_of = rows[start : start + BLOCK_ROWS], labels[start : start + BLOCK_ROWS]
+        cosines = block @ centroids.T
+        at = np.arange(len(block)), own_of
+        dot = np.einsum("ij,ij->i", block, sums[own_of])
+        rest = np.sqrt(np.maximum(square[own_of] - 2 * dot + 1, 0))
+        own = np.divide(dot - 1, rest, out=np.zeros(len(block)), where=rest > 1e-3)
         cosines[at] = -np.inf
         other = cosines.max(axis=1)
-        least = np.maximum(1 - np.minimum(own, other), 1e-9)
-        values[start : start + BLOCK_ROWS] = (own - other) / least
-    return float(np.average(values, weights=weights))
+        value = (own - other) / np.maximum(1 - np.minimum(own, other), 1e-9)
+        total += float(value[rest > 1e-3].sum())
+    return total / len(rows)
 
 
 def score_partition(rows: NDArray[np.float32], labels: NDArray[np.int64], graph: KNNGraph) -> float:
     """Return modularity + simplified silhouette of a partition of unit rows."""
     k = int(labels.max()) + 1
-    centroids = unit_rows(group_sums(rows, labels, k))
-    return modularity(labels, graph, k) + silhouette(rows, labels, centroids)
+    return modularity(labels, graph, k) + silhouette(rows, labels, group_sums(rows, labels, k))
 
 
 def candidate_partitions(
@@ -356,9 +315,85 @@ def candidate_partitions(
 
 
 def best_partition(
-    rows: NDArray[np.float32], n_clusters: int, graph: KNNGraph, **options: Any
+    rows: NDArray[np.float32],
+    n_clusters: int,
+    graph: KNNGraph,
+    *,
+    n_seeds: int = 1,
+    random_state: int = 0,
 ) -> Partition:
     """Return the candidate with the highest score."""
-    return max(
-        candidate_partitions(rows, n_clusters, graph, **options), key=lambda found: found.score
+    found = candidate_partitions(
+        rows, n_clusters, graph, n_seeds=n_seeds, random_state=random_state
     )
+    return max(found, key=lambda one: one.score)
+
+
+def sampled_rows(
+    data: HeadData, most: int = 20_000, k: int = 10
+) -> tuple[NDArray[np.float32], KNNGraph]:
+    """Return unit rows of all spaces and their neighbour graph; of many rows, a random sample."""
+    n = data.n_rows
+    if n <= most:
+        rows = np.ascontiguousarray(data.joint[slice(0, n)], dtype=np.float32)
+        return rows, data.graph(k)
+    picked = np.random.default_rng(data.seed("sample")).choice(n, most, replace=False)
+    rows = np.ascontiguousarray(data.joint[np.sort(picked)], dtype=np.float32)
+    return rows, KNNGraph.build(rows, k=k)
+
+
+def size_profile(
+    rows: NDArray[np.float32],
+    n_clusters: int,
+    graph: KNNGraph,
+    *,
+    n_seeds: int = 2,
+    random_state: int = 0,
+) -> NDArray[np.float64]:
+    """Estimate the sorted shares of `n_clusters` clusters, (k,), largest first, all positive.
+
+    Every family partitions the rows and the neighbour-averaged rows; their sorted sizes are
+    averaged with weights exp((silhouette + modularity / 10) / 0.006). Modularity counts little
+    here: on skewed data it prefers the even sizes of k-means to the truth, silhouette does not.
+    """
+    near = graph.take(min(10, graph.k))
+    sizes, scores = [], []
+    for source in (rows, smooth_rows(rows, near)):
+        candidates = candidate_partitions(
+            source, n_clusters, near, n_seeds=n_seeds, random_state=random_state
+        )
+        for found in candidates:
+            k = found.n_clusters
+            tight = silhouette(rows, found.labels, group_sums(rows, found.labels, k))
+            scores.append(tight + SIZE_MODULARITY * modularity(found.labels, near, k))
+            sizes.append(np.zeros(n_clusters))
+            sizes[-1][:k] = np.sort(found.sizes)[::-1]
+    score = np.array(scores)
+    weights = np.exp((score - score.max()) / SIZE_TEMPERATURE)
+    shares = weights @ np.array(sizes) / (weights.sum() * len(rows))
+    # Half a row: a share is never zero, which no balancing term could use.
+    shares = np.maximum(shares, 0.5 / len(rows))
+    return np.sort(shares / shares.sum())[::-1]
+
+
+def estimate_sizes(data: HeadData) -> NDArray[np.float64]:
+    """Return the estimated sorted shares (k,) of the rows that a head is fitted on."""
+    rows, graph = sampled_rows(data)
+    k = min(data.n_clusters, len(rows))
+    shares = np.full(data.n_clusters, 0.5 / len(rows))
+    if k < len(rows):
+        shares[:k] = size_profile(rows, k, graph, random_state=data.seed("sizes"))
+    return np.sort(shares / shares.sum())[::-1]
+
+
+def start_partition(data: HeadData) -> NDArray[np.int64]:
+    """Return labels (n,) of the best-scored candidate partition of the rows."""
+    rows, graph = sampled_rows(data)
+    found = best_partition(rows, data.n_clusters, graph, random_state=data.seed("start"))
+    if len(rows) == data.n_rows:
+        return found.labels
+    blocks = [
+        found.predict(data.joint[slice(start, start + BLOCK_ROWS)])
+        for start in range(0, data.n_rows, BLOCK_ROWS)
+    ]
+    return np.concatenate(blocks)

@@ -1,0 +1,79 @@
+"""Agglomerative clustering of a dense distance matrix whose leaves have sizes.
+
+The nearest-neighbour chain (Murtagh, 1983; Müllner, arXiv:1109.2378) merges reciprocal nearest
+neighbours, which is exact for reducible linkages such as average and Ward. Unlike scipy's, leaves
+may stand for several rows each: sizes enter the Lance-Williams updates.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def agglomerate(
+    distance: NDArray[np.float64], sizes: NDArray[np.float64], ward: bool
+) -> NDArray[np.int64]:
+    """Agglomerate a dense distance matrix by Lance-Williams updates in O(m^2)."""
+    m = len(sizes)
+    d, size = distance.copy(), sizes.copy()
+    np.fill_diagonal(d, np.inf)
+    alive = np.ones(m, bool)
+    chain: list[int] = []
+    merges = np.empty((m - 1, 2), np.int64)
+    heights = np.empty(m - 1)
+    for t in range(m - 1):
+        if not chain:
+            chain.append(int(np.flatnonzero(alive)[0]))
+        while True:
+            a = chain[-1]
+            b = int(d[a].argmin())
+            # Ties go back along the chain, or it would never end.
+            if len(chain) > 1 and d[a, chain[-2]] <= d[a, b]:
+                b = chain[-2]
+                break
+            chain.append(b)
+        chain = chain[:-2]
+        merges[t], heights[t] = (a, b), d[a, b]
+        na, nb = size[a], size[b]
+        if ward:
+            total = na + nb + size
+            new = ((na + size) * d[a] + (nb + size) * d[b] - size * d[a, b]) / total
+        else:
+            new = (na * d[a] + nb * d[b]) / (na + nb)
+        new[~alive] = np.inf
+        new[[a, b]] = np.inf
+        d[b], d[:, b] = new, new
+        d[a], d[:, a] = np.inf, np.inf
+        alive[a] = False
+        size[b] = na + nb
+    return in_order(merges, heights, m)
+
+
+def in_order(merges: NDArray[np.int64], heights: NDArray[np.float64], m: int) -> NDArray[np.int64]:
+    """Sort the chain's merges by height and number the clusters as scipy does."""
+    order = np.argsort(heights, kind="stable")
+    parent, number = np.arange(m), np.arange(m)
+    out = np.empty_like(merges)
+    for t, merge in enumerate(merges[order]):
+        roots = []
+        for leaf in merge:
+            while parent[leaf] != leaf:
+                parent[leaf] = parent[parent[leaf]]
+                leaf = parent[leaf]
+            roots.append(leaf)
+        out[t] = sorted((number[roots[0]], number[roots[1]]))
+        parent[roots[0]] = roots[1]
+        number[roots[1]] = m + t
+    return out
+
+
+def cut_tree(tree: NDArray[np.int64], n_clusters: int) -> NDArray[np.int64]:
+    """Return the cluster 0..k-1 of each leaf when `n_clusters` are left."""
+    m = len(tree) + 1
+    owner = np.arange(2 * m - 1)
+    for t in range(m - max(n_clusters, 1)):
+        owner[tree[t]] = m + t
+    for node in range(2 * m - 2, -1, -1):
+        owner[node] = owner[owner[node]] if owner[node] != node else node
+    return np.unique(owner[:m], return_inverse=True)[1].astype(np.int64).ravel()
