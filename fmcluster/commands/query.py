@@ -1,0 +1,73 @@
+"""``fmcluster query``: which samples to label next."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+EXAMPLE = "fmcluster query run/ --budget 100 --out to_label.csv"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("result", help="folder that `fmcluster cluster --out` wrote")
+    parser.add_argument("--budget", type=int, required=True, metavar="N", help="samples to choose")
+    parser.add_argument(
+        "--strategy",
+        default="auto",
+        help="auto, random, typical, centroid, coverage, herding, coreset, uncertain or tail",
+    )
+    parser.add_argument("--embeddings", metavar="STORE", help="store or .npy the result is of")
+    parser.add_argument("--labeled", metavar="FILE", help="CSV with a column id: already labelled")
+    parser.add_argument("--out", metavar="FILE", help="CSV of id, cluster, confidence")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Choose and write."""
+    import pandas as pd
+
+    from fmcluster._files import read_array, write_text
+    from fmcluster.query import query
+    from fmcluster.result import ClusterResult
+    from fmcluster.store import EmbeddingStore
+
+    result = ClusterResult.load(args.result)
+    if args.embeddings:
+        path = Path(args.embeddings)
+        result = result.attach(
+            EmbeddingStore.open(path) if path.is_dir() else read_array(path, mmap=True)
+        )
+    labeled = None
+    if args.labeled:
+        if not Path(args.labeled).is_file():
+            raise FileNotFoundError(f"{args.labeled}: no such file of labelled ids")
+        labeled = pd.read_csv(args.labeled)["id"].to_numpy()
+    ids = query(
+        result,
+        budget=args.budget,
+        strategy=args.strategy,
+        labeled=labeled,
+        random_state=args.seed,
+    )
+    rows = result.rows_of(ids)
+    table = pd.DataFrame(
+        {"id": ids, "cluster": result.labels[rows], "confidence": result.confidence[rows]}
+    )
+    if args.out:
+        write_text(args.out, table.to_csv(index=False))
+    return {
+        "ids": np.asarray(ids).tolist(),
+        "clusters": table["cluster"].tolist(),
+        "strategy": args.strategy,
+        "out": args.out,
+    }
+
+
+def render(payload: dict[str, Any]) -> str:
+    """Say what was chosen."""
+    if payload["out"]:
+        return f"{len(payload['ids'])} samples to label, written to {payload['out']}"
+    return "\n".join(str(i) for i in payload["ids"])
