@@ -1,0 +1,117 @@
+r"""What votes on training rows become for any row: landmarks times a linear discriminant.
+
+Votes V (n, k) are carried by a few arrays, so that new rows need no graph:
+
+.. math::
+
+    p(x) \propto \Big(\sum_j \text{softmax}_j(\kappa \langle x, c_j\rangle)\, \bar V_j\Big)^{1/2}
+                 \text{softmax}\big(\beta (x W + b)\big)^{1/2}
+
+:math:`c_j` are mini-cluster centroids with the mean votes :math:`\bar V_j` of their rows, (W, b) is
+the discriminant of the votes. The first factor knows shapes, the second knows directions and gives
+large clusters no head start: it is what keeps small clusters alive.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmcluster.heads import partitions
+from fmcluster.heads._auto_refine import Array, Field, fit_slope, linear_weights
+from fmcluster.heads.base import softmax
+
+LANDMARKS = 1_000
+LANDMARKS_A_CLUSTER = 8
+CONCENTRATION = 15.0
+TINY = 1e-6
+BLOCK_ROWS = 2_048
+
+
+@dataclass
+class Student:
+    """The predictor.
+
+    Attributes
+    ----------
+    landmarks : (m, d) float32
+        Unit centroids.
+    votes : (m, k) float32
+        Mean votes of each landmark's rows.
+    weights : (d, k) float32, offsets : (k,) float32
+        The discriminant, its slope included.
+    bias : (k,) float64
+        Added to log-probabilities; keeps clusters that nothing would predict.
+    power : float
+        Exponent of the probabilities before they are scaled to sum to one.
+    """
+
+    landmarks: Array
+    votes: Array
+    weights: Array
+    offsets: Array
+    bias: NDArray[np.float64]
+    power: float = 1.0
+
+    def scores(self, rows: Array) -> NDArray[np.float64]:
+        """Return log-probabilities up to a constant, (m, k), of unit rows."""
+        out = np.empty((len(rows), len(self.bias)))
+        landmarks = self.landmarks.astype(np.float64).T
+        weights, votes = self.weights.astype(np.float64), self.votes.astype(np.float64)
+        for start in range(0, len(rows), BLOCK_ROWS):
+            # float64, so that a row's answer does not depend on the rows beside it.
+            block = rows[start : start + BLOCK_ROWS].astype(np.float64)
+            near = softmax(CONCENTRATION * (block @ landmarks)) @ votes
+            linear = softmax(block @ weights + self.offsets)
+            both = 0.5 * (np.log(near + TINY) + np.log(linear + TINY))
+            out[start : start + BLOCK_ROWS] = both + self.bias
+        return out
+
+    def proba(self, rows: Array) -> NDArray[np.float64]:
+        """Return probabilities (m, k) of unit rows."""
+        return softmax(self.power * self.scores(rows))
+
+
+def teach(field: Field, V: Array, *, seed: int) -> Student:
+    """Fit the student of votes `V` (n, k) on the rows of `field`."""
+    n, k = V.shape
+    n_landmarks = min(max(LANDMARKS, LANDMARKS_A_CLUSTER * k), max(n // 2, k))
+    mini = partitions.mini_clusters(field.rows, n_landmarks, random_state=seed, n_iter=8)
+    votes = partitions.group_sums(V, mini.labels, len(mini.sizes)) / mini.sizes[:, None]
+    weights, offsets = linear_weights(field, V, "lda")
+    slope = fit_slope(field.rows[field.sample] @ weights + offsets, V[field.sample])
+    student = Student(
+        mini.centroids,
+        votes.astype(np.float32),
+        (weights * slope).astype(np.float32),
+        (offsets * slope).astype(np.float32),
+        np.zeros(k),
+    )
+    keep_alive(student, field.rows, V)
+    return student
+
+
+def keep_alive(student: Student, rows: Array, V: Array, *, rounds: int = 5) -> None:
+    """Raise the bias of clusters that no row gets, just enough to give each its likeliest row."""
+    scores = student.scores(rows)
+    k = scores.shape[1]
+    for _ in range(rounds):
+        labels = scores.argmax(axis=1)
+        sizes = np.bincount(labels, minlength=k)
+        empty = np.flatnonzero(sizes == 0)
+        if len(empty) == 0:
+            return
+        best = scores.max(axis=1)
+        # A row of a cluster of one is not taken: that would only move the gap.
+        free = sizes[labels] > 1
+        for cluster in empty:
+            gap = np.where(free, best - scores[:, cluster] - np.log(V[:, cluster] + TINY), np.inf)
+            row = int(gap.argmin())
+            if not np.isfinite(gap[row]):
+                return
+            free[row] = False
+            lift = best[row] - scores[row, cluster] + 1e-3
+            student.bias[cluster] += lift
+            scores[:, cluster] += lift

@@ -1,0 +1,97 @@
+r"""From many partitions to one: which regime of sizes holds, and the vote of the partitions.
+
+The score of a partition is modularity + simplified silhouette (`fmcluster.heads.partitions`).
+Partition j votes with the weight :math:`\exp((u_j - \max u) / \tau)` after its clusters are matched
+one to one (Hungarian) with those of the best.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from fmcluster.heads import partitions
+from fmcluster.heads._auto_refine import Array, Field
+from fmcluster.index import unit_rows
+
+TEMPERATURE = 0.03
+EVEN_TOLERANCE = 0.02
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A partition and how good it looks.
+
+    Attributes
+    ----------
+    family : str
+        Its start and what refined it, ``average5+lda``.
+    labels : (n,) int64
+    modularity, silhouette : float
+    even : bool
+        Whether even sizes were imposed.
+    """
+
+    family: str
+    labels: NDArray[np.int64]
+    modularity: float
+    silhouette: float
+    even: bool = False
+
+    @property
+    def score(self) -> float:
+        """Modularity plus silhouette."""
+        return self.modularity + self.silhouette
+
+
+def judge(
+    field: Field, labels: NDArray[np.int64], n_clusters: int, family: str, *, even: bool = False
+) -> Candidate:
+    """Score a partition of the rows of `field`."""
+    graph = field.graph.take(min(10, field.graph.k))
+    modularity = partitions.modularity(labels, graph, n_clusters)
+    centroids = unit_rows(partitions.group_sums(field.rows, labels, n_clusters))
+    silhouette = partitions.silhouette(field.rows, labels, centroids)
+    return Candidate(family, labels, modularity, silhouette, even)
+
+
+def sizes_look_even(free: Sequence[Candidate], even: Sequence[Candidate]) -> bool:
+    """Return whether imposing even sizes costs next to no modularity.
+
+    Where sizes are uneven, even clusters must cut through dense regions and many edges are lost;
+    where they are even, nothing is, and the constraint only removes wrong merges.
+    """
+    if not even or not free:
+        return bool(even)
+    best = max(candidate.modularity for candidate in free)
+    return max(candidate.modularity for candidate in even) > best - EVEN_TOLERANCE
+
+
+def match(reference: NDArray[np.int64], labels: NDArray[np.int64], k: int) -> NDArray[np.int64]:
+    """Return the labels renamed to agree with `reference` on as many rows as possible."""
+    table = np.bincount(labels * k + reference, minlength=k * k).reshape(k, k)
+    rows, columns = linear_sum_assignment(-table)
+    names = np.empty(k, np.int64)
+    names[rows] = columns
+    return names[labels]
+
+
+def vote(candidates: Sequence[Candidate], n_clusters: int) -> Array:
+    """Return the weighted vote (n, k) of partitions, in the names of the best one."""
+    best = max(candidates, key=lambda candidate: candidate.score)
+    n = len(best.labels)
+    V = np.zeros((n, n_clusters), np.float32)
+    for candidate in candidates:
+        weight = float(np.exp((candidate.score - best.score) / TEMPERATURE))
+        if weight > 1e-3:
+            V[np.arange(n), match(best.labels, candidate.labels, n_clusters)] += weight
+    return V / V.sum(axis=1, keepdims=True)
+
+
+def smooth(field: Field, V: Array) -> Array:
+    """Average each row's votes with those of its neighbours, half and half."""
+    return 0.5 * V + 0.5 * (field.smoothing @ V)

@@ -1,0 +1,171 @@
+r"""The toolkit's own head: partitions of many families, refined, scored and joined in one vote.
+
+1. *Rows.* The spaces side by side, centred (a common direction carries no cluster), unit length.
+2. *Starts.* k-means, mini-clusters merged by average, Ward and graph linkage, spectral clustering:
+   no family is right for all data (`_auto_starts`).
+3. *Refinement*, closed form, ten rounds: turns of a linear classifier and the neighbour graph,
+
+   .. math:: P \propto \exp(\beta (x W_Q + b_Q))\, m^{\,a}, \quad
+             Q \propto P^{1-\gamma} (S P)^\gamma, \quad a = I(Q; SQ) / H(m)
+
+   with sizes m that are learned as far as neighbours tell labels, or kept (`_auto_refine`).
+4. *Are the sizes even?* The best starts are refined once more with even sizes imposed. If that
+   costs next to no modularity, they are (`_auto_vote`).
+5. *Vote* of the partitions, weighted by modularity + silhouette, smoothed over neighbours.
+6. *Student*, landmarks times a discriminant: probabilities for any row (`_auto_student`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmcluster._validation import check_in, check_prior, check_range
+from fmcluster.heads._auto_refine import Field, refine
+from fmcluster.heads._auto_starts import starts
+from fmcluster.heads._auto_student import Student, teach
+from fmcluster.heads._auto_vote import Candidate, judge, sizes_look_even, smooth, vote
+from fmcluster.heads._rows import joint
+from fmcluster.heads.base import ClusterHead, HeadData
+from fmcluster.index import KNNGraph, unit_rows
+
+PRIORS = ("auto", "uniform", "estimate")
+NEIGHBOURS = 10
+EVEN_STARTS = 5
+MOST_DIMS = 512
+
+
+class AutoHead(ClusterHead):
+    """The default head: a vote of refined partitions of many families.
+
+    Parameters
+    ----------
+    n_clusters : int or "auto"
+        Number of clusters.
+    cluster_prior : {"auto", "uniform", "estimate"} or (k,) array
+        Sizes of the clusters: "auto" tests whether they are even, "uniform" makes them so,
+        "estimate" learns them, an array (given out by rank) is kept.
+    max_rows : int
+        More rows than these are fitted on a random part and predicted.
+    random_state : None, int or RandomState
+        Seed.
+
+    Attributes
+    ----------
+    even_sizes_ : bool
+        Whether even sizes were imposed.
+    families_ : dict of str to float
+        Score of each partition that was made.
+    """
+
+    name = "auto"
+
+    def __init__(
+        self,
+        n_clusters: int | str = "auto",
+        *,
+        cluster_prior: Any = "auto",
+        max_rows: int = 30_000,
+        random_state: Any = None,
+    ) -> None:
+        self.n_clusters = n_clusters
+        self.cluster_prior = cluster_prior
+        self.max_rows = max_rows
+        self.random_state = random_state
+
+    def _fit(self, data: HeadData) -> None:
+        from threadpoolctl import threadpool_limits
+
+        check_range(self.max_rows, "max_rows", low=2)
+        k = data.n_clusters
+        shares = resolve_shares(self.cluster_prior, k)
+        with threadpool_limits(1, user_api="blas"):  # sums in one order, whatever the machine
+            field = self._prepare(data)
+            candidates = make_candidates(field, k, shares, seed=data.seed("starts"))
+            free = [c for c in candidates if not c.even]
+            even = [c for c in candidates if c.even]
+            imposed = shares is not None and not self._is_auto
+            refined = [c for c in free if "+" in c.family]
+            self.even_sizes_ = imposed or sizes_look_even(refined, even)
+            self.families_ = {c.family: c.score for c in candidates}
+            V = smooth(field, vote(even if self.even_sizes_ else free, k))
+            self.student_ = teach(field, V, seed=data.seed("student"))
+            self.cluster_prior_ = self.student_.proba(field.rows).mean(axis=0)
+
+    @property
+    def _is_auto(self) -> bool:
+        return isinstance(self.cluster_prior, str) and self.cluster_prior == "auto"
+
+    def _prepare(self, data: HeadData) -> Field:
+        """Centre the (sampled) rows and find their neighbours."""
+        index: Any = slice(None)
+        if data.n_rows > self.max_rows:
+            order = np.random.default_rng(data.seed("rows")).permutation(data.n_rows)
+            index = np.sort(order[: self.max_rows])
+        rows = data.joint[index]
+        self.centre_ = rows.mean(axis=0, dtype=np.float64).astype(np.float32)
+        self.axes_ = principal_axes(rows - self.centre_)
+        rows = self._project(rows)
+        graph = KNNGraph.build(rows, k=min(NEIGHBOURS, len(rows) - 1))
+        return Field(rows, graph, data.seed("slope"))
+
+    def _project(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        centred = rows - self.centre_
+        return unit_rows(centred @ self.axes_ if self.axes_.size else centred)
+
+    def _proba(self, xs: list[NDArray[np.float32]]) -> NDArray[np.floating]:
+        return self.student_.proba(self._project(joint(xs)))
+
+    def _state(self) -> dict[str, NDArray[Any]]:
+        arrays = {name: np.asarray(value) for name, value in vars(self.student_).items()}
+        return arrays | {"centre": self.centre_, "axes": self.axes_}
+
+    def _load_state(self, arrays: dict[str, NDArray[Any]]) -> None:
+        arrays = dict(arrays)
+        self.centre_, self.axes_ = arrays.pop("centre"), arrays.pop("axes")
+        power = float(arrays.pop("power"))
+        self.student_ = Student(**arrays, power=power)
+
+
+def resolve_shares(cluster_prior: Any, n_clusters: int) -> NDArray[np.float64] | None:
+    """Return the sizes to impose or to test (even ones for "auto"), None where they are learned."""
+    if not isinstance(cluster_prior, str):
+        return np.asarray(check_prior(cluster_prior, n_clusters))
+    check_in(cluster_prior, PRIORS, "cluster_prior")
+    return None if cluster_prior == "estimate" else np.full(n_clusters, 1 / n_clusters)
+
+
+def principal_axes(centred: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return (d, MOST_DIMS) leading axes of wide rows, an empty array for narrow ones."""
+    if centred.shape[1] <= MOST_DIMS:
+        return np.empty((0, 0), np.float32)
+    scatter = (centred.T @ centred).astype(np.float64)
+    _, vectors = np.linalg.eigh(scatter)
+    return np.ascontiguousarray(vectors[:, : -MOST_DIMS - 1 : -1], np.float32)
+
+
+def make_candidates(
+    field: Field, n_clusters: int, shares: NDArray[np.float64] | None, *, seed: int
+) -> list[Candidate]:
+    """Make, refine and score the partitions of all families."""
+    k = n_clusters
+    found: list[Candidate] = []
+    begun = dict(starts(field.rows, k, field.graph, seed=seed))
+    best: dict[str, float] = {}
+    for family, labels in begun.items():
+        three = [judge(field, labels, k, family)]
+        for model in ("vmf", "lda"):
+            Q = refine(field, labels, k, model=model)
+            three.append(judge(field, Q.argmax(axis=1), k, f"{family}+{model}"))
+        best[family] = max(candidate.score for candidate in three)
+        found += three
+    if shares is None:
+        return found
+    for family in sorted(best, key=lambda family: -best[family])[:EVEN_STARTS]:
+        for model in ("vmf", "lda"):
+            Q = refine(field, begun[family], k, model=model, shares=shares)
+            name = f"{family}+{model}+sizes"
+            found.append(judge(field, Q.argmax(axis=1), k, name, even=True))
+    return found
