@@ -18,7 +18,7 @@ from fmcluster.heads._rows import JointRows, as_spaces
 from fmcluster.index import iter_blocks
 
 Floats = NDArray[np.float64]
-OWN_SHARE = 0.25
+OWN_SHARE = 0.5
 NEAREST_REGIONS = 3
 KNOTS = 201
 

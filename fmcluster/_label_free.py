@@ -6,7 +6,7 @@ See `fmcluster.calibrate` for the method.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,22 +14,24 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
 
 from fmcluster import _references as refs
-from fmcluster._calibrator import Calibrator, Curve, Floats, Regions, isotonic
+from fmcluster._calibrator import KNOTS, Calibrator, Curve, Floats, Regions, isotonic
 from fmcluster._validation import check_labels, check_proba, seed_of
 from fmcluster.functional.assignment import align_labels
 from fmcluster.heads._rows import JointRows, as_spaces
 from fmcluster.index import KNNGraph, iter_blocks
 
 VIEW_SHARE = 0.2
+# One family predicts another less well than all of them predict the truth.
+SHARPEN = 1.3
 
 
-def _relevel(shape: Floats, counts: Floats, level: float) -> Floats:
-    """Shift the logits of `shape` until their weighted mean probability is `level`."""
-    logits = logit(np.clip(shape, 0.02, 0.98))
+def _relevel(shape: Floats, level: float) -> Floats:
+    """Sharpen the logits of `shape`, then shift them until the mean probability is `level`."""
+    logits = SHARPEN * logit(np.clip(shape, 0.02, 0.98))
     low, high = -12.0, 12.0
     for _ in range(50):
         middle = (low + high) / 2
-        if np.average(expit(logits + middle), weights=counts) < level:
+        if expit(logits + middle).mean() < level:
             low = middle
         else:
             high = middle
@@ -97,30 +99,45 @@ def label_free(
     if k == 1:
         return Calibrator("regions", 1.0, curves={"score": Curve(np.zeros(1), np.ones(1))})
     seed = seed_of(random_state, "label_free")
-    joint = JointRows(rows)
-    inputs = [JointRows(rows[:1])] + ([joint] if len(rows) > 1 else [])
+    inputs = [JointRows(rows[:1])] + ([JointRows(rows)] if len(rows) > 1 else [])
     references = [r for s, X in enumerate(inputs) for r in refs.fit_references(X, s, k, seed)]
     assigned = refs.assign_all(references, inputs)
-    weights = refs.family_weights([r.family for r in references], assigned, k)
+    names = [r.family for r in references]
+    weights = refs.family_weights(names, assigned, k)
     aligned = np.stack([align_labels(own_labels, each, n_clusters=k) for each in assigned])
-    level = float(weights @ (aligned == own_labels).mean(axis=1))
-    regions = _fit_regions(references, weights, aligned, inputs[-1], own_labels, k, views, rows)
-    calibrator = Calibrator("regions", level, regions=regions)
+    members = {f: aligned[[name == f for name in names]] for f in weights}
+    regions = _fit_regions(references, members, inputs[-1], own_labels, views, rows, k)
     own = values.max(axis=1).astype(np.float64)
-    return _fit_curves(calibrator, regions.support(inputs[-1], own_labels), own, level, k)
+    return _fit_curves(regions, weights, members, inputs[-1], own_labels, own)
+
+
+@dataclass(frozen=True)
+class _Votes:
+    """Every family's vote shares (regions, clusters) in every region, and the views' if any."""
+
+    centroids: NDArray[np.float32]
+    by_family: dict[str, Floats]
+    by_views: Floats | None
+
+    def joined(self, weights: dict[str, float]) -> Regions:
+        """Return the regions with the votes of some families, weighted."""
+        total = sum(weights.values())
+        votes = sum((w / total) * self.by_family[f] for f, w in weights.items())
+        if self.by_views is not None:
+            votes = (1 - VIEW_SHARE) * votes + VIEW_SHARE * self.by_views
+        return Regions(self.centroids, np.asarray(votes, dtype=np.float32))
 
 
 def _fit_regions(
     references: list[refs.Reference],
-    weights: Floats,
-    aligned: NDArray[np.int64],
+    members: dict[str, NDArray[np.int64]],
     X: Any,
     labels: NDArray[np.int64],
-    k: int,
     views: Sequence[Sequence[Any]] | None,
     rows: list[Any],
-) -> Regions:
-    """Count weighted votes for every label in every mini-cluster of the joint space."""
+    k: int,
+) -> _Votes:
+    """Count votes for every label in every mini-cluster of the joint space."""
     # The mini-clusters under the joint space's linkage on all dimensions are the regions.
     centroids = next(
         r.centroids
@@ -133,29 +150,51 @@ def _fit_regions(
 
     region = np.concatenate([nearest(block) for _, block in iter_blocks(X)])
     shape = (len(centroids), k)
-    votes = refs.region_sums(region, aligned, lambda q: float(weights[q]), shape)
-    sizes = np.maximum(np.bincount(region, minlength=len(centroids)), 1)[:, None]
+    by_family = {f: refs.region_shares(region, votes, shape) for f, votes in members.items()}
+    by_views = None
     if views is not None and any(len(each) for each in views):
-        counts = refs.region_sums(region, labels[None], lambda _: 1.0, shape)
-        seen = np.stack(_view_labels(views, rows, nearest, counts.argmax(axis=1)))
-        moved = refs.region_sums(region, seen, lambda _: 1.0 / len(seen), shape)
-        votes = (1 - VIEW_SHARE) * votes + VIEW_SHARE * moved
-    return Regions(centroids, (votes / sizes).astype(np.float32))
+        majority = refs.region_shares(region, labels[None], shape).argmax(axis=1)
+        seen = np.stack(_view_labels(views, rows, nearest, majority))
+        by_views = refs.region_shares(region, seen, shape)
+    return _Votes(centroids, by_family, by_views)
 
 
 def _fit_curves(
-    calibrator: Calibrator, support: Floats, own: Floats, level: float, k: int
+    votes: _Votes,
+    weights: dict[str, float],
+    members: dict[str, NDArray[np.int64]],
+    X: Any,
+    labels: NDArray[np.int64],
+    own: Floats,
 ) -> Calibrator:
-    """Complete a label-free calibrator: the order of rows, the shape and the level."""
-    curves = {"support_rank": Curve.ranks(support), "own_rank": Curve.ranks(own)}
-    mixed = replace(calibrator, curves=curves).mix(support, own)
+    """Fit the order of rows, the shape (each family predicted by the others) and the level."""
+    k = next(iter(votes.by_family.values())).shape[1]
+    grid = np.linspace(0.0, 1.0, KNOTS)
+    shape = np.zeros(KNOTS)
+    level = 0.0
+    for family, weight in weights.items():
+        others = {f: w for f, w in weights.items() if f != family}
+        mixed, _ = _mixed(votes.joined(others), X, labels, own)
+        agrees = (members[family] == labels).mean(axis=0)
+        predicted = isotonic(Curve.ranks(mixed)(mixed), agrees, np.ones(len(own)))
+        shape += weight * predicted(grid)
+        level += weight * float(agrees.mean())
+    regions = votes.joined(weights)
+    mixed, curves = _mixed(regions, X, labels, own)
     order = Curve.ranks(mixed)
-    shape = np.quantile(support, order.y)
-    counts = np.bincount(
-        np.searchsorted(order.x, mixed).clip(0, len(order.x) - 1), minlength=len(order.x)
-    )
     level = float(np.clip(level, 1.0 / k, 0.99))
-    curves["mixed"] = Curve(order.x, _relevel(shape, counts.astype(np.float64), level))
-    found = curves["mixed"](mixed)
-    curves["own"] = isotonic(own, found, np.ones(len(own)))
-    return replace(calibrator, curves=curves, level=float(found.mean()))
+    at_rows = _relevel(np.interp(order(mixed), grid, shape), level)
+    first = np.unique(mixed, return_index=True)[1]
+    knots = first[np.unique(np.linspace(0, len(first) - 1, KNOTS).astype(int))]
+    curves["mixed"] = Curve(mixed[knots], at_rows[knots])
+    curves["own"] = isotonic(own, at_rows, np.ones(len(own)))
+    return Calibrator("regions", float(at_rows.mean()), curves=curves, regions=regions)
+
+
+def _mixed(
+    regions: Regions, X: Any, labels: NDArray[np.int64], own: Floats
+) -> tuple[Floats, dict[str, Curve]]:
+    """Return the blended ranks of all rows and the curves that give them for any row."""
+    support = regions.support(X, labels)
+    curves = {"support_rank": Curve.ranks(support), "own_rank": Curve.ranks(own)}
+    return Calibrator("regions", 0.0, curves=curves).mix(support, own), curves

@@ -5,7 +5,7 @@ partitions made in other ways agree: three families (k-means, average linkage, W
 on all dimensions and on half of them, of the first space and of all spaces joined. A family counts
 by its stability :math:`\bar s_f`, the mean agreement among its own members,
 
-.. math:: w_f \propto \exp(\bar s_f / 0.1),
+.. math:: w_f \propto \exp(\bar s_f / 0.15),
 
 because a family that cannot reproduce itself says nothing about another partition: average linkage
 falls apart on balanced data and k-means on long tails, and each shows it so. All agreements are
@@ -14,7 +14,6 @@ after Hungarian alignment.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,8 +27,10 @@ from fmcluster.index import iter_blocks, unit_rows
 
 FIT_ROWS = 30_000
 STABILITY_ROWS = 20_000
-STABILITY_SCALE = 0.1
+STABILITY_SCALE = 0.15
 SHARE_OF_BOOTSTRAP = 0.3
+# Restarts where they are cheap: a poor start of k-means must not look like instability.
+KMEANS_WORK = 1_000_000
 
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int64]
@@ -97,6 +98,7 @@ def fit_references(X: Any, space: int, n_clusters: int, random_state: int) -> li
         centroids = spherical_kmeans(
             unit_rows(part),
             n_clusters,
+            n_init=int(np.clip(KMEANS_WORK // (len(part) * n_clusters), 1, 4)),
             max_iter=20,
             seed=seed_of(random_state, "kmeans", space, number),
         )
@@ -131,8 +133,8 @@ def agreement(reference: Labels, labels: Labels, n_clusters: int) -> float:
     return float((align_labels(reference, labels, n_clusters=n_clusters) == reference).mean())
 
 
-def family_weights(families: list[str], assigned: Labels, n_clusters: int) -> NDArray[np.float64]:
-    """Return the weight of every partition: its family's, shared equally inside the family.
+def family_weights(families: list[str], assigned: Labels, n_clusters: int) -> dict[str, float]:
+    """Return the weight of every family by the stability of its members.
 
     Parameters
     ----------
@@ -142,7 +144,7 @@ def family_weights(families: list[str], assigned: Labels, n_clusters: int) -> ND
 
     Returns
     -------
-    (references,) float64
+    dict of str to float
         Sums to one.
     """
     step = max(1, assigned.shape[1] // STABILITY_ROWS)
@@ -155,22 +157,18 @@ def family_weights(families: list[str], assigned: Labels, n_clusters: int) -> ND
         stability[f] = np.mean([agreement(rows[a], rows[b], n_clusters) for a, b in pairs])
     share = np.exp((stability - stability.max()) / STABILITY_SCALE)
     share /= share.sum()
-    weights = np.zeros(len(families))
-    for f, name in enumerate(names):
-        weights[members[name]] = share[f] / len(members[name])
-    return weights
+    return {name: float(share[f]) for f, name in enumerate(names)}
 
 
-def region_sums(
-    regions: Labels, values: Labels, weight: Callable[[int], float], shape: tuple[int, int]
-) -> NDArray[np.float64]:
-    """Return (regions, clusters): weighted counts of aligned labels in every region.
+def region_shares(regions: Labels, labels: Labels, shape: tuple[int, int]) -> NDArray[np.float64]:
+    """Return (regions, clusters): the share of votes of every region that each cluster gets.
 
-    `values` is (references, n) with -1 for rows that a partition leaves unnamed.
+    `labels` is (voters, n), -1 for rows that a voter leaves unnamed; those count for no cluster.
     """
     table = np.zeros(shape[0] * shape[1])
-    for q, labels in enumerate(values):
-        named = labels >= 0
-        flat = regions[named] * shape[1] + labels[named]
-        table += weight(q) * np.bincount(flat, minlength=len(table))
-    return table.reshape(shape)
+    for each in labels:
+        named = each >= 0
+        flat = regions[named] * shape[1] + each[named]
+        table += np.bincount(flat, minlength=len(table))
+    sizes = np.maximum(np.bincount(regions, minlength=shape[0]), 1)
+    return table.reshape(shape) / (sizes[:, None] * len(labels))
