@@ -13,8 +13,12 @@ from numpy.typing import DTypeLike, NDArray
 from fmcluster._files import read_array
 from fmcluster.errors import CorruptShardError
 
-# Mapped pages count as this process's memory until unmapped: past this many bytes all are let go.
-MAPPED_BYTES = 256 * 2**20
+# Pages read through a map count as this process's memory: past about this many bytes they are
+# given back to the system, which keeps them in its own cache while it can.
+RESIDENT_BYTES = 256 * 2**20
+# What the kernel was seen to map around one row that is read at random, at most.
+_FAULT_BYTES = 64 * mmap.PAGESIZE
+MOST_MAPS = 4096
 
 
 def map_shard(
@@ -79,6 +83,7 @@ class ShardedArray:
         self.shape = (int(self.offsets[-1]), int(dim))
         self._remedy = remedy
         self._maps: dict[int, NDArray[Any]] = {}
+        self._resident = 0
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -102,8 +107,8 @@ class ShardedArray:
             rows = int(self.offsets[number + 1] - self.offsets[number])
             shape = (rows, self.shape[1])
             mapped = map_shard(self.paths[number], shape, self.dtype, remedy=self._remedy)
-            if sum(m.nbytes for m in list(self._maps.values())) + mapped.nbytes > MAPPED_BYTES:
-                self._maps.clear()
+            if len(self._maps) >= MOST_MAPS:
+                self.close()
             self._maps[number] = mapped
         return mapped
 
@@ -113,6 +118,7 @@ class ShardedArray:
         out = np.empty(self.shape, dtype=dtype or self.dtype)
         for number in range(len(self.paths)):
             out[self.offsets[number] : self.offsets[number + 1]] = self.shard(number)
+            self._count(self.shard(number).nbytes)
         return out
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
@@ -163,6 +169,7 @@ class ShardedArray:
             end = min(stop, high)
             if end > done:
                 out[done - start : end - start] = self.shard(number)[done - low : end - low]
+                self._count((end - done) * out.strides[0])
                 done = end
             number += 1
         return out
@@ -176,15 +183,25 @@ class ShardedArray:
         for number in np.flatnonzero(np.diff(cuts)):
             part = slice(cuts[number], cuts[number + 1])
             local = ascending[part] - self.offsets[number]
-            out[order[part]] = self.shard(int(number))[local]
+            shard = self.shard(int(number))
+            out[order[part]] = shard[local]
+            self._count(min(len(local) * _FAULT_BYTES, shard.nbytes))
         return out
+
+    def _count(self, read: int) -> None:
+        """Add to the bytes that may be resident, and give them back when they are many."""
+        self._resident += read
+        if self._resident > RESIDENT_BYTES < self.nbytes:
+            self.release()
 
     def close(self) -> None:
         """Let go of the maps; the next read opens them again."""
         self._maps.clear()
+        self._resident = 0
 
     def release(self) -> None:
         """Give the pages read so far back to the system while keeping the maps."""
+        self._resident = 0
         for mapped in list(self._maps.values()):
             handle = getattr(mapped, "_mmap", None)
             if handle is not None and hasattr(mmap, "MADV_DONTNEED"):

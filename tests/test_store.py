@@ -108,7 +108,8 @@ def test_answers_are_writable_copies(saved, X):
 
 
 def test_threads_read_one_store(saved, X, monkeypatch):
-    monkeypatch.setattr("fmcluster._sharded.MAPPED_BYTES", 1)  # every read maps anew
+    monkeypatch.setattr("fmcluster._sharded.RESIDENT_BYTES", 1)  # every read gives pages back
+    monkeypatch.setattr("fmcluster._sharded.MOST_MAPS", 2)  # and maps shards anew
     wrong = []
 
     def work(seed):
@@ -122,6 +123,27 @@ def test_threads_read_one_store(saved, X, monkeypatch):
     [t.start() for t in threads]
     [t.join() for t in threads]
     assert not wrong
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="reads Linux's own account")
+def test_reading_does_not_keep_the_store_in_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr("fmcluster._sharded.RESIDENT_BYTES", 8 * 2**20)
+    ones = np.ones((160_000, 128), np.float32)
+    store = EmbeddingStore.from_array(ones).save(tmp_path / "s", shard_rows=8_000)
+    del ones
+
+    def resident():
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("RssFile"))
+
+    before = resident()
+    for start in range(0, len(store), 1000):
+        assert store[start : start + 1000].all()
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        assert store[rng.integers(0, len(store), 200)].all()
+    store.space().release()
+    assert resident() - before < 30_000, "of 80,000 kB read twice over"
 
 
 def test_file_handles_are_not_leaked(saved, X):
