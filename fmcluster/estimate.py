@@ -62,14 +62,15 @@ class ClusterNumberEstimate:
     Attributes
     ----------
     best : int
-        The number whose partition scores best.
+        The middle of the numbers whose partitions score best.
     interval : (int, int)
         Numbers that score about as well; the whole of `k_range` where the data have no more
         structure than one Gaussian.
     curve : dict
         ``k`` and ``score``, arrays of equal length.
     is_confident : bool
-        False where no structure was found.
+        False where no structure was found, or where the interval spans more than a factor of
+        three: data may be cut into many fine or few coarse clusters equally well.
     """
 
     best: int
@@ -164,7 +165,8 @@ def estimate_n_clusters(
     found = _n_clusters.estimate_number(
         rows, graph, k_range=(int(low), int(high)), n_seeds=n_seeds, random_state=random_state
     )
-    confident = found.gain >= _n_clusters.STRUCTURE
+    narrow = found.interval[1] <= 3 * found.interval[0]
+    confident = found.gain >= _n_clusters.STRUCTURE and narrow
     return ClusterNumberEstimate(
         found.best, found.interval, {"k": found.k, "score": found.score}, confident
     )

@@ -7,8 +7,8 @@ at each k, averaged over seeds:
 
 .. math::
 
-    \hat k = \arg\max_k \frac1S \sum_s \max_{family}
-        (\mathrm{modularity} + \mathrm{silhouette})
+    U(k) = \frac1S \sum_s \max_{family} (\mathrm{modularity} + \mathrm{silhouette}) ,
+    \quad \log \hat k = \sum_k w_k \log k, \quad w_k \propto e^{U(k) / \tau}
 
 Its interval is the plateau: every k whose mean score is within a margin of the best, with the
 winners of the single seeds. Where the score is no better than that of one Gaussian of the same
@@ -45,7 +45,8 @@ NEIGHBORS = 10
 GRID = 40
 SCORED_ROWS = 5_000  # rows that the silhouette is averaged over
 NULL_ROWS = 2_000
-PLATEAU = 0.02  # scores closer than this are not told apart
+PLATEAU = 0.05  # scores closer than this are not told apart
+TEMPERATURE = 0.005  # weight of a number: exp(score / this)
 STRUCTURE = 0.1  # least gain over one Gaussian
 
 
@@ -101,6 +102,15 @@ def score_curve(
     return out.max(axis=0)
 
 
+def weighted_number(ks: NDArray[np.int64], score: NDArray[np.float64]) -> int:
+    """Return the geometric mean of `ks` under weights exp(score / TEMPERATURE).
+
+    Near the top the curve is flat and its argmax is chance; the middle of the flat is not.
+    """
+    weights = np.exp((score - score.max()) / TEMPERATURE)
+    return int(round(float(np.exp((weights * np.log(ks)).sum() / weights.sum()))))
+
+
 def gaussian_like(rows: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
     """Return unit rows of one Gaussian with the mean and covariance of `rows`."""
     x = rows.astype(np.float64)
@@ -142,14 +152,14 @@ def estimate_number(
         ]
     )
     score = curves.mean(axis=0)
-    best = int(score.argmax())
-    gain = structure_gain(rows, int(ks[best]), seed=seed_of(random_state, "null"))
-    near = np.flatnonzero(score >= score[best] - PLATEAU)
+    best = weighted_number(ks, score)
+    gain = structure_gain(rows, best, seed=seed_of(random_state, "null"))
+    near = np.flatnonzero(score >= score.max() - PLATEAU)
     near = np.concatenate([near, curves.argmax(axis=1)])
     interval = (int(ks[near.min()]), int(ks[near.max()]))
     if gain < STRUCTURE:
         interval = (int(k_range[0]), int(k_range[1]))
-    return ClusterNumber(int(ks[best]), interval, ks, score, gain)
+    return ClusterNumber(best, interval, ks, score, gain)
 
 
 def choose_n_clusters(data: HeadData, *, k_range: tuple[int, int] = (2, 200)) -> int:
