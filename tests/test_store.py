@@ -142,7 +142,6 @@ def test_reading_does_not_keep_the_store_in_memory(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     for _ in range(50):
         assert store[rng.integers(0, len(store), 200)].all()
-    store.space().release()
     assert resident() - before < 30_000, "of 80,000 kB read twice over"
 
 
