@@ -1,0 +1,98 @@
+r"""Symmetric non-negative factorisation of the neighbour graph (Kuang, Ding & Park, SDM 2012).
+
+With W the symmetrised, degree-normalised cosines of the k-neighbour graph,
+
+.. math:: \min_{G \ge 0} \|W - G G^T\|_F^2, \qquad
+          G \leftarrow G \odot \Big(1 - \beta + \beta \frac{W G}{G G^T G}\Big),
+
+:math:`\beta = 1/2`; a row's cluster is its largest entry of G. Adapted to frozen embeddings: those
+are signed, and factorising their positive parts measured six points below k-means where the graph's
+factors measured above it. G starts at spherical k-means.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+from fmcluster._validation import check_range
+from fmcluster.heads._nodes import NodeSpace, graph_nodes, normalised_graph
+from fmcluster.heads._rows import joint
+from fmcluster.heads.base import ClusterHead, HeadData
+from fmcluster.heads.kmeans import spherical_kmeans
+
+
+def symmetric_nmf(
+    weights: csr_matrix, start: NDArray[np.float64], *, max_iter: int, tol: float = 1e-4
+) -> tuple[NDArray[np.float64], int]:
+    """Return G (n, k) >= 0 with ``G @ G.T`` near `weights`, from G = `start`, and the rounds.
+
+    Stops where a round changes G by less than `tol` of its length. The objective never rises.
+    """
+    g = start.copy()
+    for n_iter in range(1, max_iter + 1):
+        new = g * (0.5 + 0.5 * (weights @ g) / np.maximum(g @ (g.T @ g), 1e-12))
+        moved = np.linalg.norm(new - g)
+        g = new
+        if moved <= tol * np.linalg.norm(g):
+            break
+    return g, n_iter
+
+
+class NMFHead(ClusterHead):
+    """Symmetric NMF on the neighbour graph.
+
+    Parameters
+    ----------
+    n_clusters : int or "auto"
+        Number of factors.
+    n_neighbors : int
+        Neighbours a node in the graph.
+    max_iter : int
+        Rounds of multiplicative updates.
+    max_nodes : int
+        Above so many rows, so many mini-clusters stand for them.
+    random_state : None, int or RandomState
+        Seed.
+    """
+
+    name = "nmf"
+
+    def __init__(
+        self,
+        n_clusters: int | str = 8,
+        *,
+        n_neighbors: int = 20,
+        max_iter: int = 100,
+        max_nodes: int = 30_000,
+        random_state: Any = None,
+    ) -> None:
+        self.n_clusters = n_clusters
+        self.n_neighbors = n_neighbors
+        self.max_iter = max_iter
+        self.max_nodes = max_nodes
+        self.random_state = random_state
+
+    def _fit(self, data: HeadData) -> None:
+        check_range(self.max_iter, "max_iter", low=1)
+        k = data.n_clusters
+        nodes, graph = graph_nodes(data, self.n_neighbors, max(self.max_nodes, 2 * k))
+        centroids = spherical_kmeans(nodes, k, n_init=4, max_iter=50, seed=data.seed("kmeans"))
+        start = np.eye(k)[(nodes @ centroids.T).argmax(axis=1)] + 0.2
+        start /= np.sqrt(start.sum(axis=0))
+        factors, self.n_iter_ = symmetric_nmf(
+            normalised_graph(graph), start, max_iter=self.max_iter
+        )
+        self.space_ = NodeSpace.of_scores(nodes, factors, self.n_neighbors)
+
+    def _proba(self, xs: list[NDArray[np.float32]]) -> NDArray[np.floating]:
+        return self.space_.proba(joint(xs))
+
+    def _state(self) -> dict[str, NDArray[Any]]:
+        return self.space_.arrays()
+
+    def _load_state(self, arrays: dict[str, NDArray[Any]]) -> None:
+        self.space_ = NodeSpace.from_arrays(arrays)

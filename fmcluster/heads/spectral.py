@@ -1,0 +1,95 @@
+r"""Spectral clustering of the neighbour graph (Ng, Jordan & Weiss, NIPS 2001).
+
+With W the symmetrised cosines of the k-neighbour graph and D its degrees, the leading eigenvectors
+of :math:`D^{-1/2} W D^{-1/2}`, made unit row by row, are clustered by k-means.
+
+Adapted to frozen embeddings: the graph is sparse and its eigenvectors come from Lanczos iteration
+(ARPACK), so that 20,000 rows take seconds; with few clusters more eigenvectors than clusters are
+kept (at least 16), because the first ones single out small dense groups of near-duplicates; above
+`max_nodes` rows the graph is one of mini-cluster centroids; new rows take the weighted mean of the
+vectors of their nearest nodes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmcluster._validation import check_range
+from fmcluster.heads._nodes import NodeSpace, graph_nodes, normalised_graph
+from fmcluster.heads._rows import joint
+from fmcluster.heads.base import ClusterHead, HeadData
+from fmcluster.index import KNNGraph
+
+DENSE_NODES = 256
+
+
+def laplacian_vectors(
+    graph: KNNGraph, n_vectors: int, *, seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the `n_vectors` largest eigenvalues and vectors (n, r) of the normalised graph."""
+    matrix = normalised_graph(graph)
+    n_vectors = min(n_vectors, graph.n_rows)
+    if graph.n_rows <= max(DENSE_NODES, 2 * n_vectors):
+        values, vectors = np.linalg.eigh(matrix.toarray())
+    else:
+        from scipy.sparse.linalg import eigsh
+
+        start = np.random.default_rng(seed).uniform(0.5, 1.5, graph.n_rows)
+        values, vectors = eigsh(matrix, k=n_vectors, which="LA", tol=1e-5, v0=start)
+    order = np.argsort(-values)[:n_vectors]
+    return values[order], vectors[:, order]
+
+
+class SpectralHead(ClusterHead):
+    """Normalised spectral clustering on the neighbour graph.
+
+    Parameters
+    ----------
+    n_clusters : int or "auto"
+        Number of clusters.
+    n_neighbors : int
+        Neighbours a node in the graph.
+    n_vectors : int, optional
+        Eigenvectors kept; by default one a cluster, at least 16.
+    max_nodes : int
+        Above so many rows, so many mini-clusters stand for them.
+    random_state : None, int or RandomState
+        Seed.
+    """
+
+    name = "spectral"
+
+    def __init__(
+        self,
+        n_clusters: int | str = 8,
+        *,
+        n_neighbors: int = 20,
+        n_vectors: int | None = None,
+        max_nodes: int = 30_000,
+        random_state: Any = None,
+    ) -> None:
+        self.n_clusters = n_clusters
+        self.n_neighbors = n_neighbors
+        self.n_vectors = n_vectors
+        self.max_nodes = max_nodes
+        self.random_state = random_state
+
+    def _fit(self, data: HeadData) -> None:
+        check_range(self.n_neighbors, "n_neighbors", low=1)
+        k = data.n_clusters
+        nodes, graph = graph_nodes(data, self.n_neighbors, max(self.max_nodes, 2 * k))
+        n_vectors = self.n_vectors or max(k, 16)
+        _, vectors = laplacian_vectors(graph, n_vectors, seed=data.seed("lanczos"))
+        self.space_ = NodeSpace.fit(nodes, vectors, k, self.n_neighbors, data.seed("kmeans"))
+
+    def _proba(self, xs: list[NDArray[np.float32]]) -> NDArray[np.floating]:
+        return self.space_.proba(joint(xs))
+
+    def _state(self) -> dict[str, NDArray[Any]]:
+        return self.space_.arrays()
+
+    def _load_state(self, arrays: dict[str, NDArray[Any]]) -> None:
+        self.space_ = NodeSpace.from_arrays(arrays)

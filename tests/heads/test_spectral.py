@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from head_contract import accuracy, hold_to_contract, hold_to_sklearn
+
+from fmcluster.heads import make_head
+from fmcluster.heads._nodes import normalised_graph
+from fmcluster.heads.spectral import laplacian_vectors
+from fmcluster.index import KNNGraph
+
+
+def test_contract(blobs, tmp_path):
+    data = blobs(n=240, k=4)
+    head = hold_to_contract("spectral", data.x, tmp_path, n_clusters=4)
+    assert accuracy(head, data.y) == 1.0
+
+
+def test_scikit_learn_checks():
+    hold_to_sklearn("spectral")
+
+
+def test_separates_what_centroids_cannot():
+    rng = np.random.default_rng(0)
+    angle = rng.uniform(0, 2 * np.pi, 400)
+    height = np.repeat([0.0, 1.0], 200)
+    ring = np.c_[np.cos(angle), np.sin(angle), height + 0.03 * rng.normal(size=400)]
+    ring /= np.linalg.norm(ring, axis=1, keepdims=True)
+    head = make_head("spectral", n_clusters=2, n_neighbors=8, n_vectors=2, random_state=0)
+    assert accuracy(head.fit(ring), height.astype(int)) > 0.97
+
+
+def test_vectors_are_eigenvectors_of_the_normalised_graph(blobs):
+    graph = KNNGraph.build(blobs(n=400, k=3).x, k=10)
+    values, vectors = laplacian_vectors(graph, 6, seed=0)
+    matrix = normalised_graph(graph)
+    np.testing.assert_allclose(matrix @ vectors, vectors * values, atol=1e-4)
+    np.testing.assert_allclose(values, np.linalg.eigvalsh(matrix.toarray())[::-1][:6], atol=1e-5)
+    assert values[0] == pytest.approx(1)
+
+
+def test_normalised_graph_is_symmetric_with_degrees_as_its_first_vector(blobs):
+    graph = KNNGraph.build(blobs(n=120).x, k=7)
+    matrix = normalised_graph(graph).toarray()
+    np.testing.assert_allclose(matrix, matrix.T)
+    assert np.linalg.eigvalsh(matrix).max() == pytest.approx(1)
+
+
+def test_mini_clusters_stand_for_many_rows(blobs):
+    data = blobs(n=600, k=3)
+    head = make_head("spectral", n_clusters=3, max_nodes=100, random_state=0).fit(data.x)
+    assert len(head.space_.nodes) <= 100
+    assert accuracy(head, data.y) > 0.98
+
+
+def test_new_rows_go_where_their_neighbours_are(blobs):
+    data = blobs(n=400, k=4)
+    head = make_head("spectral", n_clusters=4, random_state=0).fit(data.x[:300])
+    near = KNNGraph.build(data.x, k=1)
+    found = head.predict(data.x[300:])
+    expected = np.array(
+        [np.bincount(head.labels_[data.y[:300] == c]).argmax() for c in data.y[300:]]
+    )
+    assert near.k == 1
+    assert (found == expected).mean() > 0.98
