@@ -48,7 +48,7 @@ def write_result(
     result.head.save_pretrained(folder / "head")
     if result.graph is not None:
         result.graph.save(folder / "graph")
-    _write_pipeline(result, folder)
+    write_pipeline(result, folder)
     about: dict[str, Any] = {
         "format": FORMAT,
         "fmcluster_version": __version__,
@@ -84,7 +84,7 @@ def _write_table(result: ClusterResult, path: Path) -> None:
         parquet.write_table(pa.table(columns), temporary)
 
 
-def _write_pipeline(result: ClusterResult, folder: Path) -> None:
+def write_pipeline(result: Any, folder: Path) -> None:
     """Write what prediction needs beside the head: preprocessing and calibrator."""
     from safetensors.numpy import save_file
 
@@ -133,7 +133,7 @@ def read_result(folder: str | os.PathLike[str]) -> dict[str, Any]:
             f"files in {folder} do not belong together: {len(labels)} labels, {len(proba)} "
             f"rows of proba, {table.num_rows} rows of clusters.parquet"
         )
-    preprocessors, calibrator, states = _read_pipeline(folder)
+    preprocessors, calibrator, states = read_pipeline(folder)
     names = about.get("names")
     return dict(
         labels=labels,
@@ -152,9 +152,10 @@ def read_result(folder: str | os.PathLike[str]) -> dict[str, Any]:
     )
 
 
-def _read_pipeline(
+def read_pipeline(
     folder: Path,
 ) -> tuple[tuple[Preprocessor | None, ...], Calibrator | None, dict[int, dict[str, Any]]]:
+    """Return the preprocessing, the calibrator and the encoder states that a folder holds."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
