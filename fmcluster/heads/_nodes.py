@@ -158,5 +158,5 @@ class NodeSpace:
     def from_arrays(cls, arrays: dict[str, NDArray[Any]]) -> NodeSpace:
         """Restore a map."""
         k, temperature = arrays["node_about"]
-        spaces = (arrays[key] for key in ("nodes", "values", "node_centroids"))
-        return cls(*spaces, int(k), float(temperature))
+        nodes, values = arrays["nodes"], arrays["values"]
+        return cls(nodes, values, arrays["node_centroids"], int(k), float(temperature))

@@ -16,6 +16,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+from scipy.sparse.csgraph import connected_components
+from scipy.sparse.linalg import eigsh
 
 from fmcluster._validation import check_range
 from fmcluster.heads._nodes import NodeSpace, graph_nodes, normalised_graph
@@ -29,18 +32,36 @@ DENSE_NODES = 256
 def laplacian_vectors(
     graph: KNNGraph, n_vectors: int, *, seed: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the `n_vectors` largest eigenvalues and vectors (n, r) of the normalised graph."""
-    matrix = normalised_graph(graph)
-    n_vectors = min(n_vectors, graph.n_rows)
-    if graph.n_rows <= max(DENSE_NODES, 2 * n_vectors):
-        values, vectors = np.linalg.eigh(matrix.toarray())
-    else:
-        from scipy.sparse.linalg import eigsh
+    """Return the `n_vectors` largest eigenvalues and vectors (n, r) of the normalised graph.
 
-        start = np.random.default_rng(seed).uniform(0.5, 1.5, graph.n_rows)
-        values, vectors = eigsh(matrix, k=n_vectors, which="LA", tol=1e-5, v0=start)
-    order = np.argsort(-values)[:n_vectors]
-    return values[order], vectors[:, order]
+    Parts without an edge between them are solved one by one: they share the eigenvalue one, and
+    Lanczos iteration from a single vector does not find all vectors of a shared eigenvalue.
+    """
+    matrix = normalised_graph(graph)
+    n_parts, part = connected_components(matrix, directed=False)
+    found = []
+    for number in range(n_parts):
+        rows = np.flatnonzero(part == number)
+        inside = matrix if n_parts == 1 else matrix[rows][:, rows]
+        values, vectors = _largest(inside, min(n_vectors, len(rows)), seed)
+        found += [(value, rows, vectors[:, i]) for i, value in enumerate(values)]
+    found.sort(key=lambda one: -one[0])
+    out = np.zeros((graph.n_rows, min(n_vectors, graph.n_rows)))
+    for column, (_, rows, vector) in enumerate(found[: out.shape[1]]):
+        out[rows, column] = vector
+    return np.array([value for value, _, _ in found[: out.shape[1]]]), out
+
+
+def _largest(
+    matrix: csr_matrix, n_vectors: int, seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the largest eigenvalues and their vectors of one connected part."""
+    n = matrix.shape[0]
+    if n <= max(DENSE_NODES, 2 * n_vectors):
+        values, vectors = np.linalg.eigh(matrix.toarray())
+        return values[-n_vectors:], vectors[:, -n_vectors:]
+    start = np.random.default_rng(seed).uniform(0.5, 1.5, n)
+    return eigsh(matrix, k=n_vectors, which="LA", tol=1e-6, v0=start)
 
 
 class SpectralHead(ClusterHead):

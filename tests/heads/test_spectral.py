@@ -39,6 +39,14 @@ def test_vectors_are_eigenvectors_of_the_normalised_graph(blobs):
     assert values[0] == pytest.approx(1)
 
 
+def test_every_part_without_an_edge_to_another_has_its_vector(blobs):
+    graph = KNNGraph.build(blobs(n=1600, k=8, d=16, spread=0.1).x, k=10)
+    values, vectors = laplacian_vectors(graph, 10, seed=0)
+    np.testing.assert_allclose(values[:8], 1)
+    assert values[8] < 0.9
+    np.testing.assert_allclose(vectors.T @ vectors, np.eye(10), atol=1e-5)
+
+
 def test_normalised_graph_is_symmetric_with_degrees_as_its_first_vector(blobs):
     graph = KNNGraph.build(blobs(n=120).x, k=7)
     matrix = normalised_graph(graph).toarray()
