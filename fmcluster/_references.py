@@ -25,7 +25,7 @@ from fmcluster.functional.assignment import align_labels
 from fmcluster.heads.kmeans import spherical_kmeans
 from fmcluster.index import iter_blocks, unit_rows
 
-FIT_ROWS = 30_000
+FIT_ROWS = 12_000
 STABILITY_ROWS = 20_000
 STABILITY_SCALE = 0.15
 SHARE_OF_BOOTSTRAP = 0.3

@@ -26,7 +26,6 @@ leaving each out (16 too low).
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,8 +45,6 @@ from fmcluster.functional.few_labels import (
 )
 
 __all__ = ["Calibrator", "from_labels", "label_free", "with_confidence"]
-
-logger = logging.getLogger(__name__)
 
 FOLDS = 5
 SHIFT_BELOW, ISOTONIC_FROM, ISOTONIC_HALF = 15, 200, 400
@@ -151,10 +148,11 @@ def _class_names(
     """Name labelled clusters: by the best one-to-one match, the rest by their majority."""
     match = hungarian(fit.posterior)
     found: dict[int, Any] = {}
+    plain = names.tolist()  # Python values, whatever the dtype, so that they can go to JSON
     for position, cluster in enumerate(fit.labelled):
-        counts = np.bincount(classes[clusters == cluster], minlength=len(names))
+        counts = np.bincount(classes[clusters == cluster], minlength=len(plain))
         best = match[position] if match[position] >= 0 and counts[match[position]] else -1
-        found[int(cluster)] = names[best if best >= 0 else counts.argmax()].item()
+        found[int(cluster)] = plain[best if best >= 0 else int(counts.argmax())]
     return found
 
 

@@ -198,6 +198,8 @@ def test_one_cluster_and_few_rows_are_defined():
     assert np.isfinite(label_free(proba, spaces=[x]).transform(proba, [x])).all()
     one = from_labels(proba, [0], ["a"])
     assert one.class_of_cluster == {0: "a"}
+    mixed = from_labels(proba, [0, 2], np.array(["a", "b"], dtype=object))
+    assert mixed.class_of_cluster == {0: "a", 1: "b"}
     assert 1 / 3 <= one.level <= 1
 
 
