@@ -1,0 +1,356 @@
+r"""Label noise as a channel: is the given label right, or the embedding.
+
+Model: a true class :math:`y_i \sim \pi`, an embedding :math:`x_i \mid y_i`, and a given label drawn
+from the channel :math:`T_{cj} = P(\tilde y = j \mid y = c)`. What a row deserves is
+
+.. math:: q_i(c) = P(y_i = c \mid x_i, \tilde y_i) \propto p_{-i}(c \mid x_i)\, T_{c \tilde y_i},
+
+where :math:`p_{-i}` never uses row i's own label: it is a log-linear pool of a cross-fitted shared-
+covariance discriminant, of soft votes of the row's neighbours at two widths and, where given, of
+its cluster. The pool's weights maximise :math:`\sum_i \log \sum_c p_{-i}(c \mid x_i) T_{c\tilde
+y_i}`. EM alternates: experts from q, weights from T, q from both, T from q.
+
+The channel starts from the classes that the neighbours' vote wins, not from the identity: with
+:math:`T = I` a flat p explains noise as well as a sharp p and a noisy T do, and EM stays there.
+
+The channel view is Natarajan et al., "Learning with noisy labels" (NeurIPS 2013) and Patrini et
+al., "Making deep neural networks robust to label noise" (CVPR 2017); the start by winning classes
+is confident learning's joint (Northcutt et al., JAIR 2021); neighbours' labels as evidence are
+SimiFeat's (Zhu et al., ICML 2022). Flagging where expected F1 peaks is Lipton et al. (ECML 2014).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_factor, cho_solve
+from scipy.optimize import minimize
+from scipy.sparse import csr_matrix
+
+BLOCK_ROWS = 16_384
+POOL_ROWS = 10_000
+SHRINKAGE = 0.3
+CHANNEL_STRENGTH = 10.0
+Floats = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Denoised:
+    """What EM found.
+
+    Attributes
+    ----------
+    posterior : (n, k) float32
+        Probability of each class given the embedding and the given label; rows sum to one.
+    score : (n,) float64
+        Probability that the given label is right, in [0, 1]; low is suspicious.
+    channel : (k, k) float64
+        Row c: the labels that class c was given; rows sum to one.
+    prior : (k,) float64
+        Share of each (true) class.
+    pool : tuple of float
+        Weight of each expert, in the order discriminant, narrow votes, wide votes, clusters (where
+        given), prior.
+    """
+
+    posterior: NDArray[np.float32]
+    score: NDArray[np.float64]
+    channel: NDArray[np.float64]
+    prior: NDArray[np.float64]
+    pool: tuple[float, ...]
+
+    @property
+    def noise_rate(self) -> float:
+        """Estimated share of wrong labels."""
+        return float(1 - self.score.mean())
+
+
+def stratified_folds(given: NDArray[np.int64], n_folds: int, seed: int) -> NDArray[np.int64]:
+    """Return a fold 0..n_folds-1 for each row, each class spread evenly over the folds."""
+    order = np.lexsort((np.random.default_rng(seed).random(len(given)), given))
+    fold = np.empty(len(given), np.int64)
+    fold[order] = np.arange(len(given)) % n_folds
+    return fold
+
+
+def estimate_channel(joint: Floats, *, strength: float = CHANNEL_STRENGTH) -> NDArray[np.float64]:
+    """Return the channel (k, k) from (true, given) counts, shrunk where a class is rare.
+
+    Each row is shrunk with the weight of `strength` rows towards the noise common to all classes:
+    the overall rate, spread as the given labels are.
+    """
+    joint = np.asarray(joint, dtype=np.float64)
+    k = len(joint)
+    if k == 1:
+        return np.ones((1, 1))
+    kept = np.trace(joint) / joint.sum()
+    common = np.tile(joint.sum(axis=0) + 1e-12, (k, 1))
+    np.fill_diagonal(common, 0)
+    common *= (1 - kept) / common.sum(axis=1, keepdims=True)
+    np.fill_diagonal(common, kept)
+    return (joint + strength * common) / (joint.sum(axis=1, keepdims=True) + strength)
+
+
+def f1_cut(wrong: Floats, *, floor: float = 0.25) -> NDArray[np.bool_]:
+    """Return which rows to flag for the largest F1 expected under probabilities `wrong` (n,).
+
+    Rows less likely wrong than `floor` are never flagged.
+    """
+    order = np.argsort(-wrong, kind="stable")
+    hits = np.cumsum(wrong[order])
+    expected = 2 * hits / (np.arange(1, len(wrong) + 1) + wrong.sum() + 1e-12)
+    flagged = np.zeros(len(wrong), bool)
+    flagged[order[: int(expected.argmax()) + 1]] = True
+    return flagged & (wrong >= floor)
+
+
+def softmax_rows(scores: Floats) -> Floats:
+    """Return the row softmax in the precision of `scores`."""
+    exp = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return exp / exp.sum(axis=1, keepdims=True)
+
+
+# -- experts ------------------------------------------------------------------------------------
+
+
+class Discriminant:
+    """Shared-covariance Gaussian classes, fitted without each fold from sums over the others."""
+
+    def __init__(self, x: Any, fold: NDArray[np.int64], n_folds: int) -> None:
+        self.x, self.fold, self.n_folds = x, fold, n_folds
+        d = x.shape[1]
+        self.scatter = np.zeros((n_folds, d, d), np.float32)
+        for rows, block in _blocks(x):
+            for f in range(n_folds):
+                part = block[fold[rows] == f]
+                self.scatter[f] += part.T @ part
+
+    def update(self, q: NDArray[np.float32]) -> None:
+        """Refit every fold's discriminant to soft labels `q` (n, k)."""
+        k, d = q.shape[1], self.x.shape[1]
+        sums, counts = np.zeros((self.n_folds, k, d)), np.zeros((self.n_folds, k))
+        for rows, block in _blocks(self.x):
+            for f in range(self.n_folds):
+                mine = self.fold[rows] == f
+                sums[f] += q[rows][mine].T @ block[mine]
+                counts[f] += q[rows][mine].sum(axis=0)
+        scatter = self.scatter.sum(axis=0)
+        self.models = [
+            discriminant(
+                sums.sum(axis=0) - sums[f],
+                counts.sum(axis=0) - counts[f],
+                scatter - self.scatter[f],
+            )
+            for f in range(self.n_folds)
+        ]
+
+    def __call__(self, rows: NDArray[np.int64]) -> Floats:
+        """Return class scores (m, k) of rows, each by the model that did not see its fold."""
+        block = _unfloat16(self.x[rows])
+        out = np.empty((len(rows), len(self.models[0][1])), np.float32)
+        for f, (weight, bias) in enumerate(self.models):
+            mine = self.fold[rows] == f
+            out[mine] = block[mine] @ weight + bias
+        return out - out.max(axis=1, keepdims=True)
+
+
+def discriminant(sums: Floats, counts: Floats, scatter: Floats) -> tuple[Floats, Floats]:
+    """Return weights (d, k) and biases (k,) of the linear discriminant of soft classes."""
+    total = max(counts.sum(), 1e-9)
+    d = sums.shape[1]
+    mean = sums.sum(axis=0) / total
+    raw = sums / np.maximum(counts, 1e-9)[:, None]
+    within = (scatter - (raw.T * counts) @ raw) / total
+    scale = max(float(np.trace(within)) / d, 1e-8)
+    within = (1 - SHRINKAGE) * (within + within.T) / 2
+    within[np.diag_indices(d)] += (SHRINKAGE + 1e-4) * scale
+    # One row's weight of the overall mean keeps an almost empty class from standing anywhere.
+    centres = (sums + mean) / (counts + 1)[:, None]
+    weight = cho_solve(cho_factor(within, check_finite=False), centres.T, check_finite=False)
+    bias = -0.5 * np.einsum("kd,dk->k", centres, weight)
+    return weight.astype(np.float32), bias.astype(np.float32)
+
+
+class Votes:
+    """Soft votes of neighbours, nearer ones counting more."""
+
+    def __init__(self, indices: NDArray[Any], similarities: Floats) -> None:
+        self.indices, self.width = indices, indices.shape[1]
+        gap = similarities[:, :1] - similarities
+        self.unit = max(float(np.median(gap[:, -1])), 1e-6)
+        self.similarities = similarities
+
+    def update(self, q: NDArray[np.float32]) -> None:
+        """Take the soft labels that the neighbours cast."""
+        self.q, self.prior = q, q.mean(axis=0) + 1e-9
+
+    def __call__(self, rows: NDArray[np.int64]) -> Floats:
+        """Return log votes over prior (m, k)."""
+        near = self.similarities[rows]
+        weight = np.exp((near - near[:, :1]) / self.unit).astype(np.float32)
+        pointers = np.arange(0, weight.size + 1, self.width)
+        shape = (len(rows), len(self.q))
+        cast = csr_matrix((weight.ravel(), self.indices[rows].ravel(), pointers), shape) @ self.q
+        share = (cast + self.prior) / (weight.sum(axis=1, keepdims=True) + 1)
+        return np.log(share / self.prior)
+
+
+class Clusters:
+    """The soft labels of the other rows of a row's cluster."""
+
+    def __init__(self, clusters: NDArray[np.int64]) -> None:
+        self.clusters = clusters
+
+    def update(self, q: NDArray[np.float32]) -> None:
+        """Take the soft labels."""
+        self.q, self.prior = q, q.mean(axis=0) + 1e-9
+        n = int(self.clusters.max()) + 1
+        member = csr_matrix(
+            (np.ones(len(q), np.float32), (self.clusters, np.arange(len(q)))), (n, len(q))
+        )
+        self.sums = np.asarray(member @ q)
+
+    def __call__(self, rows: NDArray[np.int64]) -> Floats:
+        """Return log cluster shares over prior (m, k), the row itself left out."""
+        others = np.maximum(self.sums[self.clusters[rows]] - self.q[rows], 0)
+        share = (others + self.prior) / (others.sum(axis=1, keepdims=True) + 1)
+        return np.log(share / self.prior)
+
+
+# -- the pool and EM ----------------------------------------------------------------------------
+
+
+def fit_pool(evidence: list[Floats], likelihood: Floats, start: Floats) -> NDArray[np.float64]:
+    """Return the weights of a log-linear pool under which the given labels are likeliest.
+
+    Parameters
+    ----------
+    evidence : list of (m, k)
+        Log scores of each expert.
+    likelihood : (m, k)
+        Probability of the row's given label were each class true.
+    start : (number of experts,)
+        Positive first weights.
+    """
+
+    def loss(log_weights: Floats) -> tuple[float, Floats]:
+        weights = np.exp(log_weights)
+        p = softmax_rows(sum(w * e for w, e in zip(weights, evidence, strict=True)))
+        joint = p * likelihood
+        total = joint.sum(axis=1) + 1e-12
+        pull = joint / total[:, None] - p
+        slope = [w * float((pull * e).sum()) for w, e in zip(weights, evidence, strict=True)]
+        return -float(np.log(total).mean()), -np.array(slope) / len(p)
+
+    bounds = [(-6.0, 3.0)] * len(evidence)
+    first = np.clip(np.log(start), -6, 3)
+    found = minimize(
+        loss, first, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 15}
+    )
+    return np.exp(found.x)
+
+
+def denoise(
+    x: Any,
+    given: NDArray[np.int64],
+    n_classes: int,
+    indices: NDArray[Any],
+    similarities: Floats,
+    *,
+    clusters: NDArray[np.int64] | None = None,
+    n_folds: int = 5,
+    n_iter: int = 5,
+    seed: int = 0,
+) -> Denoised:
+    """Estimate each row's true class, the channel and who was given a wrong label.
+
+    Memory is two (n, k) arrays beside the input; everything else goes in blocks of rows.
+
+    Parameters
+    ----------
+    x : (n, d) array or anything with `shape` and row indexing
+        Embeddings, preferably unit rows.
+    given : (n,) int64
+        Given labels in 0..n_classes-1.
+    indices, similarities : (n, m)
+        Each row's nearest other rows, nearest first.
+    clusters : (n,) int64, optional
+        A clustering of the rows, one more witness.
+    n_folds, n_iter, seed : int
+        Folds of the discriminant, rounds of EM, seed of folds and of the pool's sample.
+    """
+    n = len(given)
+    n_folds = max(2, min(n_folds, n))
+    narrow = max(1, indices.shape[1] // 5)
+    experts: list[Any] = [
+        Discriminant(x, stratified_folds(given, n_folds, seed), n_folds),
+        Votes(indices[:, :narrow], similarities[:, :narrow]),
+        Votes(indices, similarities),
+    ]
+    if clusters is not None:
+        experts.append(Clusters(clusters))
+    q = np.zeros((n, n_classes), np.float32)
+    q[np.arange(n), given] = 1
+    sample = np.arange(n)
+    if n > POOL_ROWS:
+        sample = np.sort(np.random.default_rng(seed).choice(n, POOL_ROWS, replace=False))
+    weights = np.array([0.2] * len(experts) + [1.0])
+    channel = _first_channel(experts[2], q, given)
+    score = np.empty(n)
+    for _ in range(n_iter):
+        for expert in experts:
+            expert.update(q)
+        prior = np.log(q.mean(axis=0) + 1e-3 / n_classes)[None].astype(np.float32)
+        evidence = [expert(sample) for expert in experts]
+        evidence.append(np.broadcast_to(prior, evidence[0].shape))
+        weights = fit_pool(evidence, channel.T[given[sample]].astype(np.float32), weights)
+        new = np.empty_like(q)
+        joint = np.zeros((n_classes, n_classes))
+        for rows in _row_blocks(n):
+            z = weights[-1] * prior.astype(np.float64)
+            z = z + sum(w * e(rows) for w, e in zip(weights, experts, strict=False))
+            z = z + np.log(channel.T[given[rows]] + 1e-12)
+            block = softmax_rows(z)
+            score[rows] = block[np.arange(len(rows)), given[rows]]
+            new[rows] = block
+            joint += _joint(block, given[rows])
+        q, channel = new, estimate_channel(joint)
+    prior = q.mean(axis=0, dtype=np.float64)
+    pool = tuple(float(w) for w in weights)
+    return Denoised(q, np.clip(score, 0, 1), channel, prior / prior.sum(), pool)
+
+
+def _first_channel(
+    votes: Votes, q: NDArray[np.float32], given: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Count the given labels under the classes that win the neighbours' vote."""
+    votes.update(q)
+    k = q.shape[1]
+    joint = np.zeros((k, k))
+    for rows in _row_blocks(len(q)):
+        winner = (votes(rows) + np.log(votes.prior)).argmax(axis=1)
+        np.add.at(joint, (winner, given[rows]), 1)
+    return estimate_channel(joint)
+
+
+def _joint(q: Floats, given: NDArray[np.int64]) -> Floats:
+    """Sum soft true classes (rows) by given label (columns)."""
+    k = q.shape[1]
+    member = csr_matrix((np.ones(len(given)), (given, np.arange(len(given)))), (k, len(given)))
+    return np.asarray(member @ q).T
+
+
+def _row_blocks(n: int) -> list[NDArray[np.int64]]:
+    return [np.arange(i, min(i + BLOCK_ROWS, n)) for i in range(0, n, BLOCK_ROWS)]
+
+
+def _blocks(x: Any) -> list[tuple[NDArray[np.int64], Floats]] | Any:
+    """Yield (row numbers, float32 rows) blocks of `x`."""
+    return ((rows, _unfloat16(x[rows[0] : rows[-1] + 1])) for rows in _row_blocks(x.shape[0]))
+
+
+def _unfloat16(block: Any) -> Floats:
+    return np.asarray(block, dtype=np.float32)

@@ -1,0 +1,117 @@
+r"""A few labels to all rows: diffusion over the neighbour graph, then classes of one shape.
+
+1. Diffusion (Zhou et al., "Learning with local and global consistency", NIPS 2003):
+   :math:`F \leftarrow \alpha D^{-1/2} W D^{-1/2} F + (1 - \alpha) Y`.
+2. Softmax regression on the labelled rows alone.
+3. The product of both is a soft guess for every row; Gaussian classes with a shared covariance are
+   fitted to the guesses of *all* rows, labelled rows pinned, and guess again.
+
+Step 3 is where unlabelled rows pay: the covariance is known from all of them, the class means from
+whole clusters and not from the few labelled rows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix, diags
+
+from fmcluster.functional.noise import discriminant, softmax_rows
+from fmcluster.functional.softmax import fit_softmax
+
+BLOCK_ROWS = 65_536
+ALPHA = 0.9
+DISCRIMINANT_WEIGHT = 0.2
+Floats = NDArray[Any]
+
+
+def affinity(indices: NDArray[Any], similarities: Floats) -> csr_matrix:
+    """Return the symmetric normalised affinity (n, n) of a neighbour graph.
+
+    A neighbour weighs exp(-gap / unit), its gap taken from the row's nearest one and the unit from
+    the graph, so that the scale of the cosines does not matter.
+    """
+    n, k = indices.shape
+    gap = similarities[:, :1] - similarities
+    unit = max(float(np.median(gap[:, -1])), 1e-6)
+    weight = np.exp(-gap / unit).astype(np.float32).ravel()
+    directed = csr_matrix((weight, indices.ravel(), np.arange(0, n * k + 1, k)), shape=(n, n))
+    both = (directed + directed.T).tocsr()
+    scale = diags(1 / np.sqrt(np.maximum(np.asarray(both.sum(axis=1)).ravel(), 1e-12)))
+    return (scale @ both @ scale).tocsr().astype(np.float32)
+
+
+def diffuse(graph: csr_matrix, start: Floats, *, alpha: float = ALPHA, n_iter: int = 30) -> Floats:
+    """Return `start` (n, c) diffused over a normalised affinity."""
+    start = start.astype(np.float32)
+    out = start.copy()
+    for _ in range(n_iter):
+        out = alpha * (graph @ out) + (1 - alpha) * start
+    return out
+
+
+def spread_labels(
+    x: Any,
+    graph: csr_matrix,
+    rows: NDArray[np.int64],
+    target: NDArray[np.int64],
+    n_classes: int,
+    *,
+    n_rounds: int = 2,
+) -> tuple[NDArray[np.float32], float]:
+    """Return class scores (n, c) of all rows, rows summing to one, and how far to believe them.
+
+    The second value is the share of unlabelled rows on which the answer agrees with the regression
+    on the labelled rows alone. Two classifiers that err apart agree about as often as they are
+    right (Jiang et al., "Assessing generalization of SGD via disagreement", ICLR 2022); hiding
+    labelled rows instead is too hopeful, for rows chosen to be typical are easy.
+
+    Parameters
+    ----------
+    x : (n, d) centred rows, read in blocks
+    graph : (n, n) normalised affinity
+    rows, target : (l,) int
+        Labelled rows and their classes 0..n_classes-1.
+    """
+    n = x.shape[0]
+    pinned = np.zeros((n, n_classes), np.float32)
+    pinned[rows, target] = 1
+    diffused = diffuse(graph, pinned)
+    diffused += 1e-4 * diffused.max(axis=1, keepdims=True) + 1e-12
+    diffused /= diffused.sum(axis=1, keepdims=True)
+    model = fit_softmax(np.asarray(x[rows], np.float32), pinned[rows])
+    weight, bias = model.weight, model.bias
+    guess = np.empty_like(diffused)
+    alone = np.empty(n, np.int64)
+    # The scale that makes the regression's and the discriminant's scores comparable to log votes.
+    scale = 1.0
+    for turn in range(n_rounds + 1):
+        for i in range(0, n, BLOCK_ROWS):
+            scores = scale * (np.asarray(x[i : i + BLOCK_ROWS], np.float32) @ weight + bias)
+            if turn == 0:
+                alone[i : i + BLOCK_ROWS] = scores.argmax(axis=1)
+            if turn < n_rounds:
+                scores = np.log(softmax_rows(scores) + 1e-3)
+                scores += np.log(diffused[i : i + BLOCK_ROWS] + 1e-3)
+            guess[i : i + BLOCK_ROWS] = softmax_rows(scores)
+        if turn < n_rounds:
+            guess[rows] = pinned[rows]
+            weight, bias = _fit_discriminant(x, guess)
+            scale = DISCRIMINANT_WEIGHT
+    free = np.ones(n, bool)
+    free[rows] = False
+    agree = guess.argmax(axis=1)[free] == alone[free]
+    return guess, float(agree.mean()) if len(agree) else 1.0
+
+
+def _fit_discriminant(x: Any, guess: Floats) -> tuple[Floats, Floats]:
+    """Fit the shared-covariance discriminant to soft classes of all rows, block by block."""
+    d, k = x.shape[1], guess.shape[1]
+    sums, scatter = np.zeros((k, d)), np.zeros((d, d))
+    for i in range(0, len(guess), BLOCK_ROWS):
+        block = np.asarray(x[i : i + BLOCK_ROWS], np.float32)
+        sums += guess[i : i + BLOCK_ROWS].T @ block
+        scatter += block.T @ block
+    return discriminant(sums, guess.sum(axis=0, dtype=np.float64), scatter)
