@@ -61,8 +61,11 @@ def device(name: str | torch.device | None = None) -> torch.device:
 def accelerator(**settings: Any) -> Accelerator:
     """Return an Accelerator: the one seam for device moves, mixed precision and gradients."""
     from accelerate import Accelerator
+    from accelerate.utils import DistributedDataParallelKwargs
 
-    return Accelerator(**settings)
+    # A head's loss need not touch each of its weights in every step (a frozen first epoch).
+    handlers = [DistributedDataParallelKwargs(find_unused_parameters=True)]
+    return Accelerator(kwargs_handlers=handlers, **settings)
 
 
 def my_share(n_items: int) -> range:

@@ -17,11 +17,15 @@ so that it is sure only where a whole region agrees. With a uniform :math:`\pi` 
 entropy term up to a constant. As the embeddings do not change, mini-clusters are computed once,
 targets once an epoch, and no row is part of its own target. Probabilities are the calibration
 head's.
+
+The paper trains from one k-means start, and the luck of that start is a part of the confidence
+that nothing in the method can see: k-means from another seed moves a third of the rows of a
+long-tailed set. So several starts are trained on one trunk, each as the paper has it, and their
+calibrated probabilities are averaged under one naming of the clusters; ``n_starts=1`` is the paper.
 """
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import numpy as np
@@ -31,17 +35,20 @@ from torch import Tensor, nn
 
 from fmcluster import distributed
 from fmcluster._validation import check_in, check_range
-from fmcluster.functional.losses import kl_to_prior, soft_cross_entropy
+from fmcluster.functional.consensus import align_columns
+from fmcluster.functional.losses import kl_to_prior
 from fmcluster.heads._prior import PriorTarget
 from fmcluster.heads.base import HeadData
 from fmcluster.heads.kmeans import spherical_kmeans
-from fmcluster.heads.networks import BatchNorm, UnitInput
+from fmcluster.heads.networks import BatchNorm, Heads, UnitInput
+from fmcluster.heads.partitions import start_partition
 from fmcluster.heads.prototypes import prototypes, spread, standardise_rows
 from fmcluster.heads.trained import TrainedHead
 from fmcluster.heads.trainer import Objective, Schedule, TrainData, TrainOptions
 from fmcluster.heads.views import Batch
 
 INITS = ("paper", "partition")
+ORTHOGONALISE = ("both", "last", "none")
 OUTPUTS = ("calibration", "clustering")
 ROWS_A_MINI_CLUSTER = 25
 MAX_MINI_CLUSTERS = 4_096
@@ -60,9 +67,8 @@ def calibrated_selection(proba: Tensor, shares: Tensor) -> Tensor:
     n_rows = len(proba)
     confidence = proba.max(dim=1).values
     chosen = torch.zeros(n_rows, dtype=torch.bool)
-    order = proba.argsort(dim=0, descending=True, stable=True)
     for k, share in enumerate(shares.tolist()):
-        first = order[: max(1, round(n_rows * share)), k]
+        first = proba[:, k].topk(min(max(1, round(n_rows * share)), n_rows)).indices
         n_kept = int(len(first) * float(confidence[first].mean()))
         chosen[first[:n_kept]] = True
     return chosen
@@ -96,11 +102,55 @@ def region_means(proba: Tensor, regions: Tensor, neighbours: Tensor | None) -> T
     return (0.5 * (others + near)).clamp_min(0)
 
 
-def new_head(n_inputs: int, hidden: int, n_clusters: int) -> nn.Sequential:
-    """Return the one shape of both heads."""
-    return nn.Sequential(
-        nn.Linear(n_inputs, hidden), BatchNorm(hidden), nn.ReLU(), nn.Linear(hidden, n_clusters)
-    )
+class DualHead(nn.Module):
+    """One trunk with H last layers: rows (B, d) -> logits (B, H, K).
+
+    Parameters
+    ----------
+    n_inputs, hidden, n_clusters, n_heads : int
+        Sizes of the layers; number of last layers.
+    """
+
+    def __init__(self, n_inputs: int, hidden: int, n_clusters: int, n_heads: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(n_inputs, hidden)
+        self.norm = BatchNorm(hidden)
+        self.last = Heads(hidden, n_clusters, n_heads)
+
+    def hidden(self, x: Tensor) -> Tensor:
+        """Return the trunk's output (B, hidden)."""
+        return self.norm(self.first(x)).relu()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits (B, H, K)."""
+        return self.last(self.hidden(x))
+
+
+class CDCNetwork(nn.Module):
+    """Inference: the mean over starts of aligned probabilities, as log-probabilities (m, k)."""
+
+    def __init__(self, joint: UnitInput, head: DualHead) -> None:
+        super().__init__()
+        self.input = joint
+        self.head = head
+
+    def forward(self, xs: list[Tensor]) -> Tensor:
+        """Return log-probabilities (m, k)."""
+        return self.head(self.input(xs)).softmax(dim=-1).mean(dim=1).clamp_min(1e-30).log()
+
+    @torch.no_grad()
+    def align(self, data: TrainData) -> None:
+        """Put the outputs of all starts into one order."""
+        n_heads, n_clusters = self.head.last.shape
+        if n_heads == 1:
+            return
+        proba = data.map(lambda xs: self.head(self.input(xs)).softmax(dim=-1))
+        order = torch.from_numpy(align_columns(proba.numpy()))
+        flat = (order + n_clusters * torch.arange(n_heads)[:, None]).flatten()
+        linear = self.head.last.linear
+        flat = flat.to(linear.weight.device)
+        linear.weight.copy_(linear.weight[flat].clone())
+        linear.bias.copy_(linear.bias[flat].clone())
 
 
 class CDCObjective(Objective):
@@ -111,82 +161,92 @@ class CDCObjective(Objective):
         dims: list[int],
         n_clusters: int,
         *,
+        n_starts: int,
         hidden: int,
         prior: PriorTarget,
         start_labels: NDArray[np.int64] | None,
         n_mini_clusters: int | None,
         balance_weight: float,
-        spread_steps: int,
+        orthogonalise: str,
     ) -> None:
         super().__init__()
         self.input = UnitInput(dims)
-        self.clustering = new_head(self.input.n_dims, hidden, n_clusters)
-        self.calibration = new_head(self.input.n_dims, hidden, n_clusters)
+        self.clustering = DualHead(self.input.n_dims, hidden, n_clusters, n_starts)
+        self.calibration = DualHead(self.input.n_dims, hidden, n_clusters, n_starts)
         self.prior = prior
         self.start_labels = start_labels
         self.n_mini_clusters = n_mini_clusters
         self.balance_weight = balance_weight
-        self.spread_steps = spread_steps
+        self.orthogonalise = orthogonalise
 
     @torch.no_grad()
     def start(self, data: TrainData) -> None:
         """Set both layers of both heads from prototypes, and find the mini-clusters."""
-        first, norm, _, last = self.calibration
-        x = data.map(lambda xs: standardise_rows(self.input(xs)))
         seed = data.seed % 2**31
-        first.weight.copy_(
-            spread(prototypes(x, len(first.weight), seed=seed), n_steps=self.spread_steps)
-        )
-        raw = data.map(lambda xs: first(self.input(xs)) - first.bias)
-        norm.running_mean.copy_(raw.mean(dim=0))
-        norm.running_var.copy_(raw.var(dim=0).clamp_min(1e-6))
-        first.bias.zero_()
-        hidden = data.map(lambda xs: self.calibration[:3](self.input(xs)))
-        unit = standardise_rows(hidden)
+        x = data.map(lambda xs: standardise_rows(self.input(xs)))
+        head = self.calibration
+        centres = prototypes(x, len(head.first.weight), seed=seed)
+        head.first.weight.copy_(spread(centres) if self.orthogonalise == "both" else centres)
+        head.first.bias.zero_()
+        raw = data.map(lambda xs: head.first(self.input(xs)))
+        # The paper leaves these at 0 and 1; the data's own keep the start the same in training
+        # mode, where the batch's statistics rule.
+        head.norm.running_mean.copy_(raw.mean(dim=0))
+        head.norm.running_var.copy_(raw.var(dim=0).clamp_min(1e-6))
+        unit = standardise_rows((head.norm.eval()(raw.to(data.device))).relu().cpu())
+        last = [self._last_layer(unit, data, seed + 100 + h) for h in range(head.last.shape[0])]
+        head.last.linear.weight.copy_(torch.cat(last))
+        head.last.linear.bias.zero_()
+        self.clustering.load_state_dict(head.state_dict())
+        self.regions = self._mini_clusters(x.numpy(), data, seed + 1)
+
+    def _last_layer(self, unit: Tensor, data: TrainData, seed: int) -> Tensor:
+        """Return the prototypes (K, hidden) of one start."""
         if self.start_labels is None:
-            centres = prototypes(unit, data.n_clusters, seed=seed, n_init=4)
+            centres = prototypes(unit, data.n_clusters, seed=seed, n_init=3)
         else:
             labels = torch.from_numpy(self.start_labels)
             centres = torch.zeros(data.n_clusters, unit.shape[1]).index_add_(0, labels, unit)
             centres = nn.functional.normalize(centres, dim=1)
-        last.weight.copy_(spread(centres, n_steps=self.spread_steps))
-        last.bias.zero_()
-        self.clustering.load_state_dict(copy.deepcopy(self.calibration.state_dict()))
-        n_regions = self.n_mini_clusters or int(
+        return centres if self.orthogonalise == "none" else spread(centres)
+
+    def _mini_clusters(self, rows: NDArray[np.float32], data: TrainData, seed: int) -> Tensor:
+        """Return the mini-cluster (N,) of each row."""
+        asked = self.n_mini_clusters or int(
             np.clip(data.n_rows / ROWS_A_MINI_CLUSTER, 4 * data.n_clusters, MAX_MINI_CLUSTERS)
         )
-        n_regions = max(1, min(n_regions, data.n_rows // 2))
-        rows = x.numpy()
-        centroids = spherical_kmeans(rows, n_regions, max_iter=10, seed=seed + 1)
-        self.regions = torch.from_numpy(np.argmax(rows @ centroids.T, axis=1))
+        n_regions = max(1, min(asked, data.n_rows // 2))
+        centroids = spherical_kmeans(rows, n_regions, max_iter=10, seed=seed)
+        return torch.from_numpy(np.argmax(rows @ centroids.T, axis=1))
 
     @torch.no_grad()
     def before_epoch(self, epoch: int, data: TrainData) -> None:
+        """Choose the pseudo-labels and compute the regions' targets from all rows."""
         self.eval()
-        weak = data.map(lambda xs: self.calibration(self.input(xs)).softmax(dim=1))
-        believed = data.map(lambda xs: self.clustering(self.input(xs)).softmax(dim=1))
+        sure = data.map(lambda xs: self.calibration(self.input(xs)).softmax(dim=-1))
+        believed = data.map(lambda xs: self.clustering(self.input(xs)).softmax(dim=-1))
         self.train()
         if self.prior.needs_shares:
-            self.prior.align(weak.mean(dim=0))
-        self.chosen = calibrated_selection(weak, self.prior.target.cpu()).to(data.device)
-        self.labels = weak.argmax(dim=1).to(data.device)
-        neighbours = data.neighbour_tensor
-        targets = region_means(believed, self.regions, neighbours)
-        self.targets = targets.to(data.device)
+            self.prior.align(sure.mean(dim=0))
+        shares = self.prior.target.cpu()
+        chosen = [calibrated_selection(sure[:, h], shares[h]) for h in range(sure.shape[1])]
+        self.chosen = torch.stack(chosen, dim=1).float().to(data.device)
+        self.labels = sure.argmax(dim=-1).to(data.device)
+        targets = region_means(believed.flatten(1), self.regions, data.neighbour_tensor)
+        self.targets = targets.view_as(believed).to(data.device)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         rows = batch.rows.to(self.targets.device)
-        chosen = self.chosen[rows].float()
+        chosen, labels = self.chosen[rows], self.labels[rows]
         z = self.clustering(self.input(batch.strong()))
-        losses = nn.functional.cross_entropy(z, self.labels[rows], reduction="none")
+        losses = nn.functional.cross_entropy(z.movedim(1, -1), labels, reduction="none")
         clustering = (losses * chosen).sum() / chosen.sum().clamp_min(1)
-        z = self.calibration(self.input(batch.x))
-        fit = soft_cross_entropy(z, self.targets[rows]).mean()
-        mean = distributed.mean_over_ranks(z.softmax(dim=1).mean(dim=0))
-        even = kl_to_prior(mean, self.prior.target.to(mean.device))
-        loss = clustering + fit + self.balance_weight * even
+        log_p = self.calibration(self.input(batch.x)).log_softmax(dim=-1)
+        fit = -(self.targets[rows] * log_p).sum(dim=-1).mean()
+        mean = distributed.mean_over_ranks(log_p.exp().mean(dim=0))
+        even = kl_to_prior(mean, self.prior.target.to(mean.device)).mean()
         return {
-            "loss": loss,
+            "loss": clustering + fit + self.balance_weight * even,
             "clustering": clustering,
             "calibration": fit,
             "size_divergence": even,
@@ -195,6 +255,39 @@ class CDCObjective(Objective):
 
 
 class CDCHead(TrainedHead):
+    """CDC: a clustering head and a calibration head that choose each other's labels.
+
+    Parameters
+    ----------
+    n_clusters : int or "auto"
+        Number of clusters.
+    n_neighbors : int
+        Neighbours of a row's region, and for its strong views.
+    n_starts : int
+        Pairs of last layers trained from different k-means starts and averaged; the paper: 1.
+    hidden : int
+        Prototypes of the first layer.
+    init : {"paper", "partition"}
+        Last layers from k-means in the hidden space, or from the best-scored label-free partition.
+    orthogonalise : {"last", "both", "none"}
+        Which layers' prototypes are spread apart. The paper: both; on the signed rows of a text
+        encoder, spreading 512 centroids in 384 dimensions undoes them.
+    cluster_prior : "uniform", "estimate" or array (k,)
+        Sizes in selection and in the balancing term; the paper: uniform.
+    n_mini_clusters : int, optional
+        Regions of the targets; by default one for 25 rows, at least four a cluster.
+    balance_weight : float
+        Weight of the balancing term.
+    epochs, min_steps : int
+        Passes over the rows; on few rows epochs are added until `min_steps` steps are taken.
+    batch_size, learning_rate
+        Of Adam.
+    output : {"calibration", "clustering"}
+        Whose probabilities are given.
+    random_state, options
+        Seed; run-time options (`TrainOptions`).
+    """
+
     name = "cdc"
 
     def __init__(
@@ -202,13 +295,15 @@ class CDCHead(TrainedHead):
         n_clusters: int | str = 8,
         *,
         n_neighbors: int = 10,
+        n_starts: int = 8,
         hidden: int = 512,
         init: str = "paper",
+        orthogonalise: str = "last",
         cluster_prior: Any = "uniform",
         n_mini_clusters: int | None = None,
         balance_weight: float = 1.0,
-        spread_steps: int = 200,
-        epochs: int = 30,
+        epochs: int = 20,
+        min_steps: int = 60,
         batch_size: int = 1024,
         learning_rate: float = 1e-3,
         output: str = "calibration",
@@ -217,13 +312,15 @@ class CDCHead(TrainedHead):
     ) -> None:
         self.n_clusters = n_clusters
         self.n_neighbors = n_neighbors
+        self.n_starts = n_starts
         self.hidden = hidden
         self.init = init
+        self.orthogonalise = orthogonalise
         self.cluster_prior = cluster_prior
         self.n_mini_clusters = n_mini_clusters
         self.balance_weight = balance_weight
-        self.spread_steps = spread_steps
         self.epochs = epochs
+        self.min_steps = min_steps
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.output = output
@@ -232,31 +329,36 @@ class CDCHead(TrainedHead):
 
     def _network(self, dims: list[int], n_clusters: int) -> nn.Module:
         joint = UnitInput(dims)
-        return nn.Sequential(joint, new_head(joint.n_dims, self.hidden, n_clusters))
+        return CDCNetwork(joint, DualHead(joint.n_dims, self.hidden, n_clusters, self.n_starts))
 
     def _train(self, data: HeadData, rows: TrainData) -> nn.Module:
         check_in(self.init, INITS, "init")
+        check_in(self.orthogonalise, ORTHOGONALISE, "orthogonalise")
         check_in(self.output, OUTPUTS, "output")
         check_range(self.hidden, "hidden", low=1)
-        start_labels = None
-        if self.init == "partition":
-            from fmcluster.heads.partitions import start_partition
-
-            start_labels = start_partition(data)
-        prior = PriorTarget.resolve(self.cluster_prior, data)
+        check_range(self.n_starts, "n_starts", low=1)
+        start_labels = start_partition(data) if self.init == "partition" else None
+        prior = PriorTarget.resolve(self.cluster_prior, data, n_heads=self.n_starts)
         objective = CDCObjective(
             [space.n_dims for space in data.spaces],
             data.n_clusters,
+            n_starts=self.n_starts,
             hidden=self.hidden,
             prior=prior,
             start_labels=start_labels,
             n_mini_clusters=self.n_mini_clusters,
             balance_weight=self.balance_weight,
-            spread_steps=self.spread_steps,
+            orthogonalise=self.orthogonalise,
         )
-        schedule = Schedule(self.epochs, self.batch_size, self.learning_rate, cosine=True)
+        schedule = Schedule(
+            self.epochs,
+            self.batch_size,
+            self.learning_rate,
+            cosine=True,
+            min_steps=self.min_steps,
+        )
         self._stage("heads", objective, rows, schedule)
-        self.cluster_prior_ = prior.shares(objective, rows)
-        self._obj = objective
         head = objective.calibration if self.output == "calibration" else objective.clustering
-        return nn.Sequential(objective.input, head)
+        network = CDCNetwork(objective.input, head).eval()
+        network.align(rows)
+        return network

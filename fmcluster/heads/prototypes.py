@@ -46,7 +46,7 @@ def prototypes(x: Tensor, n_prototypes: int, *, seed: int, n_init: int = 1) -> T
     return centroids
 
 
-def spread(weight: Tensor, *, n_steps: int = 100, learning_rate: float = 2.0) -> Tensor:
+def spread(weight: Tensor, *, n_steps: int = 100, learning_rate: float = 0.5) -> Tensor:
     """Return `weight` (m, d) moved until each row recognises itself among all rows."""
     if n_steps == 0:
         return weight

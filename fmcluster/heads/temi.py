@@ -17,10 +17,11 @@ layer.
 from __future__ import annotations
 
 import copy
-import math
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -28,8 +29,10 @@ from fmcluster import distributed
 from fmcluster._validation import check_in, check_range
 from fmcluster.functional.losses import pmi
 from fmcluster.heads._prior import PriorTarget
+from fmcluster.heads._warm import warm_start
 from fmcluster.heads.base import HeadData
 from fmcluster.heads.networks import JointInput
+from fmcluster.heads.partitions import start_partition
 from fmcluster.heads.trained import TrainedHead
 from fmcluster.heads.trainer import Objective, Schedule, TrainData, TrainOptions
 from fmcluster.heads.views import Batch
@@ -122,8 +125,10 @@ class TEMIObjective(Objective):
         beta: float,
         momentum: float,
         prior: PriorTarget,
+        start_labels: NDArray[np.int64] | None = None,
     ) -> None:
         super().__init__()
+        self.start_labels = start_labels
         self.input = JointInput(dims)
         self.student = ProjectionHeads(
             self.input.n_dims, n_clusters, n_heads, hidden=hidden, bottleneck=bottleneck
@@ -137,18 +142,27 @@ class TEMIObjective(Objective):
         self.register_buffer("head_losses", torch.zeros(n_heads))
 
     def start(self, data: TrainData) -> None:
+        """Scale the input; learn the start partition, if there is one."""
         self.input.fit(data.sample(50_000))
+        if self.start_labels is not None:
+            warm_start(
+                lambda xs: self.student(self.input(xs)),
+                self.student.parameters(),
+                self.start_labels,
+                data,
+            )
+            self.teacher.load_state_dict(self.student.state_dict())
 
     def before_epoch(self, epoch: int, data: TrainData) -> None:
+        """Begin the epoch's sum of losses; give out the prior."""
         self.epoch = epoch
         self.head_losses.zero_()
         if self.prior.needs_shares:
             self.prior.align(self.marginal)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        n = len(batch)
-        both = [torch.cat(pair) for pair in zip(batch.x, batch.neighbour()[1], strict=True)]
-        x = self.input(both)
+        x = self.input(batch.pairs())
+        n = len(x) // 2
         student = self.student(x, freeze_last=self.epoch == 0).softmax(dim=-1)
         with torch.no_grad():
             teacher = self.teacher(x).softmax(dim=-1)
@@ -178,6 +192,37 @@ class TEMIObjective(Objective):
 
 
 class TEMIHead(TrainedHead):
+    """TEMI: pairs of neighbours, many heads, slow teachers.
+
+    Parameters
+    ----------
+    n_clusters : int or "auto"
+        Number of clusters.
+    n_neighbors : int
+        Nearest neighbours to draw a pair from (the paper: 25 to 50).
+    n_heads : int
+        Heads trained side by side (the paper: 16); the one with the lowest loss is kept.
+    beta : float
+        1 is the exact mutual information; the paper's default for up to 200 clusters is 0.6.
+    hidden, bottleneck : int
+        Sizes of the projection head.
+    teacher_momentum : float
+        How slowly a teacher follows (the paper: 0.996 over tens of thousands of steps).
+    init : {"paper", "partition"}
+        Random heads, or heads that first learn the best-scored label-free partition.
+    cluster_prior : "uniform", "estimate" or array (k,)
+        Sizes that the marginal is divided by; the paper: uniform.
+    epochs, min_steps : int
+        Passes over the rows (each pass pairs half of them with a neighbour); on few rows epochs
+        are added until `min_steps` steps are taken.
+    warmup_epochs : int
+        Linear increase of the learning rate.
+    batch_size, learning_rate
+        Rows a step; of AdamW.
+    random_state, options
+        Seed; run-time options (`TrainOptions`).
+    """
+
     name = "temi"
 
     def __init__(
@@ -189,12 +234,13 @@ class TEMIHead(TrainedHead):
         beta: float = 0.6,
         hidden: int = 512,
         bottleneck: int = 256,
-        teacher_momentum: float = 0.996,
+        teacher_momentum: float = 0.99,
         init: str = "paper",
         cluster_prior: Any = "uniform",
         epochs: int = 30,
+        min_steps: int = 600,
         warmup_epochs: int = 3,
-        batch_size: int = 256,
+        batch_size: int = 512,
         learning_rate: float = 1e-3,
         random_state: Any = None,
         options: TrainOptions | None = None,
@@ -209,6 +255,7 @@ class TEMIHead(TrainedHead):
         self.init = init
         self.cluster_prior = cluster_prior
         self.epochs = epochs
+        self.min_steps = min_steps
         self.warmup_epochs = warmup_epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -235,6 +282,7 @@ class TEMIHead(TrainedHead):
             beta=self.beta,
             momentum=self.teacher_momentum,
             prior=prior,
+            start_labels=start_partition(data) if self.init == "partition" else None,
         )
         schedule = Schedule(
             self.epochs,
@@ -243,6 +291,7 @@ class TEMIHead(TrainedHead):
             optimizer="adamw",
             weight_decay=1e-4,
             warmup_epochs=self.warmup_epochs,
+            min_steps=self.min_steps,
         )
         self._stage("heads", objective, rows, schedule)
         network, best = objective.network()

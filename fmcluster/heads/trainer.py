@@ -16,22 +16,23 @@ import json
 import logging
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fmcluster import distributed
 from fmcluster._progress import bar
 from fmcluster._validation import check_in, seed_of
 from fmcluster.errors import TrainingError
-from fmcluster.heads._rows import BLOCK_ROWS, Rows
+from fmcluster.heads._train_data import TrainData, shuffled
 from fmcluster.heads.checkpoint import Checkpoint
 from fmcluster.heads.views import Batch, Views
+
+__all__ = ["Objective", "Schedule", "TrainData", "TrainOptions", "one_thread", "train"]
 
 logger = logging.getLogger(__name__)
 
@@ -100,72 +101,6 @@ class Schedule:
     max_grad_norm: float | None = None
     patience: int | None = None
     min_steps: int = 0
-
-
-@dataclass
-class TrainData:
-    """What an objective sees: rows, neighbours, and seeds.
-
-    Attributes
-    ----------
-    spaces : list of Rows
-        Embedding spaces under the same row numbers.
-    neighbours : (n, k) integer array or None
-        Row numbers of each row's neighbours.
-    n_clusters : int
-        Number of clusters asked for.
-    seed : int
-        Base of the run's random streams.
-    """
-
-    spaces: list[Rows]
-    neighbours: NDArray[Any] | None
-    n_clusters: int
-    seed: int
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-
-    def __post_init__(self) -> None:
-        self.tensors = [
-            torch.from_numpy(np.asarray(space.source)).to(self.device) if space.in_memory else None
-            for space in self.spaces
-        ]
-        self.neighbour_tensor = None
-        if self.neighbours is not None:
-            self.neighbour_tensor = torch.from_numpy(np.ascontiguousarray(self.neighbours))
-
-    @property
-    def n_rows(self) -> int:
-        """Number of rows."""
-        return self.spaces[0].n_rows
-
-    def take(self, rows: Tensor) -> list[Tensor]:
-        """Return the rows (B,) of every space as tensors (B, d_v) on the device."""
-        found = []
-        for space, tensor in zip(self.spaces, self.tensors, strict=True):
-            if tensor is not None:
-                found.append(tensor.index_select(0, rows.to(tensor.device)))
-            else:
-                found.append(torch.from_numpy(space[rows.cpu().numpy()]).to(self.device))
-        return found
-
-    def blocks(self, size: int = BLOCK_ROWS) -> Iterator[tuple[slice, list[Tensor]]]:
-        """Yield (slice, tensors a space) over all rows in order."""
-        for start in range(0, self.n_rows, size):
-            where = slice(start, min(start + size, self.n_rows))
-            if all(tensor is not None for tensor in self.tensors):
-                yield where, [tensor[where] for tensor in self.tensors if tensor is not None]
-            else:
-                yield where, self.take(torch.arange(where.start, where.stop))
-
-    @torch.no_grad()
-    def map(self, function: Any) -> Tensor:
-        """Apply ``function(list of (b, d_v)) -> (b, ...)`` to all rows, joined on the CPU."""
-        return torch.cat([function(xs).float().cpu() for _, xs in self.blocks()])
-
-    def sample(self, size: int) -> list[Tensor]:
-        """Return at most `size` rows of every space, spread evenly: for statistics at the start."""
-        step = max(1, self.n_rows // size)
-        return self.take(torch.arange(0, self.n_rows, step)[:size])
 
 
 class Objective(nn.Module):
@@ -252,9 +187,10 @@ class _Loop:
         optimizer = _optimizer(objective, schedule)
         self.model, self.optimizer = self.accelerator.prepare(objective, optimizer)
         self.base_rates = [group["lr"] for group in optimizer.param_groups]
-        self.views = Views(data, seed=seed_of(data.seed, "views", distributed.rank()))
-        self.batch_size = min(schedule.batch_size, data.n_rows)
-        self.n_steps = max(1, data.n_rows // self.batch_size)
+        self.views = Views(data, seed=seed_of(data.seed, "views"))
+        # Steps of equal size that leave out fewer rows than there are steps times processes.
+        self.n_steps = max(1, round(data.n_rows / schedule.batch_size))
+        self.share = max(2, data.n_rows // self.n_steps // distributed.world_size())
         self.n_epochs = max(schedule.epochs, -(-schedule.min_steps // self.n_steps))
         self.history: list[dict[str, float]] = []
         self.checkpoint = (
@@ -271,19 +207,20 @@ class _Loop:
         if self.options.log_with:
             self.accelerator.init_trackers("fmcluster")
         best, waited = math.inf, 0
+        for record in self.history:
+            best, waited = _improved(record["criterion"], best, waited)
         with bar(total=self.n_epochs, description="training", unit="epochs") as shown:
             shown.update(first)
             for epoch in range(first, self.n_epochs):
+                if self.schedule.patience is not None and waited >= self.schedule.patience:
+                    logger.info("stopped after epoch %d: no better criterion", epoch)
+                    break
                 record = self._epoch(epoch)
                 self.history.append(record)
                 self._log(record)
-                if self.checkpoint and distributed.is_main():
-                    self.checkpoint.save(self.objective, self.optimizer, self.history)
+                self._save(epoch)
                 shown.update(1)
                 best, waited = _improved(record["criterion"], best, waited)
-                if self.schedule.patience is not None and waited >= self.schedule.patience:
-                    logger.info("stopped at epoch %d: no better criterion", epoch + 1)
-                    break
         if self.options.log_with:
             self.accelerator.end_training()
         return self.history
@@ -311,7 +248,9 @@ class _Loop:
             self.objective.after_step()
             for key, loss in losses.items():
                 sums[key] = sums.get(key, 0.0) + float(loss.detach())
-        record = {key: total / self.n_steps for key, total in sums.items()}
+        totals = distributed.sum_over_ranks(np.array(list(sums.values())))
+        scale = 1 / (self.n_steps * distributed.world_size())
+        record = dict(zip(sums, (totals * scale).tolist(), strict=True))
         self.objective.eval()
         criterion = self.objective.criterion(self.data)
         record["criterion"] = record["loss"] if criterion is None else float(criterion)
@@ -320,11 +259,19 @@ class _Loop:
     def _batches(self, epoch: int) -> Iterator[Tensor]:
         """Yield this rank's rows of each step; every rank draws the same permutation."""
         generator = np.random.default_rng(seed_of(self.data.seed, "order", epoch))
-        order = torch.from_numpy(_shuffled(self.data.spaces, generator))
-        rank, world = distributed.rank(), distributed.world_size()
+        order = torch.from_numpy(shuffled(self.data.spaces, generator))
         for step in range(self.n_steps):
-            rows = order[step * self.batch_size : (step + 1) * self.batch_size]
-            yield rows[rank::world] if len(rows) >= 2 * world else rows
+            first = (step * distributed.world_size() + distributed.rank()) * self.share
+            # Past the end (fewer rows than two a process) the first rows serve again.
+            yield order[(first + torch.arange(self.share)) % self.data.n_rows]
+
+    def _save(self, epoch: int) -> None:
+        """Keep this epoch's state unless its last step broke it."""
+        if not (self.checkpoint and distributed.is_main()):
+            return
+        if not all(bool(p.isfinite().all()) for p in self.objective.parameters()):
+            self._stop_on_nonfinite(epoch, self.n_steps - 1, self._set_rate(epoch + 1.0))
+        self.checkpoint.save(self.objective, self.optimizer, self.history)
 
     def _set_rate(self, progress: float) -> float:
         schedule, factor = self.schedule, 1.0
@@ -374,25 +321,6 @@ def _improved(value: float, best: float, waited: int) -> tuple[float, int]:
             waited + 1,
         )
     )
-
-
-def _shuffled(spaces: list[Rows], generator: np.random.Generator) -> NDArray[np.int64]:
-    """Return a random order of the rows; on disk, of windows and then within each window.
-
-    Rows on disk are read window by window (64 blocks), so that an epoch reads the store about once.
-    """
-    n_rows = spaces[0].n_rows
-    if all(space.in_memory for space in spaces):
-        return generator.permutation(n_rows)
-    blocks = generator.permutation(-(-n_rows // BLOCK_ROWS))
-    windows = np.array_split(blocks, max(1, len(blocks) // 64))
-    parts = []
-    for window in windows:
-        rows = np.concatenate(
-            [np.arange(b * BLOCK_ROWS, min((b + 1) * BLOCK_ROWS, n_rows)) for b in window]
-        )
-        parts.append(generator.permutation(rows))
-    return np.concatenate(parts)
 
 
 @contextlib.contextmanager

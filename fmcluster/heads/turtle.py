@@ -16,16 +16,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from fmcluster import distributed
 from fmcluster._validation import check_in, check_range, seed_of
 from fmcluster.functional.losses import kl_to_prior
 from fmcluster.heads._prior import PriorTarget
+from fmcluster.heads._warm import warm_start
 from fmcluster.heads.base import HeadData
 from fmcluster.heads.networks import InputScale
+from fmcluster.heads.partitions import start_partition
 from fmcluster.heads.trained import TrainedHead
 from fmcluster.heads.trainer import Objective, Schedule, TrainData, TrainOptions
 from fmcluster.heads.views import Batch
@@ -81,9 +84,7 @@ class TaskEncoder(nn.Module):
 
     def each(self, scaled: list[Tensor]) -> list[Tensor]:
         """Return the probabilities (B, K) in each space, of scaled rows."""
-        return [
-            linear(x).softmax(dim=1) for linear, x in zip(self.linear, scaled, strict=True)
-        ]
+        return [linear(x).softmax(dim=1) for linear, x in zip(self.linear, scaled, strict=True)]
 
     def scaled(self, xs: list[Tensor]) -> list[Tensor]:
         """Return every space's rows at unit variance."""
@@ -106,8 +107,10 @@ class TURTLEObjective(Objective):
         inner_steps: int,
         inner_learning_rate: float,
         prior: PriorTarget,
+        start_labels: NDArray[np.int64] | None = None,
     ) -> None:
         super().__init__()
+        self.start_labels = start_labels
         self.task = TaskEncoder(dims, n_clusters)
         self.entropy_weight = entropy_weight
         self.inner_steps = inner_steps
@@ -116,10 +119,14 @@ class TURTLEObjective(Objective):
         self.generator = torch.Generator()
 
     def start(self, data: TrainData) -> None:
+        """Scale each space; learn the start partition, if there is one."""
         for scale, x in zip(self.task.scales, data.sample(50_000), strict=True):
             scale.fit(x)
+        if self.start_labels is not None:
+            warm_start(self.task, self.task.linear.parameters(), self.start_labels, data)
 
     def before_epoch(self, epoch: int, data: TrainData) -> None:
+        """Seed the epoch's probes; give out the prior."""
         self.generator.manual_seed(seed_of(data.seed, "probe", epoch))
         if self.prior.needs_shares:
             shares = data.map(lambda xs: self.task(xs).exp()).mean(dim=0)
@@ -140,13 +147,36 @@ class TURTLEObjective(Objective):
             )
             fit = fit - (tau * logits.log_softmax(dim=1)).sum(dim=1).mean()
         target = self.prior.target.to(tau.device)
-        even = sum(
-            kl_to_prior(distributed.mean_over_ranks(p.mean(dim=0)), target) for p in each
-        )
+        even = sum(kl_to_prior(distributed.mean_over_ranks(p.mean(dim=0)), target) for p in each)
         return {"loss": fit + self.entropy_weight * even, "probe": fit, "size_divergence": even}
 
 
 class TURTLEHead(TrainedHead):
+    """TURTLE: the labelling that linear probes reproduce best, over one or several spaces.
+
+    Parameters
+    ----------
+    n_clusters : int or "auto"
+        Number of clusters.
+    entropy_weight : float
+        The paper's gamma.
+    inner_steps, inner_learning_rate
+        Adam steps of each fresh probe, and their rate.
+    init : {"paper", "partition"}
+        A random labelling, or one that first learns the best-scored label-free partition.
+    cluster_prior : "uniform", "estimate" or array (k,)
+        Sizes that the second term pulls to; the paper: uniform.
+    epochs, min_steps : int
+        Passes over the rows; epochs are added until `min_steps` outer steps are taken (the paper:
+        6000, most of them after the labels have settled).
+    batch_size, learning_rate
+        Rows of an outer step (the paper: 10,000); of Adam.
+    n_neighbors : int
+        0: TURTLE needs no neighbours.
+    random_state, options
+        Seed; run-time options (`TrainOptions`).
+    """
+
     name = "turtle"
 
     def __init__(
@@ -158,7 +188,8 @@ class TURTLEHead(TrainedHead):
         inner_learning_rate: float = 1e-3,
         init: str = "paper",
         cluster_prior: Any = "uniform",
-        epochs: int = 300,
+        epochs: int = 50,
+        min_steps: int = 300,
         batch_size: int = 10_000,
         learning_rate: float = 1e-3,
         n_neighbors: int = 0,
@@ -172,6 +203,7 @@ class TURTLEHead(TrainedHead):
         self.init = init
         self.cluster_prior = cluster_prior
         self.epochs = epochs
+        self.min_steps = min_steps
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.n_neighbors = n_neighbors
@@ -192,8 +224,11 @@ class TURTLEHead(TrainedHead):
             inner_steps=self.inner_steps,
             inner_learning_rate=self.inner_learning_rate,
             prior=prior,
+            start_labels=start_partition(data) if self.init == "partition" else None,
         )
-        schedule = Schedule(self.epochs, self.batch_size, self.learning_rate)
+        schedule = Schedule(
+            self.epochs, self.batch_size, self.learning_rate, min_steps=self.min_steps
+        )
         self._stage("task", objective, rows, schedule)
         self.cluster_prior_ = prior.shares(objective, rows)
         return objective.task

@@ -8,14 +8,18 @@ never mixed: that leaves the data's manifold.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fmcluster import distributed
+
 if TYPE_CHECKING:
-    from fmcluster.heads.trainer import TrainData
+    from fmcluster.heads._train_data import TrainData
 
 WEAK_NOISE = 0.05
 STRONG_DROPOUT = 0.3
@@ -46,6 +50,13 @@ class Batch:
         """Return a random neighbour of each row: its row numbers and its embeddings."""
         rows = self._views.neighbour_rows(self.rows)
         return rows, self._views.data.take(rows)
+
+    def pairs(self) -> list[Tensor]:
+        """Return half of the rows and then a random neighbour of each, one array a space."""
+        half = max(1, len(self.rows) // 2)
+        near = self._views.neighbour_rows(self.rows[:half])
+        other = self._views.data.take(near)
+        return [torch.cat([x[:half], y]) for x, y in zip(self.x, other, strict=True)]
 
     def weak(self) -> list[Tensor]:
         """Return a weakly perturbed view of each row."""
@@ -81,15 +92,26 @@ class Views:
         """Return the batch of these rows."""
         return Batch(rows, self)
 
-    def _random(self, *shape: int) -> Tensor:
-        return torch.rand(*shape, generator=self.generator)
+    def _mine(self, n_rows: int, draw: Callable[[int], Tensor]) -> Tensor:
+        """Draw for the rows of all processes and keep this one's: as one process would draw."""
+        first = distributed.rank() * n_rows
+        return draw(n_rows * distributed.world_size())[first : first + n_rows]
+
+    def _random(self, n_rows: int, width: int) -> Tensor:
+        return self._mine(n_rows, lambda n: torch.rand(n, width, generator=self.generator))
+
+    def _normal(self, width: int, n_rows: int) -> Tensor:
+        return torch.randn(n_rows, width, generator=self.generator)
 
     def neighbour_rows(self, rows: Tensor) -> Tensor:
         """Return one random neighbour's number for each row (the row itself without a graph)."""
         table = self.data.neighbour_tensor
         if table is None:
             return rows
-        column = torch.randint(table.shape[1], (len(rows),), generator=self.generator)
+        width = table.shape[1]
+        column = self._mine(
+            len(rows), lambda n: torch.randint(width, (n,), generator=self.generator)
+        )
         return table[rows, column].long()
 
     def cached(self, rows: Tensor) -> list[Tensor] | None:
@@ -107,7 +129,7 @@ class Views:
         """Return rows plus Gaussian noise, a twentieth of the spread of a dimension."""
         noisy = []
         for x in xs:
-            noise = torch.randn(x.shape, generator=self.generator).to(x.device)
+            noise = self._mine(len(x), partial(self._normal, x.shape[1])).to(x.device)
             noisy.append(_same_norm(x + WEAK_NOISE * x.std() * noise, x))
         return noisy
 

@@ -1,0 +1,99 @@
+"""The rows that training reads: in memory where they fit, from disk block by block where not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fmcluster.heads._rows import BLOCK_ROWS, Rows
+
+
+@dataclass
+class TrainData:
+    """What an objective sees: rows, neighbours, and seeds.
+
+    Attributes
+    ----------
+    spaces : list of Rows
+        Embedding spaces under the same row numbers.
+    neighbours : (n, k) integer array or None
+        Row numbers of each row's neighbours.
+    n_clusters : int
+        Number of clusters asked for.
+    seed : int
+        Base of the run's random streams.
+    """
+
+    spaces: list[Rows]
+    neighbours: NDArray[Any] | None
+    n_clusters: int
+    seed: int
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    def __post_init__(self) -> None:
+        self.tensors = [
+            torch.from_numpy(np.asarray(space.source)).to(self.device) if space.in_memory else None
+            for space in self.spaces
+        ]
+        self.neighbour_tensor = None
+        if self.neighbours is not None:
+            self.neighbour_tensor = torch.from_numpy(np.ascontiguousarray(self.neighbours))
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows."""
+        return self.spaces[0].n_rows
+
+    def take(self, rows: Tensor) -> list[Tensor]:
+        """Return the rows (B,) of every space as tensors (B, d_v) on the device."""
+        found = []
+        for space, tensor in zip(self.spaces, self.tensors, strict=True):
+            if tensor is not None:
+                found.append(tensor.index_select(0, rows.to(tensor.device)))
+            else:
+                found.append(torch.from_numpy(space[rows.cpu().numpy()]).to(self.device))
+        return found
+
+    def blocks(self, size: int = BLOCK_ROWS) -> Iterator[tuple[slice, list[Tensor]]]:
+        """Yield (slice, tensors a space) over all rows in order."""
+        for start in range(0, self.n_rows, size):
+            where = slice(start, min(start + size, self.n_rows))
+            if all(tensor is not None for tensor in self.tensors):
+                yield where, [tensor[where] for tensor in self.tensors if tensor is not None]
+            else:
+                yield where, self.take(torch.arange(where.start, where.stop))
+
+    @torch.no_grad()
+    def map(self, function: Any) -> Tensor:
+        """Apply ``function(list of (b, d_v)) -> (b, ...)`` to all rows, joined on the CPU."""
+        return torch.cat([function(xs).float().cpu() for _, xs in self.blocks()])
+
+    def sample(self, size: int) -> list[Tensor]:
+        """Return at most `size` rows of every space, spread evenly: for statistics at the start."""
+        step = max(1, self.n_rows // size)
+        return self.take(torch.arange(0, self.n_rows, step)[:size])
+
+
+def shuffled(spaces: list[Rows], generator: np.random.Generator) -> NDArray[np.int64]:
+    """Return a random order of the rows; on disk, of windows and then within each window.
+
+    Rows on disk are read window by window (64 blocks), so that an epoch reads the store about once.
+    """
+    n_rows = spaces[0].n_rows
+    if all(space.in_memory for space in spaces):
+        return generator.permutation(n_rows)
+    blocks = generator.permutation(-(-n_rows // BLOCK_ROWS))
+    windows = np.array_split(blocks, max(1, len(blocks) // 64))
+    parts = []
+    for window in windows:
+        rows = np.concatenate(
+            [np.arange(b * BLOCK_ROWS, min((b + 1) * BLOCK_ROWS, n_rows)) for b in window]
+        )
+        parts.append(generator.permutation(rows))
+    return np.concatenate(parts)
