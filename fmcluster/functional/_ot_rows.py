@@ -13,6 +13,7 @@ Array = Any  # a numpy array or a torch tensor: what comes in is what goes out
 Reduce = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 KEPT_BYTES = 256 * 2**20  # exponentials up to this size are kept between passes
+EXACT_POTENTIAL = 1e3  # above it float32 sums round, and only equal sums round alike
 BLOCK_ITEMS = 2**19  # items a block: small enough for the cache, large enough to hide overheads
 
 
@@ -38,6 +39,8 @@ class Rows:
         self.keep = block_rows is None and bytes_needed <= KEPT_BYTES
         self.reach = 200.0 if double else 25.0  # how far g may leave its base before a rebuild
         self.floor = -500.0 if double else -60.0
+        self.least = 1e-100 if double else 1e-15
+        self.shift = torch.empty(self.n_rows, dtype=self.dtype, device=self.device)
         self._base: NDArray[np.float64] | None = None
         self._kept: Any = None
 
@@ -76,7 +79,9 @@ class Rows:
             stop = min(start + self.block_rows, self.n_rows)
             target = out[start:stop] if out.shape[0] == self.n_rows else out[: stop - start]
             block = self.logits(self.read(start, stop), g_work, target)
-            block -= block.amax(dim=1, keepdim=True)
+            top = block.amax(dim=1, keepdim=True)
+            self.shift[start:stop] = top[:, 0]
+            block -= top
             # The floor keeps subnormal numbers out: they are a hundred times slower.
             yield start, stop, block.clamp_(min=self.floor).exp_()
 
@@ -91,15 +96,20 @@ class Rows:
             for start, stop, block in self._build(g, buffer):
                 yield start, stop, block, ones
             return
-        if self._base is None or np.abs(g - self._base).max() > self.reach:
-            self._kept = self._empty(self.n_rows) if self._kept is None else self._kept
-            for _ in self._build(g, self._kept):
-                pass
-            self._base = g.copy()
-        scaling = self.tensor(np.exp(g - self._base))
+        self._rebase(g)
+        scaling = self.tensor(np.exp(g - self._base))  # type: ignore[operator]
         for start in range(0, self.n_rows, self.block_rows):
             stop = min(start + self.block_rows, self.n_rows)
             yield start, stop, self._kept[start:stop], scaling
+
+    def _rebase(self, g: NDArray[np.float64]) -> None:
+        """Build the kept exponentials anew where `g` has left their base too far behind."""
+        if not self.keep or (self._base is not None and np.abs(g - self._base).max() <= self.reach):
+            return
+        self._kept = self._empty(self.n_rows) if self._kept is None else self._kept
+        for _ in self._build(g, self._kept):
+            pass
+        self._base = g.copy()
 
     def column_sums(self, g: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return q(g) = sum_i r_i softmax(S_i / epsilon + g), float64."""
@@ -115,34 +125,44 @@ class Rows:
         """Return (sum r p, sum r p p^T) over every `step`-th row."""
         mean = torch.zeros(self.n_cols, dtype=torch.float64, device=self.device)
         gram = torch.zeros(self.n_cols, self.n_cols, dtype=torch.float64, device=self.device)
-        g_work, size = self.tensor(g), self.block_rows * step
-        for start in range(0, self.n_rows, size):
-            stop = min(start + size, self.n_rows)
-            p = self.logits(self.read(start, stop, step), g_work)
-            p -= p.amax(dim=1, keepdim=True)
+        for rows, p in self._sampled(g, step):
             # A product of two entries must not be subnormal either.
-            p = p.clamp_(min=self.floor / 2).exp_()
+            p.clamp_(min=self.least)
             p /= p.sum(dim=1, keepdim=True)
-            weighted = p * self.row_mass[start:stop:step, None]
+            weighted = p * self.row_mass[rows, None]
             mean += weighted.sum(0).double()
             gram += (weighted.T @ p).double()
         return mean.cpu().numpy(), gram.cpu().numpy()
 
+    def _sampled(self, g: NDArray[np.float64], step: int) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Yield (rows, new exponentials of them) of every `step`-th row."""
+        size = self.block_rows * step
+        self._rebase(g)
+        g_work = self.tensor(g)
+        for start in range(0, self.n_rows, size):
+            rows = slice(start, min(start + size, self.n_rows), step)
+            if self._base is not None:
+                yield rows, self._kept[rows] * self.tensor(np.exp(g - self._base))
+                continue
+            block = self.logits(self.read(start, rows.stop, step), g_work)
+            block -= block.amax(dim=1, keepdim=True)
+            yield rows, block.exp_()
+
     def finish(self, g: NDArray[np.float64]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the row potentials and the rows' real mass; drop what was kept."""
-        self._kept = self._base = None
         potential = torch.empty(self.n_rows, dtype=self.dtype, device=self.device)
         mass = self.row_mass.clone()
-        g_work = self.tensor(g)
-        for start in range(0, self.n_rows, self.block_rows):
-            stop = min(start + self.block_rows, self.n_rows)
-            logits = self.logits(self.read(start, stop), g_work)
-            norm = torch.logsumexp(logits, dim=1)
-            potential[start:stop] = self.row_mass[start:stop].log() - norm
+        k = self.n_real
+        if np.abs(g).max(initial=0.0) > EXACT_POTENTIAL:
+            self._base = None
+        for start, stop, block, scaling in self.blocks(g):
+            norm = block @ scaling
+            potential[start:stop] = -torch.log(norm) - self.shift[start:stop]
             if self.virtual:
-                mass[start:stop] *= -torch.expm1(logits[:, -1] - norm)
+                mass[start:stop] *= (block[:, :k] @ scaling[:k]) / norm
+        self._kept = self._base = None
         self.g = g
-        return potential, mass
+        return potential + self.row_mass.log(), mass
 
     def plan(self, start: int, stop: int) -> Array:
         block = torch.softmax(self.logits(self.read(start, stop), self.tensor(self.g)), dim=1)
