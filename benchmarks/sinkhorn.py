@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -76,7 +75,7 @@ def timed(run: Callable[[], Any], repeats: int = 3) -> tuple[Any, float]:
         answer = run()
         seconds = time.process_time() - start
         best, spent = min(best, seconds), spent + seconds
-        if spent > 20:
+        if spent > 4:
             break
     return answer, best
 
@@ -201,29 +200,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/sinkhorn.json"))
     parser.add_argument("--quick", action="store_true", help="the small cells only")
+    parser.add_argument("--large", action="store_true", help="also 100,000 x 152")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     sizes = [(10_000, 20), (10_000, 152)]
     if not arguments.quick:
-        sizes += [(100_000, 20), (10_000, 1000), (100_000, 152)]
-    cells = []
+        sizes += [(100_000, 20), (10_000, 1000)]
+    if arguments.large:
+        sizes += [(100_000, 152)]
+    cells = [] if arguments.quick else [memory()]
     for n, k in sizes:
         cells.append(balanced(n, k, 0.05))
-        for rho in (0.1, 0.5):
+        # At rho 0.1 the reference stops at its cap; at 1,000 columns that is minutes.
+        for rho in (0.1, 0.5) if k < 1000 else (0.5,):
             cells.append(partial(n, k, rho))
         print(json.dumps(ratios(cells[-3:]), indent=1), flush=True)
-    if not arguments.quick:
-        cells.append(memory())
-    about = {
-        "threads": 1,
-        "tol": TOL,
-        "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        "cells": cells,
-        "ratios": ratios(cells),
-    }
-    write_json(arguments.out, about)
+        write(arguments.out, cells)
     print(f"wrote {arguments.out}")
+
+
+def write(path: Path, cells: list[dict[str, Any]]) -> None:
+    """Write what has been measured so far."""
+    about = {"threads": 1, "tol": TOL, "cells": cells, "ratios": ratios(cells)}
+    write_json(path, about)
 
 
 if __name__ == "__main__":

@@ -93,8 +93,19 @@ def read_array(path: str | os.PathLike[str], *, mmap: bool = False) -> NDArray[A
     """Read a ``.npy`` array; a damaged or pickled file is a CorruptShardError that names it."""
     try:
         return np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False)
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError, MemoryError, OverflowError) as error:
         raise CorruptShardError(f"{path} is not a readable .npy file ({error})") from None
+
+
+@contextlib.contextmanager
+def read_with_care(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn whatever a malformed or hostile folder provokes into one CorruptShardError."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, IndexError, OverflowError, MemoryError) as error:
+        raise CorruptShardError(
+            f"{folder} is malformed ({type(error).__name__}: {error}): fetch or save it again"
+        ) from None
 
 
 def digest_bytes(data: bytes) -> str:

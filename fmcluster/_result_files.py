@@ -13,6 +13,7 @@ from fmcluster._files import (
     atomic_path,
     read_array,
     read_json,
+    read_with_care,
     safe_child,
     write_array,
     write_json,
@@ -118,14 +119,19 @@ def read_result(folder: str | os.PathLike[str]) -> dict[str, Any]:
     CorruptShardError
         A file is damaged, or files do not belong together.
     """
-    import pyarrow.parquet as parquet
-
     folder = Path(folder)
     if not (folder / "result.json").is_file():
         raise FileNotFoundError(f"{folder} holds no result: there is no result.json in it")
     about = read_json(folder / "result.json")
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         raise CorruptShardError(f"{folder}/result.json is not of format {FORMAT!r}")
+    with read_with_care(folder):
+        return _result_of(folder, about)
+
+
+def _result_of(folder: Path, about: dict[str, Any]) -> dict[str, Any]:
+    import pyarrow.parquet as parquet
+
     labels, proba = (read_array(folder / f"{name}.npy") for name in ("labels", "proba"))
     table = parquet.read_table(folder / "clusters.parquet")
     if not len(labels) == len(proba) == table.num_rows == about["n_rows"]:
@@ -156,10 +162,14 @@ def read_pipeline(
     folder: Path,
 ) -> tuple[tuple[Preprocessor | None, ...], Calibrator | None, dict[int, dict[str, Any]]]:
     """Return the preprocessing, the calibrator and the encoder states that a folder holds."""
+    with read_with_care(folder):
+        return _pipeline_of(folder, read_json(folder / "pipeline.json"))
+
+
+def _pipeline_of(folder: Path, config: dict[str, Any]) -> Any:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    config = read_json(folder / "pipeline.json")
     try:
         arrays = load_file(folder / "pipeline.safetensors")
     except (SafetensorError, ValueError, OSError) as error:

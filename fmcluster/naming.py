@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 TOKEN = r"(?u)\b\w[\w+#.]*\b"
 N_TERMS = 3
+PIECE_ROWS = 4_096
 
 
 def cluster_terms(
@@ -67,6 +68,36 @@ def cluster_terms(
         best = sorted(zip(-score, names[row.indices], strict=True))[:n_terms]
         found.append([str(term) for _, term in best])
     return found
+
+
+def name_by_source(result: ClusterResult, *, limit: int = 100_000) -> ClusterResult:
+    """Return the result named after the terms of its own texts, or as it is where it has none.
+
+    Parameters
+    ----------
+    result : ClusterResult
+        With its `source`; images, streams and plain arrays leave it unchanged.
+    limit : int
+        Rows that are read, in evenly spaced pieces: terms need no more.
+    """
+    source = result.source
+    if source is None or source.modality != "text" or source.is_stream:
+        return result
+    rows = {id_: row for row, id_ in enumerate(result.ids.tolist())}
+    texts, labels = [], []
+    n_pieces = -(-source.n_rows // PIECE_ROWS)
+    read = min(n_pieces, max(1, limit // PIECE_ROWS))
+    numbers = np.unique(np.linspace(0, n_pieces - 1, read).astype(int)).tolist()
+    for number, raw in source.pieces(PIECE_ROWS, numbers):
+        if not raw:
+            break
+        block = source.decode(raw, number * PIECE_ROWS, on_error="skip")
+        for id_, text in zip(block.ids.tolist(), block.rows, strict=True):
+            if text is not None and id_ in rows:
+                texts.append(text)
+                labels.append(result.labels[rows[id_]])
+    terms = cluster_terms(texts, np.asarray(labels, np.int64), result.n_clusters)
+    return with_names(result, [", ".join(found) for found in terms])
 
 
 def name_by_terms(

@@ -17,6 +17,7 @@ from fmcluster.embedding import embed_to_store
 from fmcluster.heads import ClusterHead, make_head
 from fmcluster.heads._rows import JointRows, as_spaces, is_store
 from fmcluster.index import KNNGraph
+from fmcluster.naming import name_by_source
 from fmcluster.prediction import (
     encoder_records,
     encoder_states,
@@ -131,7 +132,7 @@ def embed(
         )
         for name in names
     ]
-    return embed_to_store(
+    store = embed_to_store(
         source,
         found,
         folder=folder,
@@ -143,6 +144,8 @@ def embed(
         random_state=random_state,
         repair=repair,
     )
+    store.source = source
+    return store
 
 
 def cluster(
@@ -161,6 +164,8 @@ def cluster(
     head_params: dict[str, Any] | None = None,
 ) -> ClusterResult:
     """Cluster embeddings (or raw data, which is embedded first) and calibrate the confidence.
+
+    Clusters of texts are named after their most telling terms, where the raw texts are at hand.
 
     Parameters
     ----------
@@ -194,11 +199,11 @@ def cluster(
     [20, 20, 20]
     """
     started = time.perf_counter()
-    source = None
     if not is_embeddings(emb):
-        source = emb if isinstance(emb, Source) else Source(emb, column=column, split=split)
-        emb = embed(source, encoder=encoder)
+        emb = emb if isinstance(emb, Source) else Source(emb, column=column, split=split)
+        emb = embed(emb, encoder=encoder)
     store = emb if is_store(emb) else None
+    source = getattr(store, "source", None)
     spaces, steps = _preprocess(emb, preprocess)
     rows = as_spaces(spaces)
     ids = np.asarray(store.ids) if store is not None else np.arange(rows[0].n_rows)
@@ -234,6 +239,7 @@ def cluster(
             random_state=random_state,
         )
         result = result.with_calibrator(calibrator, rows)
+    result = name_by_source(result)
     result.provenance["seconds"] = round(time.perf_counter() - started, 3)
     return result
 

@@ -65,6 +65,8 @@ class EmbeddingStore:
         self._ids = ids
         self.manifest = manifest
         self.folder = folder
+        # The raw rows, where this process still has them: for names and examples, never saved.
+        self.source: Any = None
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> EmbeddingStore:

@@ -161,3 +161,17 @@ def test_long_tail_cut_takes_all_of_a_class_that_is_too_small():
         make_long_tail(y, 0)
     with pytest.raises(ValueError, match="profile='log'"):
         make_long_tail(y, profile="log")
+
+
+@pytest.mark.slow
+@pytest.mark.realdata
+def test_natural_long_tail_of_tweets(shared_dir):
+    """249 times as many rows in the largest class as in the smallest, 89 classes."""
+    stored = np.load(shared_dir / "embeddings" / "tweet.npz")
+    x, y = stored["x"].astype(np.float32), stored["y"]
+    true = np.sort(np.unique(y, return_counts=True)[1])[::-1] / len(y)
+    sizes = estimate_sizes(x, len(true))
+    assert 0.5 * np.abs(sizes.prior - true).sum() < 0.1
+    number = estimate_n_clusters(x)
+    assert abs(number.best - len(true)) <= 0.15 * len(true)
+    assert number.interval[0] <= len(true) <= number.interval[1]

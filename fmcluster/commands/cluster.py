@@ -67,8 +67,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     result.save(out, metrics=metrics)
     report = None
     if not args.no_report:
-        items = None if Path(args.data).suffix in options.ARRAY_SUFFIXES else _items(args)
-        report = str(result.report(out / "report.html", items=items, labels=y))
+        report = str(result.report(out / "report.html", labels=y, title=Path(args.data).stem))
     return {
         "out": str(out),
         "report": report,
@@ -114,16 +113,6 @@ def parse_param(text: str) -> tuple[str, Any]:
     if not equals or not name.isidentifier():
         raise ValueError(f"--param {text!r}: write it as name=value")
     return name, yaml.safe_load(value)
-
-
-def _items(args: argparse.Namespace) -> Any:
-    """Return the raw rows for the report's gallery, or None where the data is a store."""
-    from fmcluster.data import Source
-
-    if (Path(args.data) / "manifest.json").is_file():
-        return None
-    source = Source(args.data, column=args.column, modality=args.modality, n_rows=args.limit)
-    return None if source.modality == "embedding" else source
 
 
 def render(payload: dict[str, Any]) -> str:

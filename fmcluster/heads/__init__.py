@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from fmcluster._files import read_with_care
 from fmcluster.heads.base import ClusterHead, read_head_config
 
 # name -> (module, class); a head is imported when it is asked for.
@@ -80,7 +81,8 @@ def make_head(name: str, /, **params: Any) -> ClusterHead:
 def load_head(folder: str | os.PathLike[str]) -> ClusterHead:
     """Load a head that `save_pretrained` wrote: safetensors and JSON, no pickle."""
     config = read_head_config(folder)
-    return head_class(str(config["head"]))._from_saved(Path(folder), config)
+    with read_with_care(folder):
+        return head_class(str(config["head"]))._from_saved(Path(folder), config)
 
 
 def __getattr__(name: str) -> Any:

@@ -16,10 +16,9 @@ from scipy.optimize import linear_sum_assignment
 
 from fmcluster.heads import partitions
 from fmcluster.heads._auto_refine import Array, Field
-from fmcluster.index import unit_rows
 
 TEMPERATURE = 0.03
-EVEN_TOLERANCE = 0.02
+EVEN_TOLERANCE = 0.01
 
 
 @dataclass(frozen=True)
@@ -54,8 +53,8 @@ def judge(
     """Score a partition of the rows of `field`."""
     graph = field.graph.take(min(10, field.graph.k))
     modularity = partitions.modularity(labels, graph, n_clusters)
-    centroids = unit_rows(partitions.group_sums(field.rows, labels, n_clusters))
-    silhouette = partitions.silhouette(field.rows, labels, centroids)
+    sums = partitions.group_sums(field.rows, labels, n_clusters)
+    silhouette = partitions.silhouette(field.rows, labels, sums)
     return Candidate(family, labels, modularity, silhouette, even)
 
 

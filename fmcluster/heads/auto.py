@@ -34,7 +34,7 @@ from fmcluster.index import KNNGraph, unit_rows
 PRIORS = ("auto", "uniform", "estimate")
 NEIGHBOURS = 10
 EVEN_STARTS = 5
-MOST_DIMS = 512
+MOST_DIMS = 256
 
 
 class AutoHead(ClusterHead):
@@ -119,13 +119,13 @@ class AutoHead(ClusterHead):
         return self.student_.proba(self._project(joint(xs)))
 
     def _state(self) -> dict[str, NDArray[Any]]:
-        arrays = {name: np.asarray(value) for name, value in vars(self.student_).items()}
+        arrays = {name: np.atleast_1d(value) for name, value in vars(self.student_).items()}
         return arrays | {"centre": self.centre_, "axes": self.axes_}
 
     def _load_state(self, arrays: dict[str, NDArray[Any]]) -> None:
         arrays = dict(arrays)
         self.centre_, self.axes_ = arrays.pop("centre"), arrays.pop("axes")
-        power = float(arrays.pop("power"))
+        power = float(arrays.pop("power")[0])
         self.student_ = Student(**arrays, power=power)
 
 

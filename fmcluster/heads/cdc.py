@@ -194,21 +194,25 @@ class CDCObjective(Objective):
         head.norm.running_mean.copy_(raw.mean(dim=0))
         head.norm.running_var.copy_(raw.var(dim=0).clamp_min(1e-6))
         unit = standardise_rows((head.norm.eval()(raw.to(data.device))).relu().cpu())
-        last = [self._last_layer(unit, data, seed + 100 + h) for h in range(head.last.shape[0])]
-        head.last.linear.weight.copy_(torch.cat(last))
+        head.last.linear.weight.copy_(torch.cat(self._last_layers(unit, data, seed + 100)))
         head.last.linear.bias.zero_()
         self.clustering.load_state_dict(head.state_dict())
         self.regions = self._mini_clusters(x.numpy(), data, seed + 1)
 
-    def _last_layer(self, unit: Tensor, data: TrainData, seed: int) -> Tensor:
-        """Return the prototypes (K, hidden) of one start."""
-        if self.start_labels is None:
-            centres = prototypes(unit, data.n_clusters, seed=seed, n_init=3)
-        else:
+    def _last_layers(self, unit: Tensor, data: TrainData, seed: int) -> list[Tensor]:
+        """Return the prototypes (K, hidden) of every start."""
+        n_starts, n_clusters = self.clustering.last.shape
+        if self.start_labels is not None:
             labels = torch.from_numpy(self.start_labels)
-            centres = torch.zeros(data.n_clusters, unit.shape[1]).index_add_(0, labels, unit)
-            centres = nn.functional.normalize(centres, dim=1)
-        return centres if self.orthogonalise == "none" else spread(centres)
+            sums = torch.zeros(n_clusters, unit.shape[1]).index_add_(0, labels, unit)
+            found = [nn.functional.normalize(sums, dim=1)] * n_starts
+        else:
+            # Twice as many, the better half by k-means' own objective: bad optima are left out.
+            tried = [prototypes(unit, n_clusters, seed=seed + i) for i in range(2 * n_starts)]
+            fit = [float((unit @ centres.T).max(dim=1).values.mean()) for centres in tried]
+            best = sorted(range(len(tried)), key=lambda i: -fit[i])[:n_starts]
+            found = [tried[i] for i in best]
+        return found if self.orthogonalise == "none" else [spread(centres) for centres in found]
 
     def _mini_clusters(self, rows: NDArray[np.float32], data: TrainData, seed: int) -> Tensor:
         """Return the mini-cluster (N,) of each row."""

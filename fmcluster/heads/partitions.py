@@ -136,8 +136,8 @@ def smooth_rows(
 ) -> NDArray[np.float32]:
     """Average each unit row with the mean of its neighbours, `n_steps` times.
 
-    Neighbours are mostly of the row's own cluster, so this draws clusters together: linkages of
-    the averaged rows are closer to the truth on every text set that was tried.
+    Where neighbours are mostly of the row's own cluster this draws clusters together, which
+    helps average linkage most; where they are not it blurs.
     """
     for _ in range(n_steps):
         moved = np.empty_like(rows)

@@ -86,8 +86,8 @@ class Schedule:
     patience : int, optional
         Stop after so many epochs without a better label-free criterion.
     min_steps : int
-        Epochs are added until at least so many steps are taken: on a few thousand rows a paper's
-        number of epochs is a handful of steps.
+        Epochs are added until at least so many steps are taken (but no more than there are rows):
+        on a few thousand rows a paper's number of epochs is a handful of steps.
     """
 
     epochs: int
@@ -191,7 +191,8 @@ class _Loop:
         # Steps of equal size that leave out fewer rows than there are steps times processes.
         self.n_steps = max(1, round(data.n_rows / schedule.batch_size))
         self.share = max(2, data.n_rows // self.n_steps // distributed.world_size())
-        self.n_epochs = max(schedule.epochs, -(-schedule.min_steps // self.n_steps))
+        wanted = min(schedule.min_steps, data.n_rows)
+        self.n_epochs = max(schedule.epochs, -(-wanted // self.n_steps))
         self.history: list[dict[str, float]] = []
         self.checkpoint = (
             Checkpoint(Path(options.checkpoint_dir), {**settings, "schedule": repr(schedule)})

@@ -133,4 +133,4 @@ def test_unknown_methods_are_named():
 @pytest.mark.parametrize("peer", ["faiss-kmeans", "gmm-diag", "ward", "average-linkage"])
 def test_peers_find_planted_clusters(folder, peer):
     data = datasets.load("long", folder)
-    assert measure(method(f"peer/{peer}").run(data, 0), data.y)["acc"] > 0.6
+    assert measure(method(f"peer/{peer}").run(data, 0), data.y)["acc"] > 0.5

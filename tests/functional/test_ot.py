@@ -238,7 +238,8 @@ assert (after - before) * 1024 < 0.5 * scores.nbytes, (before, after, scores.nby
     subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
 
 
-def test_columns_are_reduced_over_processes():
+@pytest.mark.parametrize("share", [250, 899, 0])
+def test_columns_are_reduced_over_processes(share):
     """Two threads in lockstep stand for two processes that hold uneven shares of the rows."""
     scores, prior = clustered_scores(900, 6), random_prior(np.random.default_rng(0), 6)
     barrier, held, answers = threading.Barrier(2), {}, {}
@@ -256,8 +257,8 @@ def test_columns_are_reduced_over_processes():
         )
 
     threads = [
-        threading.Thread(target=work, args=(0, slice(0, 250))),
-        threading.Thread(target=work, args=(1, slice(250, 900))),
+        threading.Thread(target=work, args=(0, slice(0, share))),
+        threading.Thread(target=work, args=(1, slice(share, 900))),
     ]
     for thread in threads:
         thread.start()

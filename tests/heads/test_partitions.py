@@ -9,7 +9,14 @@ from sklearn.metrics import adjusted_rand_score
 
 from fmcluster.heads import partitions
 from fmcluster.heads._linkage import agglomerate, cut_tree
-from fmcluster.heads._n_clusters import estimate_number, gaussian_like, k_grid
+from fmcluster.heads._n_clusters import (
+    choose_n_clusters,
+    estimate_number,
+    gaussian_like,
+    k_grid,
+)
+from fmcluster.heads._rows import as_spaces
+from fmcluster.heads.base import HeadData
 from fmcluster.index import KNNGraph, unit_rows
 
 
@@ -216,3 +223,33 @@ def test_gaussian_like_keeps_mean_and_spread():
     assert np.linalg.norm(like.mean(0) - rows.mean(0)) < 0.1
     assert k_grid(2, 200)[0] == 2 and k_grid(2, 200)[-1] == 200
     assert k_grid(3, 3).tolist() == [3]
+
+
+def head_data(x, k):
+    return HeadData(as_spaces(x), k, 0, None)
+
+
+def test_what_heads_call():
+    rows, y = blobs([200, 60, 20, 8], noise=0.1)
+    data = head_data(rows, 4)
+    assert adjusted_rand_score(y, partitions.start_partition(data)) > 0.95
+    true = np.array([200, 60, 20, 8]) / 288
+    np.testing.assert_allclose(partitions.estimate_sizes(data), true, atol=0.02)
+    assert abs(choose_n_clusters(head_data(rows, 0), k_range=(2, 40)) - 4) <= 1
+    tiny = head_data(rows[:5], 0)
+    assert choose_n_clusters(tiny) == 2
+    every = partitions.estimate_sizes(head_data(rows[:5], 5))
+    np.testing.assert_allclose(every, 0.2)
+
+
+def test_many_rows_are_sampled(monkeypatch):
+    rows, y = blobs([200, 100, 50], noise=0.1)
+    data = head_data(rows, 3)
+    sample, graph = partitions.sampled_rows(data, most=120)
+    assert sample.shape == (120, 32) and graph.n_rows == 120
+    again, _ = partitions.sampled_rows(data, most=120)
+    np.testing.assert_array_equal(sample, again)
+    monkeypatch.setattr(partitions.sampled_rows, "__defaults__", (120, 10))
+    labels = partitions.start_partition(data)
+    assert labels.shape == (350,)
+    assert adjusted_rand_score(y, labels) > 0.95
