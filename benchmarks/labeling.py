@@ -1,0 +1,169 @@
+"""How far few labels go: `query` and `propagate` beside scikit-activeml, in one process.
+
+Each cell is one set and one seed: 3,000 random rows, budgets of K, 2K and 5K labels (K classes).
+A strategy is judged by a logistic regression (C=10) on the rows it chose and by `propagate` from
+them, both by their accuracy on the rows that stay without a label. `auto, rounds` spends K labels,
+learns their classes, then spends the rest. Classes are read by the oracle and the judge only.
+
+    python benchmarks/labeling.py [--sets agnews,tweet] [--seeds 0,1,2,3,4] [--table]
+
+Finished cells are skipped; the table is written to benchmarks/results/labeling/README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from _sets import ROOT, SETS, load, markdown, read_cells, spread, write_cell
+from sklearn.linear_model import LogisticRegression
+
+from fmcluster.functional.calibration import ece
+from fmcluster.query import propagate, query
+
+RESULTS = ROOT / "benchmarks" / "results" / "labeling"
+N_ROWS = 3_000
+BUDGETS = (1, 2, 5)
+OURS = ("random", "typical", "centroid", "coverage", "herding", "coreset", "auto")
+ROUNDS = "auto, rounds"
+
+
+def peers(seed: int) -> dict[str, Callable[[np.ndarray, int], np.ndarray]]:
+    """Return scikit-activeml's cold-start strategies as functions of (rows, budget)."""
+    from skactiveml.pool import MaxHerding, ProbCover, TypiClust
+
+    def asked(strategy: Any) -> Callable[[np.ndarray, int], np.ndarray]:
+        def choose(x: np.ndarray, budget: int) -> np.ndarray:
+            return strategy.query(x, np.full(len(x), np.nan), batch_size=budget)
+
+        return choose
+
+    return {
+        "skactiveml TypiClust": asked(TypiClust(random_state=seed)),
+        "skactiveml ProbCover": asked(ProbCover(random_state=seed)),
+        "skactiveml MaxHerding": asked(MaxHerding(random_state=seed)),
+    }
+
+
+def judge(x: np.ndarray, y: np.ndarray, rows: np.ndarray) -> dict[str, float]:
+    """Return the accuracies that the labels of `rows` buy on all other rows."""
+    rest = np.setdiff1d(np.arange(len(x)), rows)
+    if len(np.unique(y[rows])) < 2:
+        constant = float((y[rest] == y[rows][0]).mean())
+        return {"lr": constant, "propagate": constant, "ece": float("nan")}
+    model = LogisticRegression(C=10, max_iter=300).fit(x[rows], y[rows])
+    spread_out = propagate(x, rows, y[rows])
+    right = (spread_out.label == y)[rest]
+    return {
+        "lr": float((model.predict(x[rest]) == y[rest]).mean()),
+        "propagate": float(right.mean()),
+        "ece": float(ece(spread_out.confidence[rest], right)),
+        "classes": len(np.unique(y[rows])) / len(np.unique(y)),
+    }
+
+
+def run_cell(name: str, seed: int) -> dict[str, Any]:
+    """Measure every strategy at every budget."""
+    x, y = load(name, N_ROWS, seed)
+    k = int(y.max()) + 1
+    cell: dict[str, Any] = {"set": name, "seed": seed, "rows": len(x), "classes": k, "runs": []}
+    for times in BUDGETS:
+        budget = min(times * k, len(x) // 2)
+        choices: dict[str, Callable[[], np.ndarray]] = {
+            s: lambda s=s, b=budget: query(x, b, strategy=s, random_state=seed) for s in OURS
+        }
+        for peer, choose in peers(seed).items():
+            choices[peer] = lambda choose=choose, b=budget: choose(x, b)
+        if times > 1:
+            choices[ROUNDS] = lambda b=budget: two_rounds(x, y, k, b, seed)
+        for strategy, choose_now in choices.items():
+            start = time.perf_counter()
+            rows = np.asarray(choose_now())
+            seconds = time.perf_counter() - start
+            run = {"strategy": strategy, "budget": times, "seconds": round(seconds, 3)}
+            cell["runs"].append(run | judge(x, y, rows))
+    return cell
+
+
+def two_rounds(x: np.ndarray, y: np.ndarray, k: int, budget: int, seed: int) -> np.ndarray:
+    """Spend K labels, learn them, spend the rest."""
+    first = query(x, min(k, budget - 1), random_state=seed)
+    known = dict(zip(first.tolist(), y[first].tolist(), strict=True))
+    return np.concatenate([first, query(x, budget - len(first), labeled=known, random_state=seed)])
+
+
+def tables() -> str:
+    """Return the Markdown of all finished cells."""
+    cells = read_cells(RESULTS)
+    runs = [run | {"set": cell["set"]} for cell in cells for run in cell["runs"]]
+    names = [name for name in SETS if any(run["set"] == name for run in runs)]
+    strategies = list(dict.fromkeys(run["strategy"] for run in runs))
+
+    def of(measure: str, strategy: str, times: int, name: str | None = None) -> list[float]:
+        return [
+            run[measure]
+            for run in runs
+            if run["strategy"] == strategy
+            and run["budget"] == times
+            and name in (None, run["set"])
+            and np.isfinite(run[measure])
+        ]
+
+    text = (
+        "# Few labels\n\nWritten by `benchmarks/labeling.py`: accuracy (%) on the rows without a "
+        f"label, mean ±sd over seeds, {N_ROWS:,} rows a set.\n"
+    )
+    for measure, title in (
+        ("lr", "Logistic regression on the chosen rows"),
+        ("propagate", "`propagate` from the chosen rows"),
+        ("ece", "Calibration error (ECE) of `propagate`"),
+        ("seconds", "Seconds to choose (percent of a second)"),
+    ):
+        text += f"\n## {title}\n\n"
+        body = []
+        for times in BUDGETS:
+            for s in strategies:
+                if not of(measure, s, times):
+                    continue
+                mean = np.mean([np.mean(of(measure, s, times, n)) for n in names])
+                cols = [spread(of(measure, s, times, n)) for n in names]
+                body.append([f"{times}K", s, f"{100 * mean:.1f}", *cols])
+        text += markdown(["budget", "strategy", "mean", *names], body)
+    text += "\n## The bars\n\n"
+    body = []
+    for name in names:
+        random = {t: float(np.mean(of("lr", "random", t, name))) for t in BUDGETS}
+        auto = {t: float(np.mean(of("lr", "auto", t, name))) for t in BUDGETS}
+        reach = float(np.mean(of("propagate", "auto", 2, name)))
+        gains = [f"{100 * (auto[t] - random[t]):+.1f}" for t in BUDGETS]
+        body.append([name, *gains, f"{100 * random[5]:.1f}", f"{100 * reach:.1f}"])
+    header = ["set", *(f"auto over random, {t}K" for t in BUDGETS)]
+    return text + markdown([*header, "random at 5K", "auto + propagate at 2K"], body)
+
+
+def main() -> None:
+    """Run what is missing, then write the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sets", default=",".join(SETS))
+    parser.add_argument("--seeds", default="0,1,2,3,4")
+    parser.add_argument("--table", action="store_true", help="only write the table")
+    asked = parser.parse_args()
+    warnings.filterwarnings("ignore", category=UserWarning)
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    for seed in [] if asked.table else map(int, asked.seeds.split(",")):
+        for name in asked.sets.split(","):
+            path = RESULTS / f"{name}_{seed}.json"
+            if path.exists():
+                continue
+            start = time.perf_counter()
+            write_cell(path, run_cell(name, seed))
+            print(f"{name} seed {seed}: {time.perf_counter() - start:.0f} s", flush=True)
+    (RESULTS / "README.md").write_text(tables())
+
+
+if __name__ == "__main__":
+    main()
