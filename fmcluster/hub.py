@@ -6,6 +6,7 @@ and nothing in it is code. Rows of the training data are not part of it.
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,7 +105,8 @@ def save_pretrained(
         "provenance": pipeline.provenance,
         "metrics": metrics,
     }
-    write_text(target / "README.md", model_card(pipeline, metrics=metrics, repo_id=repo_id))
+    card = model_card(pipeline, metrics=metrics, repo_id=repo_id or target.name)
+    write_text(target / "README.md", card)
     write_json(target / "config.json", config)
     return target
 
@@ -147,9 +149,15 @@ def from_pretrained(
     provenance, names = config.get("provenance"), config.get("names")
     if not isinstance(provenance, dict) or not (names is None or isinstance(names, list)):
         raise CorruptShardError(f"{folder}/config.json lacks a provenance or has odd names")
+    _refuse_code(folder, config)
     preprocessors, calibrator, states = read_pipeline(folder)
+    head = load_head(safe_child(folder, "head"))
+    if names and len(names) != head.n_clusters_:
+        raise CorruptShardError(
+            f"{folder}/config.json has {len(names)} names for {head.n_clusters_} clusters"
+        )
     return ClusterPipeline(
-        head=load_head(safe_child(folder, "head")),
+        head=head,
         provenance=provenance,
         preprocessors=preprocessors,
         calibrator=calibrator,
@@ -157,6 +165,17 @@ def from_pretrained(
         encoder_states=states,
         metrics=config.get("metrics") or {},
     )
+
+
+def _refuse_code(folder: Path, config: dict[str, Any]) -> None:
+    """Refuse a folder that asks for code of its own to be run; it would not be, but say so."""
+    text = json.dumps(config)
+    for flag in ("auto_map", "trust_remote_code"):
+        if f'"{flag}":' in text:
+            raise CorruptShardError(
+                f"{folder}/config.json sets {flag!r}: a pipeline is tensors and JSON, code in it "
+                "is never run; do not use this folder unless you know who made it"
+            )
 
 
 def push_to_hub(
@@ -214,7 +233,7 @@ def model_card(
     records = pipeline.provenance.get("encoders") or []
     hub_ids = [r["name"] for r in records if "/" in r["name"] and ":" not in r["name"]]
     modality = {record["spec"].get("modality") for record in records}
-    name = repo_id or "local-folder"
+    name = repo_id or "pipeline"
     results = [
         EvalResult(
             task_type="clustering",

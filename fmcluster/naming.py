@@ -26,7 +26,7 @@ from fmcluster.prediction import space_list
 if TYPE_CHECKING:
     from fmcluster.result import ClusterResult
 
-TOKEN = r"(?u)\b\w[\w+#.]*\b"
+TOKEN = r"(?u)\b\w(?:[\w+#.]*[\w+#])?"
 N_TERMS = 3
 PIECE_ROWS = 4_096
 
