@@ -44,7 +44,7 @@ from fmcluster.functional.few_labels import (
     posterior_correct,
 )
 
-__all__ = ["Calibrator", "from_labels", "label_free", "with_confidence"]
+__all__ = ["Calibrator", "from_labels", "identity", "label_free", "with_confidence"]
 
 FOLDS = 5
 SHIFT_BELOW, ISOTONIC_FROM, ISOTONIC_HALF = 15, 200, 400
@@ -190,6 +190,21 @@ def _check_weights(weights: ArrayLike | None, m: int) -> Floats:
             f"got shape {values.shape}"
         )
     return values / values.mean()
+
+
+def identity(proba: ArrayLike, *, method: str) -> Calibrator:
+    """Return the calibrator of probabilities that are confidence already: it changes nothing.
+
+    Parameters
+    ----------
+    proba : (n, k) array-like
+        Probabilities of a head that calibrates itself.
+    method : str
+        How that head does it; shown in results.
+    """
+    own = check_proba(proba).max(axis=1)
+    unchanged = Curve(np.array([0.0, 1.0]), np.array([0.0, 1.0]))
+    return Calibrator(method, float(own.mean()), curves={"score": unchanged})
 
 
 def from_labels(

@@ -12,10 +12,11 @@ import numpy as np
 from fmcluster import calibrate as calibration
 from fmcluster import encoders
 from fmcluster._version import __version__
+from fmcluster.calibrate import Calibrator
 from fmcluster.data import Source
 from fmcluster.embedding import embed_to_store
 from fmcluster.heads import ClusterHead, make_head
-from fmcluster.heads._rows import JointRows, as_spaces, is_store
+from fmcluster.heads._rows import JointRows, Rows, as_spaces, is_store
 from fmcluster.index import KNNGraph
 from fmcluster.naming import name_by_source
 from fmcluster.prediction import (
@@ -229,16 +230,7 @@ def cluster(
         source=source,
     )
     if calibrate and result.n_clusters > 1:
-        views = [space.views for space in rows] if any(space.views for space in rows) else None
-        calibrator = calibration.label_free(
-            raw,
-            spaces=rows,
-            graph=graph,
-            labels=estimator.labels_,
-            views=views,
-            random_state=random_state,
-        )
-        result = result.with_calibrator(calibrator, rows)
+        result = result.with_calibrator(_calibrator(result, rows, random_state), rows)
     result = name_by_source(result)
     result.provenance["seconds"] = round(time.perf_counter() - started, 3)
     return result
@@ -277,6 +269,21 @@ def _head(
             f"{cluster_prior!r}: leave it 'auto' or choose a head such as 'scan' or 'sela'"
         )
     return make_head(head, **{"n_clusters": n_clusters, "random_state": random_state, **given})
+
+
+def _calibrator(result: ClusterResult, rows: list[Rows], random_state: int) -> Calibrator:
+    """Return what makes confidence of the head's scores, without labels."""
+    if result.head.self_calibrated:
+        return calibration.identity(result.proba, method=f"{result.head.name} head")
+    views = [space.views for space in rows] if any(space.views for space in rows) else None
+    return calibration.label_free(
+        result.proba,
+        spaces=rows,
+        graph=result.graph,
+        labels=result.labels,
+        views=views,
+        random_state=random_state,
+    )
 
 
 def _provenance(

@@ -10,7 +10,7 @@ from typing import Any
 from fmcluster.commands.options import jsonable, numbers
 
 ENCODER = "packaged:efficientnet-lite0"
-HEAD = "scan"
+HEAD = "auto"
 PREPROCESS = "pca=64,whiten,l2"
 EXAMPLE = "fmcluster demo --out demo/"
 

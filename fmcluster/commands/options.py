@@ -139,5 +139,6 @@ def numbers(metrics: dict[str, float]) -> str:
 
 
 def jsonable(metrics: dict[str, float]) -> dict[str, float | None]:
-    """Return metrics with NaN as None, which JSON knows."""
-    return {k: (float(v) if np.isfinite(v) else None) for k, v in metrics.items()}
+    """Return metrics with NaN as None, which JSON knows; the number of clusters stays apart."""
+    kept = {k: v for k, v in metrics.items() if k != "n_clusters"}
+    return {k: (float(v) if np.isfinite(v) else None) for k, v in kept.items()}

@@ -61,6 +61,7 @@ class AutoHead(ClusterHead):
     """
 
     name = "auto"
+    self_calibrated = True
 
     def __init__(
         self,

@@ -96,6 +96,8 @@ class ClusterHead(ClusterMixin, BaseEstimator):
 
     name: ClassVar[str] = ""
     min_clusters: ClassVar[int] = 1
+    # Whether `predict_proba` is confidence already, by the head's own means.
+    self_calibrated: ClassVar[bool] = False
 
     n_clusters: Any
     random_state: Any
