@@ -1,6 +1,6 @@
 """How far few labels go: `query` and `propagate` beside scikit-activeml, in one process.
 
-Each cell is one set and one seed: 3,000 random rows, budgets of K, 2K and 5K labels (K classes).
+Each cell is one set and one seed: 2,500 random rows, budgets of K, 2K and 5K labels (K classes).
 A strategy is judged by a logistic regression (C=10) on the rows it chose and by `propagate` from
 them, both by their accuracy on the rows that stay without a label. `auto, rounds` spends K labels,
 learns their classes, then spends the rest. Classes are read by the oracle and the judge only.
@@ -26,7 +26,7 @@ from fmcluster.functional.calibration import ece
 from fmcluster.query import propagate, query
 
 RESULTS = ROOT / "benchmarks" / "results" / "labeling"
-N_ROWS = 3_000
+N_ROWS = 2_500
 BUDGETS = (1, 2, 5)
 OURS = ("random", "typical", "centroid", "coverage", "herding", "coreset", "auto")
 ROUNDS = "auto, rounds"
@@ -34,7 +34,7 @@ ROUNDS = "auto, rounds"
 
 def peers(seed: int) -> dict[str, Callable[[np.ndarray, int], np.ndarray]]:
     """Return scikit-activeml's cold-start strategies as functions of (rows, budget)."""
-    from skactiveml.pool import MaxHerding, ProbCover, TypiClust
+    from skactiveml.pool import ProbCover, TypiClust
 
     def asked(strategy: Any) -> Callable[[np.ndarray, int], np.ndarray]:
         def choose(x: np.ndarray, budget: int) -> np.ndarray:
@@ -45,7 +45,6 @@ def peers(seed: int) -> dict[str, Callable[[np.ndarray, int], np.ndarray]]:
     return {
         "skactiveml TypiClust": asked(TypiClust(random_state=seed)),
         "skactiveml ProbCover": asked(ProbCover(random_state=seed)),
-        "skactiveml MaxHerding": asked(MaxHerding(random_state=seed)),
     }
 
 

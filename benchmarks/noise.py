@@ -34,7 +34,7 @@ from fmcluster.clean import find_label_issues, fit_robust
 from fmcluster.index import KNNGraph
 
 RESULTS = ROOT / "benchmarks" / "results" / "noise"
-N_ROWS = {"find": 2_500, "fit": 8_000}
+N_ROWS = {"find": 2_500, "fit": 6_000}
 KINDS = ("symmetric", "pair", "instance")
 RATES = (0.1, 0.2, 0.4, 0.6)
 FILTERS = ("prune_by_noise_rate", "both", "confident_learning")

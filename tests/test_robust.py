@@ -1,0 +1,93 @@
+"""The classifier that survives wrong labels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import fmcluster
+from fmcluster.robust import RobustClassifier, fit_robust
+
+
+@parametrize_with_checks([RobustClassifier()])
+def test_scikit_learn_checks(estimator, check):
+    check(estimator)
+
+
+@pytest.fixture(scope="module")
+def planted(blobs):
+    x, y = blobs(n=2000, k=5, d=32, spread=0.25, seed=2)
+    rng = np.random.default_rng(3)
+    wrong = rng.random(1500) < 0.4
+    given = np.where(wrong, (y[:1500] + rng.integers(1, 5, 1500)) % 5, y[:1500])
+    return x[:1500], y[:1500], given, x[1500:], y[1500:]
+
+
+def test_within_two_points_of_clean_training(planted):
+    x, y, given, test, truth = planted
+    clean = (LogisticRegression(C=10).fit(x, y).predict(test) == truth).mean()
+    noisy = (LogisticRegression(C=10).fit(x, given).predict(test) == truth).mean()
+    robust = fit_robust(x, given)
+    accuracy = (robust.predict(test) == truth).mean()
+    assert accuracy >= clean - 0.02
+    assert accuracy >= noisy
+    assert robust.noise_rate_ == pytest.approx((given != y).mean(), abs=0.05)
+    right = robust.label_quality_[given == y].mean()
+    assert right > robust.label_quality_[given != y].mean() + 0.6
+    assert np.allclose(robust.transition_.sum(axis=1), 1)
+
+
+def test_probabilities_scores_and_labels_agree(planted):
+    x, _, given, test, _ = planted
+    names = np.array(["a", "b", "c", "d", "e"])
+    robust = RobustClassifier(random_state=0).fit(x, names[given])
+    proba = robust.predict_proba(test)
+    assert np.allclose(proba.sum(axis=1), 1)
+    assert np.array_equal(robust.classes_[proba.argmax(axis=1)], robust.predict(test))
+    assert np.allclose(test @ robust.coef_.T + robust.intercept_, robust.decision_function(test))
+
+
+def test_two_classes_have_one_score(blobs):
+    x, y = blobs(n=100, k=2)
+    robust = RobustClassifier(random_state=0).fit(x, y)
+    score = robust.decision_function(x)
+    assert score.shape == (100,)
+    assert np.array_equal((score > 0).astype(int), robust.predict(x))
+
+
+def test_equal_seeds_agree_and_clone_keeps_params(planted):
+    x, _, given, test, _ = planted
+    one = RobustClassifier(C=3.0, trust=0.2, random_state=5).fit(x, given)
+    two = clone(one).fit(x, given)
+    assert np.array_equal(one.coef_, two.coef_)
+
+
+def test_scale_and_shift_of_features_do_not_matter(planted):
+    x, _, given, test, _ = planted
+    plain = RobustClassifier(random_state=0).fit(x, given).predict(test)
+    moved = RobustClassifier(random_state=0).fit(100 * x + 7, given).predict(100 * test + 7)
+    assert (plain == moved).mean() > 0.99
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [({"C": 0}, "C=0"), ({"robustness": 2}, "robustness=2"), ({"trust": -1}, "trust=-1")],
+)
+def test_bad_parameters(planted, params, message):
+    with pytest.raises(ValueError, match=message):
+        RobustClassifier(**params).fit(planted[0], planted[2])
+
+
+def test_bad_labels(planted):
+    x, _, given, _, _ = planted
+    with pytest.raises(ValueError, match="one class only"):
+        fit_robust(x, np.zeros(len(x)))
+    with pytest.raises(ValueError, match="inconsistent"):
+        fit_robust(x, given[:-1])
+
+
+def test_public_name():
+    assert fmcluster.fit_robust is fit_robust
