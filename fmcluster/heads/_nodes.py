@@ -42,7 +42,7 @@ class PCAMap:
         centred = x - mean
         values, vectors = np.linalg.eigh(centred.T @ centred / len(x))
         keep = max(1, min(n_components, int((values > 1e-10 * max(values[-1], 1e-30)).sum())))
-        return cls(mean, np.ascontiguousarray(vectors[:, ::-1][:, :keep].T))
+        return cls(mean, vectors[:, ::-1][:, :keep].T.copy())
 
     def __call__(self, x: NDArray[np.floating]) -> NDArray[np.float64]:
         return (x.astype(np.float64) - self.mean) @ self.components.T

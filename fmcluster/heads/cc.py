@@ -1,0 +1,136 @@
+r"""CC: contrastive clustering of instances and of clusters (Li et al., AAAI 2021).
+
+With views a, b, unit representations z and assignments p (B, K):
+
+.. math:: L = \mathrm{NT\text{-}Xent}_{\tau_I}(z^a, z^b)
+          + \mathrm{NT\text{-}Xent}_{\tau_C}(p^{a\top}, p^{b\top})
+          + KL(\bar p^a \| \pi) + KL(\bar p^b \| \pi)
+
+The second term contrasts the K columns, a cluster's assignments over the batch; with a uniform
+:math:`\pi` the last two are the paper's entropy of the cluster sizes. Adapted to frozen
+embeddings: the adapter of `_contrastive`, a cosine cluster head that starts at the k-means
+centroids, a nearest neighbour as the second view.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from fmcluster import distributed
+from fmcluster._validation import check_range
+from fmcluster.functional.losses import kl_to_prior, nt_xent
+from fmcluster.heads._contrastive import PairObjective, Representation, RepresentationHead
+from fmcluster.heads._prior import PriorTarget
+from fmcluster.heads.base import HeadData
+from fmcluster.heads.trainer import Schedule, TrainData, TrainOptions
+from fmcluster.heads.views import Batch
+
+
+class CCObjective(PairObjective):
+    """Instance and cluster contrast with a size term."""
+
+    def __init__(
+        self,
+        network: Representation,
+        *,
+        prior: PriorTarget,
+        instance_temperature: float,
+        cluster_temperature: float,
+    ) -> None:
+        super().__init__(network)
+        self.prior = prior
+        self.instance_temperature = instance_temperature
+        self.cluster_temperature = cluster_temperature
+
+    def start(self, data: TrainData) -> None:
+        super().start(data)
+        self.network.cluster(data, seed=data.seed)
+
+    def before_epoch(self, epoch: int, data: TrainData) -> None:
+        if self.prior.needs_shares:
+            self.prior.align(data.map(lambda xs: self.network(xs).softmax(dim=1)).mean(dim=0))
+        self.target = self.prior.target.to(data.device)
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        a, b = self.views(batch)
+        p, q = (self.network.readout(z).softmax(dim=1) for z in (a, b))
+        instance = nt_xent(a, b, self.instance_temperature)
+        cluster = nt_xent(p.T, q.T, self.cluster_temperature)
+        size = sum(
+            kl_to_prior(distributed.mean_over_ranks(v.mean(dim=0)), self.target) for v in (p, q)
+        )
+        return {
+            "loss": instance + cluster + size,
+            "instance": instance,
+            "cluster": cluster,
+            "size_divergence": size,
+        }
+
+
+class CCHead(RepresentationHead):
+    """Contrastive clustering.
+
+    Parameters
+    ----------
+    n_clusters : int or "auto"
+        Number of clusters.
+    n_neighbors : int
+        Nearest neighbours to draw a second view from.
+    n_out : int
+        Dimensions of the representation.
+    instance_temperature, cluster_temperature : float
+        The paper's 0.5 and 1.
+    cluster_prior : "uniform", "estimate" or array (k,)
+        Sizes that the last terms pull to; the paper: uniform.
+    epochs, batch_size, learning_rate
+        Of Adam; a batch should hold at least 20 rows a cluster, or columns are noise.
+    random_state, options
+        Seed; run-time options (`TrainOptions`).
+    """
+
+    name = "cc"
+
+    def __init__(
+        self,
+        n_clusters: int | str = 8,
+        *,
+        n_neighbors: int = 10,
+        n_out: int = 128,
+        instance_temperature: float = 0.5,
+        cluster_temperature: float = 1.0,
+        cluster_prior: Any = "uniform",
+        epochs: int = 10,
+        batch_size: int = 1024,
+        learning_rate: float = 3e-4,
+        random_state: Any = None,
+        options: TrainOptions | None = None,
+    ) -> None:
+        self.n_clusters = n_clusters
+        self.n_neighbors = n_neighbors
+        self.n_out = n_out
+        self.instance_temperature = instance_temperature
+        self.cluster_temperature = cluster_temperature
+        self.cluster_prior = cluster_prior
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.random_state = random_state
+        self.options = options
+
+    def _train(self, data: HeadData, rows: TrainData) -> nn.Module:
+        check_range(self.instance_temperature, "instance_temperature", low=0, open_low=True)
+        check_range(self.cluster_temperature, "cluster_temperature", low=0, open_low=True)
+        prior = PriorTarget.resolve(self.cluster_prior, data)
+        network = self._fresh(data)
+        objective = CCObjective(
+            network,
+            prior=prior,
+            instance_temperature=self.instance_temperature,
+            cluster_temperature=self.cluster_temperature,
+        )
+        schedule = Schedule(self.epochs, self.batch_size, self.learning_rate)
+        self._stage("contrast", objective, rows, schedule)
+        self.cluster_prior_ = prior.shares(network, rows)
+        return network

@@ -1,0 +1,136 @@
+r"""DeepCluster: alternate k-means and classification (Caron et al., ECCV 2018; v2: 2020).
+
+Once an epoch the representation is clustered by spherical k-means, the centroids become the
+classifier's weights, and for the rest of the epoch
+
+.. math:: L = -\frac1B \sum_i w_{y_i} \log \mathrm{softmax}_{y_i}(z_i C^\top / \tau).
+
+Against trivial solutions, as published: an empty cluster takes half of the largest (faiss splits
+it), and clusters, not rows, weigh the same (:math:`w_y \propto 1 / n_y`; the paper samples rows
+that way). Adapted to frozen embeddings: the adapter of `_contrastive`; the view is a strong one;
+labels go on from the last epoch's centroids, so that clusters keep their meaning.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fmcluster._validation import check_range
+from fmcluster.heads._contrastive import PairObjective, Representation, RepresentationHead
+from fmcluster.heads.base import HeadData
+from fmcluster.heads.trainer import Schedule, TrainData, TrainOptions
+from fmcluster.heads.views import Batch
+
+LLOYD_ROUNDS = 10
+
+
+def lloyd(z: Tensor, centroids: Tensor, n_rounds: int = LLOYD_ROUNDS) -> tuple[Tensor, Tensor]:
+    """Return centroids (K, d) and labels (n,) after rounds of spherical k-means from `centroids`.
+
+    An empty cluster takes half of the largest: that centroid, moved a little both ways.
+    """
+    for _ in range(n_rounds):
+        labels = (z @ centroids.T).argmax(dim=1)
+        sums = torch.zeros_like(centroids).index_add_(0, labels, z)
+        size = torch.bincount(labels, minlength=len(centroids))
+        for empty in torch.nonzero(size == 0).flatten().tolist():
+            largest = int(size.argmax())
+            shift = 1e-3 * torch.sign(sums[largest] + 1e-12)
+            shift[::2] *= -1
+            mean = F.normalize(sums[largest], dim=0)
+            sums[empty], sums[largest] = mean + shift, mean - shift
+            size[empty] = size[largest] = size[largest] // 2
+        centroids = F.normalize(sums, dim=1)
+    return centroids, (z @ centroids.T).argmax(dim=1)
+
+
+class DeepClusterObjective(PairObjective):
+    """Cross-entropy to this epoch's clusters."""
+
+    def __init__(self, network: Representation, *, temperature: float) -> None:
+        super().__init__(network)
+        self.temperature = temperature
+        network.readout.requires_grad_(False)
+
+    def start(self, data: TrainData) -> None:
+        super().start(data)
+        self.network.cluster(data, seed=data.seed)
+
+    @torch.no_grad()
+    def before_epoch(self, epoch: int, data: TrainData) -> None:
+        z = data.map(self.network.embed)
+        found, labels = lloyd(z, self.network.readout.centroids.cpu())
+        self.network.readout.centroids.copy_(found)
+        size = torch.bincount(labels, minlength=data.n_clusters).float()
+        alive = (size > 0).float()
+        weight = alive * data.n_rows / (alive.sum() * size.clamp_min(1))
+        self.labels, self.weight = labels.to(data.device), weight.to(data.device)
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        z = self.network.embed(batch.strong())
+        y = self.labels[batch.rows]
+        losses = F.cross_entropy(
+            z @ self.network.readout.centroids.T / self.temperature, y, reduction="none"
+        )
+        return {"loss": (self.weight[y] * losses).mean()}
+
+
+class DeepClusterHead(RepresentationHead):
+    """Alternating k-means and classification.
+
+    Parameters
+    ----------
+    n_clusters : int or "auto"
+        Number of clusters (the paper over-clusters by ten for its representation; here they are
+        the answer).
+    n_neighbors : int
+        Nearest neighbours to mix strong views with.
+    n_out : int
+        Dimensions of the representation.
+    temperature : float
+        Of the classifier, 0.1 as in DeepCluster-v2.
+    epochs, batch_size, learning_rate
+        Of Adam.
+    random_state, options
+        Seed; run-time options (`TrainOptions`).
+    """
+
+    name = "deepcluster"
+
+    def __init__(
+        self,
+        n_clusters: int | str = 8,
+        *,
+        n_neighbors: int = 10,
+        n_out: int = 128,
+        temperature: float = 0.1,
+        epochs: int = 10,
+        batch_size: int = 512,
+        learning_rate: float = 3e-4,
+        random_state: Any = None,
+        options: TrainOptions | None = None,
+    ) -> None:
+        self.n_clusters = n_clusters
+        self.n_neighbors = n_neighbors
+        self.n_out = n_out
+        self.temperature = temperature
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.random_state = random_state
+        self.options = options
+
+    def _train(self, data: HeadData, rows: TrainData) -> nn.Module:
+        check_range(self.temperature, "temperature", low=0, open_low=True)
+        network = self._fresh(data)
+        objective = DeepClusterObjective(network, temperature=self.temperature)
+        schedule = Schedule(self.epochs, self.batch_size, self.learning_rate)
+        self._stage("alternate", objective, rows, schedule)
+        z = rows.map(network.embed)
+        found, _ = lloyd(z, network.readout.centroids.detach().cpu())
+        network.readout.centroids.data.copy_(found)
+        return network

@@ -1,0 +1,152 @@
+r"""IDFD: instance discrimination and feature decorrelation (Tao et al., ICLR 2021), then k-means.
+
+With a memory :math:`v_j` of every row's unit representation and the unit columns
+:math:`f_l \in R^B` of a batch's representation:
+
+.. math:: L = -\frac1B \sum_i \log \frac{e^{v_i^\top z_i / \tau}}{\sum_j e^{v_j^\top z_i / \tau}}
+          - \frac\alpha d \sum_l \log \frac{e^{f_l^\top f_l / \tau_2}}
+                                            {\sum_m e^{f_m^\top f_l / \tau_2}}
+
+and :math:`v_i \leftarrow normalise(m v_i + (1 - m) z_i)`. Adapted to frozen embeddings: the
+adapter of `_contrastive`; the positive is the memory of a nearest neighbour; above `MEMORY_ROWS`
+rows the sum runs over a sample of the memory.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fmcluster._validation import check_range
+from fmcluster.heads._contrastive import PairObjective, Representation, RepresentationHead
+from fmcluster.heads.base import HeadData
+from fmcluster.heads.trainer import Schedule, TrainData, TrainOptions
+from fmcluster.heads.views import Batch
+
+MEMORY_ROWS = 4096
+
+
+def decorrelation(z: Tensor, temperature: float) -> Tensor:
+    """Return the cross-entropy by which each column of z (B, d) recognises itself among all."""
+    columns = F.normalize(z, dim=0)
+    scores = columns.T @ columns / temperature
+    return F.cross_entropy(scores, torch.arange(z.shape[1], device=z.device))
+
+
+class IDFDObjective(PairObjective):
+    """Instance discrimination against a memory, plus decorrelation."""
+
+    def __init__(
+        self,
+        network: Representation,
+        *,
+        temperature: float,
+        feature_temperature: float,
+        feature_weight: float,
+        momentum: float,
+    ) -> None:
+        super().__init__(network)
+        self.temperature = temperature
+        self.feature_temperature = feature_temperature
+        self.feature_weight = feature_weight
+        self.momentum = momentum
+
+    def start(self, data: TrainData) -> None:
+        super().start(data)
+        self.memory = data.map(self.network.embed).to(data.device)
+
+    def before_epoch(self, epoch: int, data: TrainData) -> None:
+        if epoch and self.momentum == 0:
+            self.memory = data.map(self.network.embed).to(data.device)
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        z = self.network.embed(batch.weak())
+        near = batch.neighbour()[0]
+        n = len(self.memory)
+        others = torch.randint(n, (min(MEMORY_ROWS, n),), device=z.device)
+        positive = (z * self.memory[near]).sum(dim=1, keepdim=True)
+        negative = z @ self.memory[others].T
+        scores = torch.cat([positive, negative], dim=1) / self.temperature
+        instance = F.cross_entropy(scores, torch.zeros(len(z), dtype=torch.long, device=z.device))
+        feature = decorrelation(z, self.feature_temperature)
+        with torch.no_grad():
+            old = self.memory[batch.rows]
+            new = self.momentum * old + (1 - self.momentum) * z.detach()
+            self.memory[batch.rows] = F.normalize(new, dim=1)
+        loss = instance + self.feature_weight * feature
+        return {"loss": loss, "instance": instance, "feature": feature}
+
+
+class IDFDHead(RepresentationHead):
+    """Instance discrimination and feature decorrelation, then spherical k-means.
+
+    Parameters
+    ----------
+    n_clusters : int or "auto"
+        Number of clusters.
+    n_neighbors : int
+        Nearest neighbours to draw a positive from.
+    n_out : int
+        Dimensions of the representation.
+    temperature, feature_temperature : float
+        The paper's tau (1 there; embeddings that are frozen spread less) and tau_2.
+    feature_weight : float
+        The paper's alpha.
+    momentum : float
+        Of the memory.
+    epochs, batch_size, learning_rate
+        Of Adam.
+    random_state, options
+        Seed; run-time options (`TrainOptions`).
+    """
+
+    name = "idfd"
+
+    def __init__(
+        self,
+        n_clusters: int | str = 8,
+        *,
+        n_neighbors: int = 10,
+        n_out: int = 128,
+        temperature: float = 0.2,
+        feature_temperature: float = 2.0,
+        feature_weight: float = 1.0,
+        momentum: float = 0.5,
+        epochs: int = 10,
+        batch_size: int = 512,
+        learning_rate: float = 3e-4,
+        random_state: Any = None,
+        options: TrainOptions | None = None,
+    ) -> None:
+        self.n_clusters = n_clusters
+        self.n_neighbors = n_neighbors
+        self.n_out = n_out
+        self.temperature = temperature
+        self.feature_temperature = feature_temperature
+        self.feature_weight = feature_weight
+        self.momentum = momentum
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.random_state = random_state
+        self.options = options
+
+    def _train(self, data: HeadData, rows: TrainData) -> nn.Module:
+        check_range(self.temperature, "temperature", low=0, open_low=True)
+        check_range(self.feature_temperature, "feature_temperature", low=0, open_low=True)
+        check_range(self.momentum, "momentum", low=0, high=1)
+        network = self._fresh(data)
+        objective = IDFDObjective(
+            network,
+            temperature=self.temperature,
+            feature_temperature=self.feature_temperature,
+            feature_weight=self.feature_weight,
+            momentum=self.momentum,
+        )
+        schedule = Schedule(self.epochs, self.batch_size, self.learning_rate)
+        self._stage("discriminate", objective, rows, schedule)
+        network.cluster(rows, seed=data.seed("kmeans"))
+        return network

@@ -1,0 +1,160 @@
+r"""PCL: prototypical contrastive learning (Li et al., ICLR 2021), then k-means.
+
+Once an epoch the representation is clustered into :math:`K_m` prototypes for several m; then
+
+.. math:: L = \mathrm{NT\text{-}Xent}_\tau(z^a, z^b) - \frac1M \sum_m \frac1B \sum_i
+          \log \frac{e^{z_i^\top c_{s(i)} / \phi_{s(i)}}}{\sum_j e^{z_i^\top c_j / \phi_j}}, \qquad
+          \phi_c = \frac{\sum_{i \in c} \|z_i - c\|}{n_c \log(n_c + \alpha)}
+
+where the concentrations :math:`\phi` are clipped to their 10-90 percentiles and scaled to mean
+:math:`\tau`: a loose prototype attracts less. Adapted to frozen embeddings: the adapter of
+`_contrastive`, pairs inside the batch in place of a momentum queue, a nearest neighbour as the
+second view, K, 2K and 4K prototypes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fmcluster._validation import check_range
+from fmcluster.heads._contrastive import PairObjective, Representation, RepresentationHead
+from fmcluster.heads.base import HeadData
+from fmcluster.heads.kmeans import spherical_kmeans
+from fmcluster.heads.simclr import contrast, neighbour_pairs
+from fmcluster.heads.trainer import Schedule, TrainData, TrainOptions
+from fmcluster.heads.views import Batch
+
+ALPHA = 10.0
+
+
+def concentration(z: Tensor, centroids: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    """Return phi (K,): how loose each prototype is, with mean `temperature`."""
+    k = len(centroids)
+    distance = (z - centroids[labels]).norm(dim=1)
+    size = torch.bincount(labels, minlength=k).float()
+    total = torch.zeros(k).index_add_(0, labels, distance)
+    phi = total / (size.clamp_min(1) * (size + ALPHA).log())
+    phi = torch.where(size > 1, phi, phi.max())  # a single row says nothing about its spread
+    phi = phi.clamp(phi.quantile(0.1), phi.quantile(0.9)).clamp_min(1e-6)
+    return temperature * phi / phi.mean()
+
+
+class PCLObjective(PairObjective):
+    """NT-Xent plus prototype contrast at several granularities."""
+
+    def __init__(
+        self,
+        network: Representation,
+        *,
+        temperature: float,
+        granularities: tuple[int, ...],
+        warmup_epochs: int,
+    ) -> None:
+        super().__init__(network)
+        self.temperature = temperature
+        self.granularities = granularities
+        self.warmup_epochs = warmup_epochs
+        self.prototypes: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def start(self, data: TrainData) -> None:
+        super().start(data)
+        self.neighbours = data.neighbour_tensor
+
+    def before_epoch(self, epoch: int, data: TrainData) -> None:
+        self.prototypes = []
+        if epoch < self.warmup_epochs:
+            return
+        z = data.map(self.network.embed)
+        rows = np.ascontiguousarray(z.numpy())
+        for times in self.granularities:
+            k = min(times * data.n_clusters, data.n_rows)
+            found = spherical_kmeans(rows, k, max_iter=20, seed=data.seed % 2**16 + epoch)
+            centroids = torch.from_numpy(found.copy())
+            labels = (z @ centroids.T).argmax(dim=1)
+            phi = concentration(z, centroids, labels, self.temperature)
+            self.prototypes.append(
+                (centroids.to(data.device), labels.to(data.device), phi.to(data.device))
+            )
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        a, b = self.views(batch)
+        ignore = neighbour_pairs(batch.rows.cpu(), self.neighbours)
+        ignore = ignore.to(a.device) if ignore is not None else None
+        instance = contrast(a, b, self.temperature, ignore)
+        prototype = a.new_zeros(())
+        for centroids, labels, phi in self.prototypes:
+            term = F.cross_entropy(a @ centroids.T / phi, labels[batch.rows])
+            prototype = prototype + term / len(self.prototypes)
+        return {"loss": instance + prototype, "instance": instance, "prototype": prototype}
+
+
+class PCLHead(RepresentationHead):
+    """Prototypical contrastive learning, then spherical k-means.
+
+    Parameters
+    ----------
+    n_clusters : int or "auto"
+        Number of clusters.
+    n_neighbors : int
+        Nearest neighbours to draw a second view from.
+    n_out : int
+        Dimensions of the representation.
+    temperature : float
+        The paper's tau, and the mean concentration.
+    granularities : tuple of int
+        Prototypes, in multiples of the number of clusters.
+    warmup_epochs : int
+        Epochs of instance contrast alone.
+    epochs, batch_size, learning_rate
+        Of Adam.
+    random_state, options
+        Seed; run-time options (`TrainOptions`).
+    """
+
+    name = "pcl"
+
+    def __init__(
+        self,
+        n_clusters: int | str = 8,
+        *,
+        n_neighbors: int = 10,
+        n_out: int = 128,
+        temperature: float = 0.2,
+        granularities: tuple[int, ...] = (1, 2, 4),
+        warmup_epochs: int = 2,
+        epochs: int = 10,
+        batch_size: int = 512,
+        learning_rate: float = 3e-4,
+        random_state: Any = None,
+        options: TrainOptions | None = None,
+    ) -> None:
+        self.n_clusters = n_clusters
+        self.n_neighbors = n_neighbors
+        self.n_out = n_out
+        self.temperature = temperature
+        self.granularities = granularities
+        self.warmup_epochs = warmup_epochs
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.random_state = random_state
+        self.options = options
+
+    def _train(self, data: HeadData, rows: TrainData) -> nn.Module:
+        check_range(self.temperature, "temperature", low=0, open_low=True)
+        network = self._fresh(data)
+        objective = PCLObjective(
+            network,
+            temperature=self.temperature,
+            granularities=tuple(self.granularities),
+            warmup_epochs=self.warmup_epochs,
+        )
+        schedule = Schedule(self.epochs, self.batch_size, self.learning_rate)
+        self._stage("contrast", objective, rows, schedule)
+        network.cluster(rows, seed=data.seed("kmeans"))
+        return network

@@ -1,0 +1,161 @@
+r"""SeCu: stable cluster discrimination with a lower bound on sizes (Qian, ICCV 2023).
+
+A row goes to :math:`y_i = \arg\max_k \langle z_i, c_k \rangle + \rho_k`, with a dual variable a
+cluster that bounds its size from below only,
+
+.. math:: \rho_k \leftarrow \max(0,\; \rho_k + \eta\, (\gamma \pi_k - \bar n_k)),
+
+:math:`\bar n_k` the cluster's share of a batch. Representation and centres learn
+
+.. math:: L_z = CE\big(z^a C^\top / \tau,\; \alpha\, e_y + (1 - \alpha)\, p^b\big), \qquad
+          L_c = -\log \frac{e^{z c_y / \tau}}{e^{z c_y / \tau}
+                + \sum_{k \ne y} e^{z\, sg[c_k] / \tau}}:
+
+a centre is pulled by its own rows, the harder the more, and pushed by none, which keeps it stable.
+Adapted to frozen embeddings: the adapter of `_contrastive`, a nearest neighbour as the second
+view, one head of k clusters in place of ten, centres that start at k-means.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fmcluster import distributed
+from fmcluster._validation import check_range
+from fmcluster.functional.losses import soft_cross_entropy
+from fmcluster.heads._contrastive import PairObjective, Representation, RepresentationHead
+from fmcluster.heads._prior import PriorTarget
+from fmcluster.heads.base import HeadData
+from fmcluster.heads.trainer import Schedule, TrainData, TrainOptions
+from fmcluster.heads.views import Batch
+
+ONE_HOT_SHARE = 0.2
+
+
+def dual_step(dual: Tensor, found: Tensor, least: Tensor, rate: float) -> Tensor:
+    """Return the dual variables (K,) after clusters had shares `found` where `least` is asked."""
+    return (dual + rate * (least - found)).clamp_min(0)
+
+
+class SeCuObjective(PairObjective):
+    """Cluster discrimination with detached negatives."""
+
+    def __init__(
+        self,
+        network: Representation,
+        *,
+        prior: PriorTarget,
+        temperature: float,
+        lower_bound: float,
+        dual_rate: float,
+    ) -> None:
+        super().__init__(network)
+        self.prior = prior
+        self.temperature = temperature
+        self.lower_bound = lower_bound
+        self.dual_rate = dual_rate
+        self.register_buffer("dual", torch.zeros(len(network.readout.centroids)))
+
+    def start(self, data: TrainData) -> None:
+        super().start(data)
+        self.network.cluster(data, seed=data.seed)
+        self.network.readout.scale.fill_(1 / self.temperature)
+
+    def before_epoch(self, epoch: int, data: TrainData) -> None:
+        if self.prior.needs_shares:
+            self.prior.align(data.map(lambda xs: self.network(xs).softmax(dim=1)).mean(dim=0))
+        self.least = self.lower_bound * self.prior.target.to(data.device)
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        a, b = self.views(batch)
+        centres = F.normalize(self.network.readout.centroids, dim=1)
+        with torch.no_grad():
+            cosines = b @ centres.T
+            y = (cosines + self.dual).argmax(dim=1)
+            hot = F.one_hot(y, len(centres)).float()
+            share = distributed.mean_over_ranks(hot.mean(dim=0))
+            self.dual.copy_(dual_step(self.dual, share, self.least, self.dual_rate))
+            soft = (cosines / self.temperature).softmax(dim=1)
+            target = ONE_HOT_SHARE * hot + (1 - ONE_HOT_SHARE) * soft
+        represent = soft_cross_entropy(a @ centres.detach().T / self.temperature, target).mean()
+        scores = a.detach() @ centres.T / self.temperature
+        pulled = torch.where(hot > 0, scores, scores.detach())
+        centre = F.cross_entropy(pulled, y)
+        return {"loss": represent + centre, "representation": represent, "centre": centre}
+
+
+class SeCuHead(RepresentationHead):
+    """Stable cluster discrimination.
+
+    Parameters
+    ----------
+    n_clusters : int or "auto"
+        Number of clusters.
+    n_neighbors : int
+        Nearest neighbours to draw a second view from.
+    n_out : int
+        Dimensions of the representation.
+    temperature : float
+        The paper's 0.05.
+    lower_bound : float
+        Least size of a cluster, as a share of its prior (the paper's gamma).
+    dual_rate : float
+        Step of the dual variables (eta).
+    cluster_prior : "uniform", "estimate" or array (k,)
+        What the bound is a share of; the paper: uniform.
+    epochs, batch_size, learning_rate
+        Of Adam.
+    random_state, options
+        Seed; run-time options (`TrainOptions`).
+    """
+
+    name = "secu"
+
+    def __init__(
+        self,
+        n_clusters: int | str = 8,
+        *,
+        n_neighbors: int = 10,
+        n_out: int = 128,
+        temperature: float = 0.05,
+        lower_bound: float = 0.9,
+        dual_rate: float = 0.1,
+        cluster_prior: Any = "uniform",
+        epochs: int = 10,
+        batch_size: int = 512,
+        learning_rate: float = 3e-4,
+        random_state: Any = None,
+        options: TrainOptions | None = None,
+    ) -> None:
+        self.n_clusters = n_clusters
+        self.n_neighbors = n_neighbors
+        self.n_out = n_out
+        self.temperature = temperature
+        self.lower_bound = lower_bound
+        self.dual_rate = dual_rate
+        self.cluster_prior = cluster_prior
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.random_state = random_state
+        self.options = options
+
+    def _train(self, data: HeadData, rows: TrainData) -> nn.Module:
+        check_range(self.temperature, "temperature", low=0, open_low=True)
+        check_range(self.lower_bound, "lower_bound", low=0, high=1)
+        prior = PriorTarget.resolve(self.cluster_prior, data)
+        network = self._fresh(data)
+        objective = SeCuObjective(
+            network,
+            prior=prior,
+            temperature=self.temperature,
+            lower_bound=self.lower_bound,
+            dual_rate=self.dual_rate,
+        )
+        schedule = Schedule(self.epochs, self.batch_size, self.learning_rate)
+        self._stage("discriminate", objective, rows, schedule)
+        return network

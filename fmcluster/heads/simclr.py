@@ -1,0 +1,125 @@
+r"""SimCLR (Chen et al., ICML 2020) as an adapter of frozen embeddings, then k-means.
+
+Two views a, b of each of B rows; with cosines s and temperature :math:`\tau`
+
+.. math:: L = -\frac{1}{2B} \sum_{i} \log
+          \frac{e^{s(z_i, z_{i'}) / \tau}}{\sum_{j \ne i} e^{s(z_i, z_j) / \tau}}
+
+over the 2B views, i' the other view of i. Adapted: the adapter of `_contrastive`; the second view
+is a nearest neighbour; other rows among a row's neighbours are not its negatives (they are the
+false negatives that contrastive learning is known to suffer from).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fmcluster._validation import check_range
+from fmcluster.heads._contrastive import PairObjective, Representation, RepresentationHead
+from fmcluster.heads.base import HeadData
+from fmcluster.heads.trainer import Schedule, TrainData, TrainOptions
+from fmcluster.heads.views import Batch
+
+
+def contrast(a: Tensor, b: Tensor, temperature: float, ignore: Tensor | None = None) -> Tensor:
+    """Return NT-Xent of unit rows a, b (B, d) in which pairs of `ignore` (B, B) do not repel."""
+    z = torch.cat([a, b])
+    scores = z @ z.T / temperature
+    n = len(a)
+    hidden = torch.zeros(2 * n, 2 * n, dtype=torch.bool, device=z.device)
+    if ignore is not None:
+        hidden = ignore.repeat(2, 2)
+        rows = torch.arange(n, device=z.device)
+        hidden[rows, rows + n] = hidden[rows + n, rows] = False
+    hidden.fill_diagonal_(True)
+    other = torch.cat([torch.arange(n, 2 * n), torch.arange(n)]).to(z.device)
+    return F.cross_entropy(scores.masked_fill(hidden, float("-inf")), other)
+
+
+def neighbour_pairs(rows: Tensor, neighbours: Tensor | None) -> Tensor | None:
+    """Return which rows of a batch are among each other's neighbours, (B, B) bool."""
+    if neighbours is None:
+        return None
+    near = torch.zeros(len(neighbours), dtype=torch.long)
+    near[rows] = torch.arange(1, len(rows) + 1)
+    found = near[neighbours[rows].long()]  # 0: not in this batch
+    pairs = torch.zeros(len(rows), len(rows) + 1, dtype=torch.bool)
+    pairs.scatter_(1, found, True)
+    pairs = pairs[:, 1:]
+    return pairs | pairs.T
+
+
+class SimCLRObjective(PairObjective):
+    """NT-Xent between a row's weak view and its neighbour."""
+
+    def __init__(self, network: Representation, *, temperature: float) -> None:
+        super().__init__(network)
+        self.temperature = temperature
+
+    def start(self, data: TrainData) -> None:
+        super().start(data)
+        self.neighbours = data.neighbour_tensor
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        a, b = self.views(batch)
+        ignore = neighbour_pairs(batch.rows.cpu(), self.neighbours)
+        ignore = ignore.to(a.device) if ignore is not None else None
+        return {"loss": contrast(a, b, self.temperature, ignore)}
+
+
+class SimCLRHead(RepresentationHead):
+    """SimCLR on an adapter, then spherical k-means.
+
+    Parameters
+    ----------
+    n_clusters : int or "auto"
+        Number of clusters.
+    n_neighbors : int
+        Nearest neighbours to draw a second view from.
+    n_out : int
+        Dimensions of the representation.
+    temperature : float
+        The paper's tau.
+    epochs, batch_size, learning_rate
+        Of Adam.
+    random_state, options
+        Seed; run-time options (`TrainOptions`).
+    """
+
+    name = "simclr"
+
+    def __init__(
+        self,
+        n_clusters: int | str = 8,
+        *,
+        n_neighbors: int = 10,
+        n_out: int = 128,
+        temperature: float = 0.2,
+        epochs: int = 10,
+        batch_size: int = 512,
+        learning_rate: float = 3e-4,
+        random_state: Any = None,
+        options: TrainOptions | None = None,
+    ) -> None:
+        self.n_clusters = n_clusters
+        self.n_neighbors = n_neighbors
+        self.n_out = n_out
+        self.temperature = temperature
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.random_state = random_state
+        self.options = options
+
+    def _train(self, data: HeadData, rows: TrainData) -> nn.Module:
+        check_range(self.temperature, "temperature", low=0, open_low=True)
+        network = self._fresh(data)
+        objective = SimCLRObjective(network, temperature=self.temperature)
+        schedule = Schedule(self.epochs, self.batch_size, self.learning_rate)
+        self._stage("contrast", objective, rows, schedule)
+        network.cluster(rows, seed=data.seed("kmeans"))
+        return network

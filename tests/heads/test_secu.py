@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import numpy as np
+import torch
+from head_contract import hold_to_sklearn
+from representation import hold_to_representation
+
+from fmcluster.heads import make_head
+from fmcluster.heads._contrastive import Representation
+from fmcluster.heads._prior import PriorTarget
+from fmcluster.heads._rows import Rows
+from fmcluster.heads.secu import SeCuObjective, dual_step
+from fmcluster.heads.trainer import TrainData
+from fmcluster.heads.views import Views
+
+SMALL = {"epochs": 3, "batch_size": 64, "n_out": 8}
+
+
+def test_contract(blobs, tmp_path):
+    hold_to_representation("secu", blobs(n=240, k=4), tmp_path, **SMALL)
+
+
+def test_scikit_learn_checks():
+    hold_to_sklearn("secu", epochs=1)
+
+
+def test_dual_rises_for_small_clusters_only():
+    dual = dual_step(
+        torch.tensor([0.0, 0.0, 0.5]),
+        torch.tensor([0.1, 0.8, 0.1]),
+        torch.full((3,), 0.3),
+        1.0,
+    )
+    np.testing.assert_allclose(dual, [0.2, 0.0, 0.7], atol=1e-6)
+
+
+def test_centres_are_not_pushed_by_rows_of_other_clusters(blobs):
+    data = blobs(n=40, k=2, d=8)
+    rows = TrainData([Rows(data.x)], None, 2, 0)
+    uniform = torch.full((2,), 0.5)
+    objective = SeCuObjective(
+        Representation([8], 8, 2),
+        prior=PriorTarget(uniform, uniform, True),
+        temperature=1.0,
+        lower_bound=0.9,
+        dual_rate=0.0,
+    )
+    objective.start(rows)
+    objective.before_epoch(0, rows)
+    labels = objective.network(rows.take(torch.arange(40))).argmax(dim=1)
+    alone = torch.nonzero(labels == 0).flatten()
+    objective(Views(rows, seed=0).batch(alone))["loss"].backward()
+    gradient = objective.network.readout.centroids.grad
+    assert gradient[0].abs().sum() > 0
+    assert gradient[1].abs().sum() == 0
+
+
+def test_lower_bound_keeps_small_clusters_alive(blobs):
+    data = blobs(sizes=[150, 20], d=8)
+    head = make_head("secu", n_clusters=3, random_state=0, **SMALL).fit(data.x)
+    assert head.n_clusters_ == 3
