@@ -1,0 +1,211 @@
+r"""P2OT (Zhang et al., ICLR 2024) and SP2OT (2024): progressive partial optimal transport.
+
+Each epoch a plan of mass :math:`\rho`, which grows to one, takes the surest rows first and lets
+cluster sizes differ at a price:
+
+.. math:: \min_Q \langle Q, -\log p \rangle - \varepsilon H(Q)
+          + \lambda\, KL(Q^\top 1 \,\|\, \rho\, \pi)
+          \;\; \text{s.t.} \;\; Q 1 \le \tfrac1N 1, \; 1^\top Q 1 = \rho,
+
+:math:`\rho_t = \rho_0 + (1 - \rho_0)\, e^{-5 (1 - t/T)^2}`, :math:`\lambda = 1`,
+:math:`\varepsilon = 0.1`. A row's mass weighs its cross-entropy. SP2OT adds a reward for neighbours
+that share a cluster, :math:`-\mu \langle S, Q Q^\top \rangle`, linearised at the last plan: the
+scores become :math:`\log p + \mu\, (S + S^\top) Q`, solved a few times over.
+
+Adapted to frozen embeddings: a cosine head that starts at the k-means centroids, one plan over all
+rows in place of a bank, a nearest neighbour as the second view; S is the neighbour graph with rows
+summing to one and Q has rows of mass up to one, so that mu has the unit of the scores; mu decays
+with :math:`1 - \rho` as published.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fmcluster._validation import check_range
+from fmcluster.heads._cosine import CosineNetwork
+from fmcluster.heads._prior import PriorTarget
+from fmcluster.heads._transport import TransportHead, TransportObjective
+from fmcluster.heads.base import HeadData
+from fmcluster.heads.trainer import TrainData, TrainOptions
+
+MAJORISATION_STEPS = 3
+
+
+def ramp(progress: float, rho: float) -> float:
+    """Return the mass at `progress` in [0, 1]: a sigmoid-shaped rise from `rho` to one."""
+    return rho + (1 - rho) * math.exp(-5 * (1 - progress) ** 2)
+
+
+class P2OTObjective(TransportObjective):
+    """A partial plan whose mass grows."""
+
+    def __init__(
+        self,
+        network: CosineNetwork,
+        *,
+        prior: PriorTarget,
+        epsilon: float,
+        col_penalty: float,
+        rho: float,
+        epochs: int,
+    ) -> None:
+        super().__init__(network, prior=prior, epsilon=epsilon, col_penalty=col_penalty)
+        self.start_rho = rho
+        self.epochs = epochs
+
+    def before_epoch(self, epoch: int, data: TrainData) -> None:
+        self.rho = min(1.0, ramp(epoch / max(self.epochs - 1, 1), self.start_rho))
+        super().before_epoch(epoch, data)
+
+
+class SP2OTObjective(P2OTObjective):
+    """The same with the semantic reward on the neighbour graph."""
+
+    semantic_weight: float = 1.0
+
+    def start(self, data: TrainData) -> None:
+        super().start(data)
+        table = data.neighbour_tensor
+        if table is None:
+            raise ValueError("sp2ot needs a neighbour graph: n_neighbors must be at least 1")
+        n, k = table.shape
+        rows = torch.arange(n).repeat_interleave(k)
+        index = torch.stack([rows, table.reshape(-1).long()])
+        graph = torch.sparse_coo_tensor(index, torch.full((n * k,), 0.5 / k), (n, n))
+        self.graph = (graph + graph.t()).coalesce()
+
+    def plan(self, scores: Tensor) -> Tensor:
+        weight = self.semantic_weight * (1 - self.rho)
+        targets = scores.exp()
+        for _ in range(MAJORISATION_STEPS if weight > 1e-3 else 1):
+            reward = weight * (self.graph @ targets) if weight > 1e-3 else 0.0
+            targets = super().plan(scores + reward).float()
+        return targets
+
+
+class P2OTHead(TransportHead):
+    """Progressive partial optimal transport.
+
+    Parameters
+    ----------
+    n_clusters : int or "auto"
+        Number of clusters.
+    n_neighbors : int
+        Nearest neighbours to draw a second view from.
+    cluster_prior : "uniform", "estimate" or array (k,)
+        Sizes that the plan is pulled to; the paper: uniform.
+    epsilon, col_penalty : float
+        Entropy weight of the plan and the price (lambda) of other sizes.
+    rho : float in (0, 1]
+        Mass of the first plan.
+    epochs, batch_size, learning_rate
+        Of Adam.
+    random_state, options
+        Seed; run-time options (`TrainOptions`).
+    """
+
+    name = "p2ot"
+
+    def __init__(
+        self,
+        n_clusters: int | str = 8,
+        *,
+        n_neighbors: int = 10,
+        cluster_prior: Any = "uniform",
+        epsilon: float = 0.1,
+        col_penalty: float = 1.0,
+        rho: float = 0.1,
+        epochs: int = 20,
+        batch_size: int = 1024,
+        learning_rate: float = 1e-3,
+        random_state: Any = None,
+        options: TrainOptions | None = None,
+    ) -> None:
+        self.n_clusters = n_clusters
+        self.n_neighbors = n_neighbors
+        self.cluster_prior = cluster_prior
+        self.epsilon = epsilon
+        self.col_penalty = col_penalty
+        self.rho = rho
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.random_state = random_state
+        self.options = options
+
+    _kind: type[P2OTObjective] = P2OTObjective
+
+    def _objective(
+        self, network: CosineNetwork, prior: PriorTarget, data: HeadData
+    ) -> P2OTObjective:
+        check_range(self.epsilon, "epsilon", low=0, open_low=True)
+        check_range(self.rho, "rho", low=0, high=1, open_low=True)
+        if not self.col_penalty > 0:
+            raise ValueError(f"col_penalty={self.col_penalty} must be positive (inf: exact sizes)")
+        return self._kind(
+            network,
+            prior=prior,
+            epsilon=self.epsilon,
+            col_penalty=float(np.float64(self.col_penalty)),
+            rho=self.rho,
+            epochs=self.epochs,
+        )
+
+
+class SP2OTHead(P2OTHead):
+    """P2OT with the semantic reward: neighbours share a cluster.
+
+    Parameters
+    ----------
+    semantic_weight : float
+        mu of the first plan; the others are `P2OTHead`'s.
+    """
+
+    name = "sp2ot"
+
+    def __init__(
+        self,
+        n_clusters: int | str = 8,
+        *,
+        n_neighbors: int = 20,
+        cluster_prior: Any = "uniform",
+        epsilon: float = 0.1,
+        col_penalty: float = 1.0,
+        rho: float = 0.1,
+        semantic_weight: float = 1.0,
+        epochs: int = 20,
+        batch_size: int = 1024,
+        learning_rate: float = 1e-3,
+        random_state: Any = None,
+        options: TrainOptions | None = None,
+    ) -> None:
+        super().__init__(
+            n_clusters,
+            n_neighbors=n_neighbors,
+            cluster_prior=cluster_prior,
+            epsilon=epsilon,
+            col_penalty=col_penalty,
+            rho=rho,
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            random_state=random_state,
+            options=options,
+        )
+        self.semantic_weight = semantic_weight
+
+    _kind = SP2OTObjective
+
+    def _objective(
+        self, network: CosineNetwork, prior: PriorTarget, data: HeadData
+    ) -> P2OTObjective:
+        check_range(self.semantic_weight, "semantic_weight", low=0)
+        objective = super()._objective(network, prior, data)
+        objective.semantic_weight = self.semantic_weight
+        return objective
