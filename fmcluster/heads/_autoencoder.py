@@ -1,0 +1,80 @@
+"""The stacked autoencoder of DEC and IDEC, and its pretraining as a denoiser."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fmcluster.heads.networks import JointInput, mlp
+from fmcluster.heads.trainer import Objective, TrainData
+from fmcluster.heads.views import Batch
+
+
+class StudentT(nn.Module):
+    r"""Log of :math:`q_k \propto (1 + \|z - \mu_k\|^2)^{-1}` (B, K): logits over centres."""
+
+    def __init__(self, n_dims: int, n_clusters: int) -> None:
+        super().__init__()
+        self.centres = nn.Parameter(torch.randn(n_clusters, n_dims))
+
+    def forward(self, z: Tensor) -> Tensor:
+        # Through the products: the differences (B, K, d) would be larger than all else here.
+        square = z.pow(2).sum(dim=1, keepdim=True) + self.centres.pow(2).sum(dim=1)
+        return -torch.log1p((square - 2 * z @ self.centres.T).clamp_min(0))
+
+
+class AutoEncoder(nn.Module):
+    """Spaces -> code -> logits over centres; the decoder is for training.
+
+    Parameters
+    ----------
+    dims : sequence of int
+        Dimensions of each space.
+    hidden : sequence of int
+        Widths of the hidden layers.
+    n_out : int
+        Dimensions of the code.
+    n_clusters : int
+        Number of centres.
+    """
+
+    def __init__(
+        self, dims: Sequence[int], hidden: Sequence[int], n_out: int, n_clusters: int
+    ) -> None:
+        super().__init__()
+        self.input = JointInput(dims)
+        widths = [self.input.n_dims, *hidden, n_out]
+        self.encoder = mlp(widths)
+        self.decoder = mlp(widths[::-1])
+        self.student = StudentT(n_out, n_clusters)
+
+    def start(self, data: TrainData) -> None:
+        """Scale rows to |x|^2 / d = 1 on average, as DEC's first experiment did."""
+        self.input.fit(data.sample(50_000), centre=False)
+
+    def embed(self, xs: Sequence[Tensor]) -> Tensor:
+        """Return codes (B, n_out)."""
+        return self.encoder(self.input(xs))
+
+    def forward(self, xs: Sequence[Tensor]) -> Tensor:
+        return self.student(self.embed(xs))
+
+
+class DenoisingObjective(Objective):
+    """Mean squared error of rows rebuilt from rows with some values dropped."""
+
+    def __init__(self, network: AutoEncoder, *, dropout: float) -> None:
+        super().__init__()
+        self.network = network
+        self.dropout = dropout
+
+    def start(self, data: TrainData) -> None:
+        self.network.start(data)
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        x = self.network.input(batch.x)
+        code = self.network.encoder(F.dropout(x, self.dropout, self.training))
+        return {"loss": F.mse_loss(self.network.decoder(code).float(), x)}

@@ -1,0 +1,170 @@
+r"""DEC (Xie et al., ICML 2016) and IDEC (Guo et al., IJCAI 2017).
+
+A stacked autoencoder (d-500-500-2000-k, pretrained as a denoiser) gives codes z. Centres start at
+k-means of the codes; with the Student-t assignment and its target
+
+.. math:: q_{ik} \propto (1 + \|z_i - \mu_k\|^2)^{-1}, \qquad
+          p_{ik} \propto q_{ik}^2 / \textstyle\sum_i q_{ik},
+
+DEC minimises :math:`KL(P \| Q)` over encoder and centres; IDEC keeps the decoder and minimises
+:math:`\tfrac1d \|x - \hat x\|^2 + \gamma KL(P \| Q)`, :math:`\gamma = 0.1`. The target is computed
+from all rows once an epoch, never from a batch, whose :math:`\sum_i q_{ik}` would be noise.
+
+Against the papers: pretraining is end to end with Adam along a cosine (layer by layer with SGD
+there), batches are larger, and the code has as many dimensions as clusters (10 and 10 on MNIST).
+Meant for raw inputs such as pixels; frozen embeddings lose more in so narrow a code than they gain.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.cluster import KMeans
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fmcluster._validation import check_range
+from fmcluster.heads._autoencoder import AutoEncoder, DenoisingObjective
+from fmcluster.heads._contrastive import RepresentationHead
+from fmcluster.heads.base import HeadData
+from fmcluster.heads.trainer import Objective, Schedule, TrainData, TrainOptions
+from fmcluster.heads.views import Batch
+
+KMEANS_STARTS = 20
+KMEANS_ROWS = 20_000
+
+
+def target_distribution(q: Tensor) -> Tensor:
+    """Return P (n, k) from Q (n, k): squared, over cluster mass, rows summing to one."""
+    weight = q.pow(2) / q.sum(dim=0).clamp_min(1e-12)
+    return weight / weight.sum(dim=1, keepdim=True)
+
+
+class DECObjective(Objective):
+    """KL of the target, and reconstruction where it has a weight."""
+
+    def __init__(
+        self, network: AutoEncoder, *, cluster_weight: float, reconstruction_weight: float
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.cluster_weight = cluster_weight
+        self.reconstruction_weight = reconstruction_weight
+
+    @torch.no_grad()
+    def start(self, data: TrainData) -> None:
+        codes = data.map(self.network.embed).numpy()
+        step = max(1, len(codes) // KMEANS_ROWS)
+        kmeans = KMeans(data.n_clusters, n_init=KMEANS_STARTS, random_state=data.seed)
+        centres = kmeans.fit(codes[::step]).cluster_centers_
+        if step > 1:
+            kmeans = KMeans(data.n_clusters, init=centres, n_init=1).fit(codes)
+            centres = kmeans.cluster_centers_
+        self.network.student.centres.copy_(torch.from_numpy(centres.astype(np.float32)))
+
+    def before_epoch(self, epoch: int, data: TrainData) -> None:
+        q = data.map(lambda xs: self.network(xs).softmax(dim=1))
+        self.target = target_distribution(q).to(data.device)
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        x = self.network.input(batch.x)
+        code = self.network.encoder(x)
+        log_q = self.network.student(code.float()).log_softmax(dim=1)
+        divergence = F.kl_div(log_q, self.target[batch.rows], reduction="batchmean")
+        losses = {"loss": self.cluster_weight * divergence, "divergence": divergence}
+        if self.reconstruction_weight:
+            rebuilt = F.mse_loss(self.network.decoder(code).float(), x)
+            losses["loss"] = losses["loss"] + self.reconstruction_weight * rebuilt
+            losses["reconstruction"] = rebuilt
+        return losses
+
+    def trainable(self) -> list[nn.Parameter]:
+        parts: list[nn.Module] = [self.network.encoder, self.network.student]
+        if self.reconstruction_weight:
+            parts.append(self.network.decoder)
+        return [p for part in parts for p in part.parameters()]
+
+
+class DECHead(RepresentationHead):
+    """Deep embedded clustering.
+
+    Parameters
+    ----------
+    n_clusters : int or "auto"
+        Number of clusters.
+    hidden : tuple of int
+        Widths of the encoder's hidden layers.
+    n_out : int, optional
+        Dimensions of the code; by default one a cluster, at least 10.
+    dropout : float
+        Share of values dropped in pretraining.
+    pretrain_epochs, epochs : int
+        Length of the two stages.
+    batch_size : int
+        Rows a step.
+    pretrain_rate, learning_rate : float
+        Of Adam, in the two stages.
+    random_state, options
+        Seed; run-time options (`TrainOptions`).
+    """
+
+    name = "dec"
+    n_neighbors = 0
+    _weights = (1.0, 0.0)
+
+    def __init__(
+        self,
+        n_clusters: int | str = 8,
+        *,
+        hidden: tuple[int, ...] = (500, 500, 2000),
+        n_out: int | None = None,
+        dropout: float = 0.2,
+        pretrain_epochs: int = 40,
+        epochs: int = 15,
+        batch_size: int = 512,
+        pretrain_rate: float = 1.5e-3,
+        learning_rate: float = 1e-4,
+        random_state: Any = None,
+        options: TrainOptions | None = None,
+    ) -> None:
+        self.n_clusters = n_clusters
+        self.hidden = hidden
+        self.n_out = n_out
+        self.dropout = dropout
+        self.pretrain_epochs = pretrain_epochs
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.pretrain_rate = pretrain_rate
+        self.learning_rate = learning_rate
+        self.random_state = random_state
+        self.options = options
+
+    def _network(self, dims: list[int], n_clusters: int) -> nn.Module:
+        return AutoEncoder(dims, self.hidden, self.n_out or max(n_clusters, 10), n_clusters)
+
+    def _train(self, data: HeadData, rows: TrainData) -> nn.Module:
+        check_range(self.dropout, "dropout", low=0, high=1)
+        network = self._fresh(data)
+        schedule = Schedule(
+            self.pretrain_epochs, self.batch_size, self.pretrain_rate, warmup_epochs=1, cosine=True
+        )
+        self._stage("pretrain", DenoisingObjective(network, dropout=self.dropout), rows, schedule)
+        cluster, reconstruction = self._weights
+        objective = DECObjective(
+            network, cluster_weight=cluster, reconstruction_weight=reconstruction
+        )
+        schedule = Schedule(self.epochs, self.batch_size, self.learning_rate)
+        self._stage("cluster", objective, rows, schedule)
+        return network
+
+
+class IDECHead(DECHead):
+    """Improved deep embedded clustering: DEC that keeps reconstructing.
+
+    Its parameters are `DECHead`'s; the weight of the divergence is the paper's 0.1.
+    """
+
+    name = "idec"
+    _weights = (0.1, 1.0)

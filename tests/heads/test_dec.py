@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from head_contract import hold_to_sklearn
+from representation import hold_to_representation
+
+from fmcluster.heads import make_head
+from fmcluster.heads._autoencoder import StudentT
+from fmcluster.heads.dec import target_distribution
+
+SMALL = {"hidden": (32, 32), "pretrain_epochs": 30, "epochs": 3, "batch_size": 60}
+
+
+@pytest.mark.parametrize("name", ["dec", "idec"])
+def test_contract(blobs, tmp_path, name):
+    head = hold_to_representation(name, blobs(n=240, k=4, spread=0.1), tmp_path, **SMALL)
+    stages = [record["stage"] for record in head.history_]
+    assert stages == ["pretrain"] * 30 + ["cluster"] * 3
+    assert head.history_[29]["loss"] < 0.5 * head.history_[0]["loss"]
+    assert ("reconstruction" in head.history_[-1]) == (name == "idec")
+
+
+@pytest.mark.parametrize("name", ["dec", "idec"])
+def test_scikit_learn_checks(name):
+    hold_to_sklearn(name, hidden=(16,), pretrain_epochs=2, epochs=1)
+
+
+def test_student_t_is_the_published_kernel():
+    student = StudentT(3, 4)
+    z = torch.randn(10, 3)
+    distance = torch.cdist(z, student.centres).pow(2)
+    kernel = 1 / (1 + distance)
+    expected = kernel / kernel.sum(dim=1, keepdim=True)
+    np.testing.assert_allclose(
+        student(z).softmax(dim=1).detach(), expected.detach(), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_target_is_the_published_formula():
+    q = torch.tensor([[0.6, 0.4], [0.9, 0.1], [0.5, 0.5]])
+    f = q.sum(dim=0)
+    for i in range(3):
+        weight = [float(q[i, k] ** 2 / f[k]) for k in range(2)]
+        np.testing.assert_allclose(target_distribution(q)[i], np.array(weight) / sum(weight))
+
+
+def test_target_sharpens():
+    q = torch.tensor([[0.7, 0.3], [0.3, 0.7]])
+    assert target_distribution(q)[0, 0] > 0.7
+
+
+def test_code_is_as_wide_as_the_clusters_but_at_least_ten(blobs):
+    x = blobs(n=60, k=3).x
+    head = make_head("dec", n_clusters=12, hidden=(8,), pretrain_epochs=1, epochs=1)
+    assert head.fit(x).transform(x).shape == (60, 12)
+    assert head.set_params(n_clusters=3).fit(x).transform(x).shape == (60, 10)
