@@ -32,13 +32,11 @@ def symmetric_nmf(
 
     Stops where a round changes G by less than `tol` of its length. The objective never rises.
     """
-    g = start.copy()
-    for n_iter in range(1, max_iter + 1):
+    g, n_iter, moving = start.copy(), 0, True
+    while moving and n_iter < max_iter:
         new = g * (0.5 + 0.5 * (weights @ g) / np.maximum(g @ (g.T @ g), 1e-12))
-        moved = np.linalg.norm(new - g)
-        g = new
-        if moved <= tol * np.linalg.norm(g):
-            break
+        moving = np.linalg.norm(new - g) > tol * np.linalg.norm(new)
+        g, n_iter = new, n_iter + 1
     return g, n_iter
 
 
