@@ -10,6 +10,12 @@ Votes V (n, k) are carried by a few arrays, so that new rows need no graph:
 :math:`c_j` are mini-cluster centroids with the mean votes :math:`\bar V_j` of their rows, (W, b) is
 the discriminant of the votes. The first factor knows shapes, the second knows directions and gives
 large clusters no head start: it is what keeps small clusters alive.
+
+Votes of one embedding agree too readily, so a probability is trusted as far as neighbours bear it
+out: with :math:`r_j` the mean over a landmark's rows of the square root of the share of neighbours
+that got the row's label, and r(x) carried to x as the votes are,
+
+.. math:: p'(x) = r(x)\, p(x) + (1 - r(x)) / k.
 """
 
 from __future__ import annotations
@@ -44,8 +50,8 @@ class Student:
         The discriminant, its slope included.
     bias : (k,) float64
         Added to log-probabilities; keeps clusters that nothing would predict.
-    power : float
-        Exponent of the probabilities before they are scaled to sum to one.
+    reliability : (m,) float32
+        How far each landmark's neighbours bear out its labels, 0..1.
     """
 
     landmarks: Array
@@ -53,25 +59,29 @@ class Student:
     weights: Array
     offsets: Array
     bias: NDArray[np.float64]
-    power: float = 1.0
+    reliability: Array
 
-    def scores(self, rows: Array) -> NDArray[np.float64]:
-        """Return log-probabilities up to a constant, (m, k), of unit rows."""
+    def scores(self, rows: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return log-probabilities (m, k) up to a constant and reliability (m, 1) of unit rows."""
         out = np.empty((len(rows), len(self.bias)))
+        trust = np.empty((len(rows), 1))
         landmarks = self.landmarks.astype(np.float64).T
-        weights, votes = self.weights.astype(np.float64), self.votes.astype(np.float64)
+        values = np.column_stack([self.votes, self.reliability]).astype(np.float64)
+        weights = self.weights.astype(np.float64)
         for start in range(0, len(rows), BLOCK_ROWS):
             # float64, so that a row's answer does not depend on the rows beside it.
             block = rows[start : start + BLOCK_ROWS].astype(np.float64)
-            near = softmax(CONCENTRATION * (block @ landmarks)) @ votes
+            near = softmax(CONCENTRATION * (block @ landmarks)) @ values
             linear = softmax(block @ weights + self.offsets)
-            both = 0.5 * (np.log(near + TINY) + np.log(linear + TINY))
+            both = 0.5 * (np.log(near[:, :-1] + TINY) + np.log(linear + TINY))
             out[start : start + BLOCK_ROWS] = both + self.bias
-        return out
+            trust[start : start + BLOCK_ROWS] = near[:, -1:]
+        return out, trust
 
     def proba(self, rows: Array) -> NDArray[np.float64]:
         """Return probabilities (m, k) of unit rows."""
-        return softmax(self.power * self.scores(rows))
+        scores, trust = self.scores(rows)
+        return trust * softmax(scores) + (1 - trust) / scores.shape[1]
 
 
 def teach(field: Field, V: Array, *, seed: int) -> Student:
@@ -88,21 +98,28 @@ def teach(field: Field, V: Array, *, seed: int) -> Student:
         (weights * slope).astype(np.float32),
         (offsets * slope).astype(np.float32),
         np.zeros(k),
+        np.ones(len(mini.sizes), np.float32),
     )
-    keep_alive(student, field.rows, V)
+    labels = keep_alive(student, field.rows, V)
+    agreed = (labels[field.graph.indices] == labels[:, None]).mean(axis=1, keepdims=True)
+    borne_out = partitions.group_sums(np.sqrt(agreed), mini.labels, len(mini.sizes))
+    student.reliability = (borne_out[:, 0] / mini.sizes).astype(np.float32)
     return student
 
 
-def keep_alive(student: Student, rows: Array, V: Array, *, rounds: int = 5) -> None:
-    """Raise the bias of clusters that no row gets, just enough to give each its likeliest row."""
-    scores = student.scores(rows)
+def keep_alive(student: Student, rows: Array, V: Array, *, rounds: int = 5) -> NDArray[np.int64]:
+    """Raise the bias of clusters that no row gets, just enough to give each its likeliest row.
+
+    Returns the labels (n,) that the student then gives.
+    """
+    scores, _ = student.scores(rows)
     k = scores.shape[1]
     for _ in range(rounds):
         labels = scores.argmax(axis=1)
         sizes = np.bincount(labels, minlength=k)
         empty = np.flatnonzero(sizes == 0)
         if len(empty) == 0:
-            return
+            break
         best = scores.max(axis=1)
         # A row of a cluster of one is not taken: that would only move the gap.
         free = sizes[labels] > 1
@@ -110,8 +127,9 @@ def keep_alive(student: Student, rows: Array, V: Array, *, rounds: int = 5) -> N
             gap = np.where(free, best - scores[:, cluster] - np.log(V[:, cluster] + TINY), np.inf)
             row = int(gap.argmin())
             if not np.isfinite(gap[row]):
-                return
+                return labels
             free[row] = False
             lift = best[row] - scores[row, cluster] + 1e-3
             student.bias[cluster] += lift
             scores[:, cluster] += lift
+    return scores.argmax(axis=1)

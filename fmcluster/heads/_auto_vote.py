@@ -18,7 +18,9 @@ from fmcluster.heads import partitions
 from fmcluster.heads._auto_refine import Array, Field
 
 TEMPERATURE = 0.03
-EVEN_TOLERANCE = 0.01
+EVEN_COST = 0.015
+EVEN_WAVER = 0.03
+RIVALS = 10
 
 
 @dataclass(frozen=True)
@@ -58,16 +60,24 @@ def judge(
     return Candidate(family, labels, modularity, silhouette, even)
 
 
-def sizes_look_even(free: Sequence[Candidate], even: Sequence[Candidate]) -> bool:
-    """Return whether imposing even sizes costs next to no modularity.
+def sizes_look_even(free: Sequence[Candidate], even: Sequence[Candidate], k: int) -> bool:
+    """Return whether even sizes cost next to no edges and are found from any start.
 
-    Where sizes are uneven, even clusters must cut through dense regions and many edges are lost;
-    where they are even, nothing is, and the constraint only removes wrong merges.
+    Where sizes are uneven, even clusters must cut through dense regions: edges are lost, and where
+    the cuts go depends on the start. Where they are even, the constraint only removes wrong merges.
     """
     if not even or not free:
         return bool(even)
-    best = max(candidate.modularity for candidate in free)
-    return max(candidate.modularity for candidate in even) > best - EVEN_TOLERANCE
+    cost = max(c.modularity for c in free) - max(c.modularity for c in even)
+    return cost < EVEN_COST and stability(even, k) > stability(free, k) - EVEN_WAVER
+
+
+def stability(candidates: Sequence[Candidate], k: int) -> float:
+    """Return the mean agreement of the best partition with the next best ones, 0..1."""
+    best, *others = sorted(candidates, key=lambda c: -c.score)[:RIVALS]
+    if not others:
+        return 1.0
+    return float(np.mean([(match(best.labels, c.labels, k) == best.labels).mean() for c in others]))
 
 
 def match(reference: NDArray[np.int64], labels: NDArray[np.int64], k: int) -> NDArray[np.int64]:

@@ -10,7 +10,7 @@ r"""The toolkit's own head: partitions of many families, refined, scored and joi
 
    with sizes m that are learned as far as neighbours tell labels, or kept (`_auto_refine`).
 4. *Are the sizes even?* The best starts are refined once more with even sizes imposed. If that
-   costs next to no modularity, they are (`_auto_vote`).
+   costs next to no modularity and leads to one answer from any start, they are (`_auto_vote`).
 5. *Vote* of the partitions, weighted by modularity + silhouette, smoothed over neighbours.
 6. *Student*, landmarks times a discriminant: probabilities for any row (`_auto_student`).
 """
@@ -85,19 +85,11 @@ class AutoHead(ClusterHead):
         with threadpool_limits(1, user_api="blas"):  # sums in one order, whatever the machine
             field = self._prepare(data)
             candidates = make_candidates(field, k, shares, seed=data.seed("starts"))
-            free = [c for c in candidates if not c.even]
-            even = [c for c in candidates if c.even]
-            imposed = shares is not None and not self._is_auto
-            refined = [c for c in free if "+" in c.family]
-            self.even_sizes_ = imposed or sizes_look_even(refined, even)
             self.families_ = {c.family: c.score for c in candidates}
-            V = smooth(field, vote(even if self.even_sizes_ else free, k))
+            voters, self.even_sizes_ = electorate(candidates, k, self.cluster_prior)
+            V = smooth(field, vote(voters, k))
             self.student_ = teach(field, V, seed=data.seed("student"))
             self.cluster_prior_ = self.student_.proba(field.rows).mean(axis=0)
-
-    @property
-    def _is_auto(self) -> bool:
-        return isinstance(self.cluster_prior, str) and self.cluster_prior == "auto"
 
     def _prepare(self, data: HeadData) -> Field:
         """Centre the (sampled) rows and find their neighbours."""
@@ -120,14 +112,13 @@ class AutoHead(ClusterHead):
         return self.student_.proba(self._project(joint(xs)))
 
     def _state(self) -> dict[str, NDArray[Any]]:
-        arrays = {name: np.atleast_1d(value) for name, value in vars(self.student_).items()}
+        arrays = vars(self.student_)
         return arrays | {"centre": self.centre_, "axes": self.axes_}
 
     def _load_state(self, arrays: dict[str, NDArray[Any]]) -> None:
         arrays = dict(arrays)
         self.centre_, self.axes_ = arrays.pop("centre"), arrays.pop("axes")
-        power = float(arrays.pop("power")[0])
-        self.student_ = Student(**arrays, power=power)
+        self.student_ = Student(**arrays)
 
 
 def resolve_shares(cluster_prior: Any, n_clusters: int) -> NDArray[np.float64] | None:
@@ -136,6 +127,20 @@ def resolve_shares(cluster_prior: Any, n_clusters: int) -> NDArray[np.float64] |
         return np.asarray(check_prior(cluster_prior, n_clusters))
     check_in(cluster_prior, PRIORS, "cluster_prior")
     return None if cluster_prior == "estimate" else np.full(n_clusters, 1 / n_clusters)
+
+
+def electorate(
+    candidates: list[Candidate], n_clusters: int, cluster_prior: Any
+) -> tuple[list[Candidate], bool]:
+    """Return the partitions that vote, and whether they are those of imposed sizes."""
+    free = [c for c in candidates if not c.even]
+    held = [c for c in candidates if c.even]
+    if isinstance(cluster_prior, str) and cluster_prior == "auto":
+        refined = [c for c in free if "+" in c.family]
+        impose = sizes_look_even(refined, held, n_clusters)
+    else:
+        impose = bool(held)
+    return (held if impose else free), impose
 
 
 def principal_axes(centred: NDArray[np.float32]) -> NDArray[np.float32]:

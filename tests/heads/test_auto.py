@@ -1,0 +1,348 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from head_contract import accuracy, hold_to_contract, hold_to_sklearn
+from scipy.optimize import linear_sum_assignment
+from threadpoolctl import threadpool_limits
+
+from fmcluster.functional.metrics import evaluate
+from fmcluster.heads import _auto_refine as refining
+from fmcluster.heads import _auto_student as student
+from fmcluster.heads import _auto_vote as voting
+from fmcluster.heads import load_head, make_head
+from fmcluster.heads._auto_starts import FINENESS, spectral_groups, starts
+from fmcluster.heads.auto import AutoHead, principal_axes, resolve_shares
+from fmcluster.heads.partitions import mini_clusters
+from fmcluster.index import KNNGraph
+
+
+def field_of(x: np.ndarray) -> refining.Field:
+    return refining.Field(x, KNNGraph.build(x, k=min(10, len(x) - 1)))
+
+
+@pytest.fixture(scope="module")
+def even(blobs):
+    return blobs(n=600, k=5, d=24, spread=0.2, seed=1)
+
+
+@pytest.fixture(scope="module")
+def tailed(blobs):
+    return blobs(k=6, d=24, spread=0.2, sizes=[400, 160, 80, 40, 20, 10], seed=2)
+
+
+# -- the estimator ------------------------------------------------------------------------------
+
+
+def test_contract(even, tmp_path):
+    head = hold_to_contract("auto", even.x, tmp_path, n_clusters=5)
+    assert accuracy(head, even.y) > 0.98
+
+
+def test_scikit_learn_checks():
+    hold_to_sklearn("auto", n_clusters=3)
+
+
+def test_finds_even_sizes_where_they_are_even(even):
+    head = AutoHead(5, random_state=0).fit(even.x)
+    assert head.even_sizes_
+    np.testing.assert_allclose(head.cluster_prior_, 0.2, atol=0.03)
+
+
+def test_keeps_a_long_tail(tailed):
+    head = AutoHead(6, random_state=0).fit(tailed.x)
+    assert not head.even_sizes_
+    assert head.n_clusters_ == 6
+    assert evaluate(tailed.y, head.labels_)["macro_acc"] > 0.9
+    shares = np.sort(head.cluster_prior_)[::-1]
+    np.testing.assert_allclose(shares, np.array([400, 160, 80, 40, 20, 10]) / 710, atol=0.04)
+
+
+def test_uniform_prior_is_obeyed_where_the_data_disagree(tailed):
+    free = AutoHead(6, cluster_prior="estimate", random_state=0).fit(tailed.x)
+    held = AutoHead(6, cluster_prior="uniform", random_state=0).fit(tailed.x)
+    assert not free.even_sizes_
+    assert held.even_sizes_
+    assert np.ptp(held.cluster_prior_) < 0.5 * np.ptp(free.cluster_prior_)
+
+
+def test_array_prior_is_given_out_by_rank(tailed):
+    truth = np.array([10, 20, 40, 80, 160, 400]) / 710
+    head = AutoHead(6, cluster_prior=truth, random_state=0).fit(tailed.x)
+    assert accuracy(head, tailed.y) > 0.95
+    assert abs(head.cluster_prior_.max() - 400 / 710) < 0.05
+
+
+def test_several_spaces_beat_one_that_cannot_tell(blobs):
+    first = blobs(n=400, k=4, d=16, seed=3)
+    merged, split = first.x.copy(), first.x.copy()
+    rng = np.random.default_rng(0)
+    for block, pairs in ((merged, (0, 1)), (split, (2, 3))):
+        both = np.flatnonzero(np.isin(first.y, pairs))
+        block[both] = first.x[rng.permutation(both)]
+    one = AutoHead(4, cluster_prior="uniform", random_state=0).fit(merged)
+    two = AutoHead(4, cluster_prior="uniform", random_state=0).fit([merged, split])
+    assert accuracy(one, first.y) < 0.85
+    assert accuracy(two, first.y) > accuracy(one, first.y) + 0.1
+
+
+def test_same_labels_for_any_number_of_threads(tailed):
+    labels = []
+    for threads in (1, 2):
+        with threadpool_limits(threads):
+            labels.append(AutoHead(6, random_state=3).fit(tailed.x).labels_)
+    np.testing.assert_array_equal(*labels)
+
+
+def test_duplicates_share_a_label_and_a_batch_does_not_matter(even):
+    x = np.concatenate([even.x, even.x[:50]])
+    head = AutoHead(5, random_state=0).fit(x)
+    np.testing.assert_array_equal(head.labels_[600:], head.labels_[:50])
+    one_by_one = np.concatenate([head.predict(x[i : i + 1]) for i in range(20)])
+    np.testing.assert_array_equal(one_by_one, head.labels_[:20])
+
+
+def test_many_rows_are_fitted_on_a_part(even):
+    head = AutoHead(5, max_rows=200, random_state=0).fit(even.x)
+    assert head.labels_.shape == (600,)
+    assert accuracy(head, even.y) > 0.97
+
+
+def test_new_rows_are_placed_without_a_graph(blobs, tmp_path):
+    data = blobs(n=800, k=4, seed=4)
+    head = AutoHead(4, random_state=0).fit(data.x[:500])
+    head.save_pretrained(tmp_path / "head")
+    loaded = load_head(tmp_path / "head")
+    found = loaded.predict(data.x[500:])
+    assert evaluate(data.y[500:], found)["acc"] > 0.97
+    np.testing.assert_array_equal(found, head.predict(data.x[500:]))
+
+
+def test_wide_rows_are_projected(blobs, tmp_path):
+    data = blobs(n=200, k=3, d=300, spread=0.02)
+    head = hold_to_contract("auto", data.x, tmp_path, n_clusters=3)
+    assert head.axes_.shape == (300, 256)
+    assert accuracy(head, data.y) == 1.0
+
+
+def test_one_cluster_and_as_many_clusters_as_rows():
+    x = np.eye(6, dtype=np.float32)
+    assert AutoHead(1, random_state=0).fit(x).labels_.max() == 0
+    assert AutoHead(6, random_state=0).fit(x).n_clusters_ == 6
+
+
+def test_wrong_arguments_are_named(even):
+    with pytest.raises(ValueError, match="cluster_prior"):
+        AutoHead(5, cluster_prior="even").fit(even.x)
+    with pytest.raises(ValueError, match="max_rows"):
+        AutoHead(5, max_rows=1).fit(even.x)
+    with pytest.raises(ValueError, match="3"):
+        AutoHead(5, cluster_prior=[0.5, 0.3, 0.2]).fit(even.x)
+
+
+# -- refinement ---------------------------------------------------------------------------------
+
+
+def test_smoothing_rows_sum_to_one_and_near_neighbours_weigh_more(even):
+    S = field_of(even.x).smoothing
+    np.testing.assert_allclose(S.sum(axis=1), 1, atol=1e-5)
+    first = S.data.reshape(len(even.x), 10)
+    assert (first[:, 0] >= first[:, -1]).all()
+
+
+def test_vmf_weights_are_mean_directions(even):
+    field = field_of(even.x)
+    Q = refining.one_hot(even.y, 5)
+    weights, offsets = refining.linear_weights(field, Q, "vmf")
+    means = np.stack([even.x[even.y == c].mean(axis=0) for c in range(5)], axis=1)
+    cosine = (weights * means).sum(0) / np.linalg.norm(weights, axis=0)
+    np.testing.assert_allclose(cosine, np.linalg.norm(means, axis=0), rtol=1e-4)
+    assert not offsets.any()
+
+
+def test_discriminant_is_scikit_learns(even):
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+    field = field_of(even.x)
+    weights, offsets = refining.linear_weights(field, refining.one_hot(even.y, 5), "lda")
+    x = even.x.astype(np.float64)
+    within = np.cov((x - np.stack([x[even.y == c].mean(0) for c in range(5)])[even.y]).T, bias=True)
+    shrunk = 0.2 * within + 0.8 * np.trace(within) / 24 * np.eye(24)
+    oracle = LinearDiscriminantAnalysis(
+        solver="lsqr", covariance_estimator=_Fixed(shrunk), priors=np.full(5, 0.2)
+    ).fit(x, even.y)
+    ours, theirs = x @ weights + offsets, oracle.decision_function(x)
+    ours, theirs = (z - z.mean(axis=1, keepdims=True) for z in (ours, theirs))
+    scale = (ours * theirs).sum() / (theirs**2).sum()
+    np.testing.assert_allclose(ours, scale * theirs, atol=1e-3)
+
+
+class _Fixed:
+    def __init__(self, covariance: np.ndarray) -> None:
+        self.covariance_ = covariance
+
+    def fit(self, X: np.ndarray) -> _Fixed:
+        return self
+
+
+def test_slope_is_that_of_the_likeliest_softmax():
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(4000, 5)).astype(np.float32)
+    target = refining.softmax_(3 * z)
+    assert refining.fit_slope(z, target) == pytest.approx(3, rel=0.15)
+
+
+def test_information_share_is_one_for_sure_and_zero_for_independent_labels():
+    Q = refining.one_hot(np.arange(400) % 4, 4)
+    assert refining.information_share(Q, Q) == pytest.approx(1, abs=1e-6)
+    flat = np.full((400, 4), 0.25, np.float32)
+    assert refining.information_share(Q, flat) == pytest.approx(0, abs=1e-6)
+
+
+def test_columns_are_scaled_to_the_asked_shares():
+    rng = np.random.default_rng(0)
+    Q = rng.dirichlet(np.ones(3), size=500).astype(np.float32)
+    shares = np.array([0.6, 0.3, 0.1])
+    scaled = refining.to_shares(Q, shares, n_iter=100)
+    np.testing.assert_allclose(scaled.mean(axis=0), shares, atol=1e-4)
+    np.testing.assert_allclose(scaled.sum(axis=1), 1, atol=1e-5)
+
+
+def test_shares_go_by_rank():
+    given = refining.by_rank(np.array([0.1, 0.6, 0.3]), np.array([5, 1, 9]))
+    np.testing.assert_allclose(given, [0.3, 0.1, 0.6])
+
+
+@pytest.mark.parametrize("model", ["vmf", "lda"])
+def test_refinement_mends_a_damaged_partition(tailed, model):
+    rng = np.random.default_rng(0)
+    damaged = tailed.y.copy()
+    wrong = rng.random(len(damaged)) < 0.3
+    damaged[wrong] = rng.integers(0, 6, wrong.sum())
+    Q = refining.refine(field_of(tailed.x), damaged, 6, model=model)
+    np.testing.assert_allclose(Q.sum(axis=1), 1, atol=1e-5)
+    assert evaluate(tailed.y, Q.argmax(axis=1))["acc"] > 0.86
+
+
+def test_refinement_keeps_the_sizes_it_is_given(even):
+    shares = np.full(5, 0.2)
+    Q = refining.refine(field_of(even.x), even.y, 5, model="lda", shares=shares)
+    np.testing.assert_allclose(Q.mean(axis=0), shares, atol=0.01)
+
+
+# -- starts, votes, student ---------------------------------------------------------------------
+
+
+def test_every_family_starts_with_k_clusters(even):
+    found = dict(starts(even.x, 5, KNNGraph.build(even.x, k=10), seed=0))
+    assert len(found) == 3 + 3 * len(FINENESS) + 1
+    for labels in found.values():
+        assert labels.shape == (600,)
+        np.testing.assert_array_equal(np.unique(labels), np.arange(5))
+
+
+def test_spectral_groups_find_blobs(even):
+    graph = KNNGraph.build(even.x, k=10)
+    mini = mini_clusters(even.x, 60, random_state=0)
+    groups = spectral_groups(mini, graph, 5, seed=0)
+    assert evaluate(even.y, groups[mini.labels])["acc"] > 0.95
+
+
+def test_matching_renames_as_the_hungarian_method_would():
+    rng = np.random.default_rng(0)
+    reference, labels = rng.integers(0, 6, 500), rng.integers(0, 6, 500)
+    table = np.zeros((6, 6))
+    np.add.at(table, (labels, reference), 1)
+    rows, columns = linear_sum_assignment(table, maximize=True)
+    agreed = (voting.match(reference, labels, 6) == reference).sum()
+    assert agreed == table[rows, columns].sum()
+    np.testing.assert_array_equal(voting.match(reference, (reference + 2) % 6, 6), reference)
+
+
+def test_vote_weighs_by_score_and_ignores_names():
+    labels = np.repeat(np.arange(3), 10)
+    odd = labels.copy()
+    odd[:5] = 1
+    best = voting.Candidate("a", labels, 0.5, 0.3)
+    same = voting.Candidate("b", (labels + 1) % 3, 0.5, 0.3)
+    worse = voting.Candidate("c", odd, 0.5, 0.3 - voting.TEMPERATURE)
+    V = voting.vote([best, same, worse], 3)
+    np.testing.assert_allclose(V[5:, :].max(axis=1), 1)
+    np.testing.assert_allclose(V[0], [2 / (2 + np.exp(-1)), np.exp(-1) / (2 + np.exp(-1)), 0])
+
+
+def test_even_sizes_are_believed_where_they_cost_no_edges_and_starts_agree():
+    rng = np.random.default_rng(0)
+    labels, other = np.arange(90) % 3, rng.integers(0, 3, 90)
+    free = [voting.Candidate("a", labels, 0.8, 0.3), voting.Candidate("b", labels, 0.8, 0.2)]
+    for modularity, second, answer in (
+        (0.795, labels, True),
+        (0.8, (labels + 1) % 3, True),
+        (0.7, labels, False),
+        (0.8, other, False),
+    ):
+        even = [
+            voting.Candidate("c", labels, modularity, 0.3, even=True),
+            voting.Candidate("d", second, modularity, 0.2, even=True),
+        ]
+        assert voting.sizes_look_even(free, even, 3) is answer
+    assert not voting.sizes_look_even(free, [], 3)
+    assert voting.stability(free[:1], 3) == 1.0
+
+
+def test_score_is_networkx_free_modularity(even):
+    field = field_of(even.x)
+    found = voting.judge(field, even.y, 5, "truth")
+    edges = np.zeros((5, 5))
+    np.add.at(edges, (np.repeat(even.y, 10), even.y[field.graph.indices].ravel()), 1)
+    edges = (edges + edges.T) / (2 * edges.sum())
+    assert found.modularity == pytest.approx(np.trace(edges) - (edges.sum(1) ** 2).sum())
+
+
+def test_student_repeats_what_it_was_taught(even):
+    field = field_of(even.x)
+    V = 0.9 * refining.one_hot(even.y, 5) + 0.02
+    taught = student.teach(field, V, seed=0)
+    proba = taught.proba(even.x)
+    np.testing.assert_allclose(proba.sum(axis=1), 1)
+    assert (proba.argmax(axis=1) == even.y).mean() > 0.98
+
+
+def test_confidence_falls_where_neighbours_disagree(blobs):
+    data = blobs(n=600, k=3, d=8, spread=0.55, seed=5)
+    field = field_of(data.x)
+    taught = student.teach(field, refining.one_hot(data.y, 3), seed=0)
+    sure = taught.proba(data.x)
+    assert 0.3 < taught.reliability.min() < taught.reliability.max() <= 1
+    taught.reliability = np.ones_like(taught.reliability)
+    bold = taught.proba(data.x)
+    np.testing.assert_array_equal(sure.argmax(1), bold.argmax(1))
+    assert sure.max(1).mean() < bold.max(1).mean()
+
+
+def test_a_cluster_that_nothing_predicts_is_given_its_likeliest_row(even):
+    field = field_of(even.x)
+    V = refining.one_hot(even.y, 6)
+    V[7] = [0.1, 0.1, 0.1, 0.1, 0.1, 0.5]
+    taught = student.teach(field, V, seed=0)
+    labels = taught.proba(even.x).argmax(axis=1)
+    assert len(np.unique(labels)) == 6
+    assert labels[7] == 5
+
+
+def test_shares_and_axes():
+    np.testing.assert_allclose(resolve_shares("auto", 4), 0.25)
+    assert resolve_shares("estimate", 4) is None
+    axes = principal_axes(np.random.default_rng(0).normal(size=(50, 400)).astype(np.float32))
+    np.testing.assert_allclose(axes.T @ axes, np.eye(axes.shape[1]), atol=1e-4)
+    assert principal_axes(np.zeros((5, 8), np.float32)).size == 0
+
+
+@pytest.mark.realdata
+def test_tweets_beat_average_linkage(shared_dir):
+    data = np.load(shared_dir / "embeddings" / "tweet.npz")
+    y = np.unique(data["y"], return_inverse=True)[1]
+    head = make_head("auto", n_clusters=89, random_state=0).fit(data["x"].astype(np.float32))
+    found = evaluate(y, head.labels_, head.predict_proba(data["x"].astype(np.float32)))
+    assert found["acc"] > (0.87 if found["acc"] <= 1 else 87)
+    assert found["ece"] < (0.08 if found["acc"] <= 1 else 8)
