@@ -164,7 +164,7 @@ class SP2OTHead(P2OTHead):
     Parameters
     ----------
     semantic_weight : float
-        mu of the first plan; the others are `P2OTHead`'s.
+        mu of the first plan; the other arguments are `P2OTHead`'s.
     """
 
     name = "sp2ot"
@@ -173,12 +173,12 @@ class SP2OTHead(P2OTHead):
         self,
         n_clusters: int | str = 8,
         *,
-        n_neighbors: int = 20,
+        n_neighbors: int = 10,
         cluster_prior: Any = "uniform",
         epsilon: float = 0.1,
         col_penalty: float = 1.0,
         rho: float = 0.1,
-        semantic_weight: float = 1.0,
+        semantic_weight: float = 0.3,
         epochs: int = 20,
         batch_size: int = 1024,
         learning_rate: float = 1e-3,
