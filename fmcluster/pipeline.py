@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from collections.abc import Sequence
@@ -231,7 +232,7 @@ def cluster(
     )
     if calibrate and result.n_clusters > 1:
         result = result.with_calibrator(_calibrator(result, rows, random_state), rows)
-    result = name_by_source(result)
+    result = _doubt_unreadable(name_by_source(result), store)
     result.provenance["seconds"] = round(time.perf_counter() - started, 3)
     return result
 
@@ -284,6 +285,17 @@ def _calibrator(result: ClusterResult, rows: list[Rows], random_state: int) -> C
         views=views,
         random_state=random_state,
     )
+
+
+def _doubt_unreadable(result: ClusterResult, store: EmbeddingStore | None) -> ClusterResult:
+    """Give rows that were kept unread (``on_error="mark"``) the least confidence there is."""
+    if store is None or not store.bad_ids:
+        return result
+    bad = ~store.readable
+    proba = result.proba.copy()
+    proba[bad] = calibration.with_confidence(proba[bad], np.zeros(int(bad.sum())))
+    result.provenance["unreadable_ids"] = store.bad_ids
+    return dataclasses.replace(result, proba=proba, confidence=proba.max(axis=1))
 
 
 def _provenance(

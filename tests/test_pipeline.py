@@ -123,6 +123,16 @@ def test_a_lexical_space_travels_with_the_saved_result(texts, tmp_path):
     np.testing.assert_array_equal(again.predict(texts), again.labels)
 
 
+def test_rows_that_could_not_be_read_are_kept_in_doubt(texts, tmp_path):
+    texts[4] = ""
+    store = fmc.embed(texts, encoder=WordEncoder(), folder=tmp_path / "m", on_error="mark")
+    result = fmc.cluster(store, n_clusters=3, head="kmeans")
+    assert result.provenance["unreadable_ids"] == [4]
+    assert result.confidence[4] == pytest.approx(1 / 3, abs=1e-3)
+    assert result.confidence[5] > 0.5
+    np.testing.assert_array_equal(result.proba.argmax(axis=1), result.labels)
+
+
 def test_equal_seeds_give_equal_results(blobs):
     X, _ = blobs(200, 4)
     a, b = (fmc.cluster(X, n_clusters=4, head="kmeans", random_state=5) for _ in range(2))

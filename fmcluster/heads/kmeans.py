@@ -3,7 +3,8 @@ r"""Spherical k-means over faiss.
 Maximise :math:`\sum_i \max_k \langle x_i, c_k \rangle` over unit centroids :math:`c_k`, for rows
 normalised to length one (Dhillon & Modha, "Concept decompositions for large sparse text data using
 clustering", Machine Learning 2001). All rows are used: faiss' habit of training on 256 rows a
-centroid is switched off. Probabilities are a softmax of the cosines whose temperature is the median
+centroid is switched off. Rows larger than memory, or spread over processes, go through
+`fmcluster.heads._lloyd`. Probabilities are a softmax of the cosines whose temperature is the median
 margin between the best and the second best centroid, a score until calibrated.
 """
 
@@ -14,10 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fmcluster import distributed
 from fmcluster._validation import check_range
+from fmcluster.heads._lloyd import lloyd
 from fmcluster.heads._rows import joint
 from fmcluster.heads.base import ClusterHead, HeadData, softmax
 from fmcluster.index import faiss_module, iter_blocks
+
+MARGIN_ROWS = 20_000
 
 
 def spherical_kmeans(
@@ -99,16 +104,19 @@ class KMeansHead(ClusterHead):
     def _fit(self, data: HeadData) -> None:
         check_range(self.n_init, "n_init", low=1)
         check_range(self.max_iter, "max_iter", low=1)
-        X = np.concatenate([block for _, block in iter_blocks(data.joint)])
-        self.centroids_ = spherical_kmeans(
-            X,
-            data.n_clusters,
-            n_init=self.n_init,
-            max_iter=self.max_iter,
-            seed=data.seed("kmeans"),
-        )
-        self.n_iter_ = self.max_iter  # faiss runs every round
-        self.temperature_ = median_margin(X @ self.centroids_.T)
+        seed = data.seed("kmeans")
+        if all(space.in_memory for space in data.spaces) and not distributed.is_launched():
+            X = np.concatenate([block for _, block in iter_blocks(data.joint)])
+            self.centroids_ = spherical_kmeans(
+                X, data.n_clusters, n_init=self.n_init, max_iter=self.max_iter, seed=seed
+            )
+            self.n_iter_ = self.max_iter  # faiss runs every round
+        else:
+            self.centroids_, self.n_iter_, _ = lloyd(
+                data.joint, data.n_clusters, max_iter=self.max_iter, seed=seed
+            )
+        sample = data.joint[np.arange(0, data.n_rows, max(1, data.n_rows // MARGIN_ROWS))]
+        self.temperature_ = median_margin(sample @ self.centroids_.T)
 
     @property
     def cluster_centers_(self) -> NDArray[np.float32]:
