@@ -61,8 +61,13 @@ def device(name: str | torch.device | None = None) -> torch.device:
 def accelerator(**settings: Any) -> Accelerator:
     """Return an Accelerator: the one seam for device moves, mixed precision and gradients."""
     from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
     from accelerate.utils import DistributedDataParallelKwargs
 
+    # The state is one for the process: a run in another precision than the last begins anew.
+    asked, held = settings.get("mixed_precision", "no"), AcceleratorState._shared_state
+    if held and held.get("_mixed_precision", asked) != asked:
+        AcceleratorState._reset_state()
     # A head's loss need not touch each of its weights in every step (a frozen first epoch).
     handlers = [DistributedDataParallelKwargs(find_unused_parameters=True)]
     return Accelerator(kwargs_handlers=handlers, **settings)

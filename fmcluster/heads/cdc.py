@@ -293,6 +293,7 @@ class CDCHead(TrainedHead):
     """
 
     name = "cdc"
+    self_calibrated = True
 
     def __init__(
         self,

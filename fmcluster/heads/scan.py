@@ -42,6 +42,8 @@ from fmcluster.heads.views import Batch
 
 logger = logging.getLogger(__name__)
 REGULARIZERS = ("none", "label_smoothing", "focal", "l1")
+# Arguments without a part in the clustering step: its checkpoint serves all of their values.
+SELF_LABELLING = ("self_label_epochs", "threshold", "regularizer", "regularizer_strength")
 # At least this share of each cluster joins self-labelling, however few pass the threshold.
 MINIMUM_SHARE = 0.2
 
@@ -226,7 +228,7 @@ class SCANHead(TrainedHead):
         schedule = Schedule(
             self.epochs, self.batch_size, self.learning_rate, min_steps=self.min_steps
         )
-        self._stage("cluster", objective, rows, schedule)
+        self._stage("cluster", objective, rows, schedule, without=SELF_LABELLING)
         best = objective.best_head(rows)
         network = objective.network(best)
         self.cluster_prior_ = prior.shares(network, rows, head=best)
@@ -243,5 +245,5 @@ class SCANHead(TrainedHead):
                 self.learning_rate / 10,
                 min_steps=self.min_steps // 4,
             )
-            self._stage("self-label", labelled, rows, schedule)
+            self._stage(f"self-label-{self.regularizer}", labelled, rows, schedule)
         return network

@@ -6,6 +6,7 @@ the prior on cluster sizes and the network that predicts.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fmcluster import distributed
-from fmcluster.heads.base import ClusterHead, HeadData
+from fmcluster.heads.base import ClusterHead, HeadData, _plain_params
 from fmcluster.heads.networks import from_arrays, to_arrays
 from fmcluster.heads.trainer import (
     Objective,
@@ -64,13 +65,26 @@ class TrainedHead(ClusterHead):
             data.spaces, neighbours, data.n_clusters, data.seed("train"), device=device
         )
         self.history_: list[dict[str, Any]] = []
-        network = self._train(data, rows)
+        # Weights are drawn from the seed, and the caller's own stream of numbers is left alone.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(data.seed("network"))
+            network = self._train(data, rows)
         self.network_ = network.cpu().eval().requires_grad_(False).double()
 
     def _stage(
-        self, name: str, objective: Objective, rows: TrainData, schedule: Schedule
+        self,
+        name: str,
+        objective: Objective,
+        rows: TrainData,
+        schedule: Schedule,
+        *,
+        without: Sequence[str] = (),
     ) -> Objective:
-        """Run one stage of training; its loss curve joins `history_`."""
+        """Run one stage of training; its loss curve joins `history_`.
+
+        A checkpoint is resumed by a head with the same arguments; those named in `without` have no
+        part in this stage.
+        """
         options = self.options or TrainOptions()
         if options.checkpoint_dir:
             options = replace(options, checkpoint_dir=f"{options.checkpoint_dir}/{name}")
@@ -86,6 +100,11 @@ class TrainedHead(ClusterHead):
                     "seed": rows.seed,
                     "shape": [space.shape for space in rows.spaces],
                     "n_clusters": rows.n_clusters,
+                    "params": {
+                        key: value
+                        for key, value in _plain_params(self).items()
+                        if key not in (*without, "random_state")
+                    },
                 },
             )
             self.history_ += [{"stage": name, **record} for record in curve]
