@@ -14,6 +14,8 @@ from fmcluster._version import __version__
 _HOMES = {
     "embed": "fmcluster.pipeline",
     "cluster": "fmcluster.pipeline",
+    "map_embed": "fmcluster.mapping",
+    "EmbedFunction": "fmcluster.mapping",
     "EmbeddingStore": "fmcluster.store",
     "KNNGraph": "fmcluster.index",
     "KNNIndex": "fmcluster.index",
