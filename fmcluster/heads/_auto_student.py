@@ -13,7 +13,7 @@ large clusters no head start: it is what keeps small clusters alive.
 
 Votes of one embedding agree too readily, so a probability is trusted as far as neighbours bear it
 out: with :math:`r_j` the mean over a landmark's rows of the square root of the share of neighbours
-that got the row's label, and r(x) carried to x as the votes are,
+(and itself) that got the row's label, and r(x) carried to x as the votes are,
 
 .. math:: p'(x) = r(x)\, p(x) + (1 - r(x)) / k.
 """
@@ -101,7 +101,8 @@ def teach(field: Field, V: Array, *, seed: int) -> Student:
         np.ones(len(mini.sizes), np.float32),
     )
     labels = keep_alive(student, field.rows, V)
-    agreed = (labels[field.graph.indices] == labels[:, None]).mean(axis=1, keepdims=True)
+    same = (labels[field.graph.indices] == labels[:, None]).sum(axis=1, keepdims=True)
+    agreed = (same + 1) / (field.graph.k + 1)  # the row itself counts: nothing is wholly unsure
     borne_out = partitions.group_sums(np.sqrt(agreed), mini.labels, len(mini.sizes))
     student.reliability = (borne_out[:, 0] / mini.sizes).astype(np.float32)
     return student

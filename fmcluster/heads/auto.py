@@ -160,18 +160,24 @@ def make_candidates(
     found: list[Candidate] = []
     begun = dict(starts(field.rows, k, field.graph, seed=seed))
     best: dict[str, float] = {}
+
+    def add(name: str, labels: NDArray[np.int64], *, even: bool = False) -> float:
+        candidate = judge(field, labels, k, name, even=even)
+        # A refinement that lost a cluster answers another question.
+        if "+" not in name or len(np.unique(labels)) == k:
+            found.append(candidate)
+        return candidate.score
+
     for family, labels in begun.items():
-        three = [judge(field, labels, k, family)]
+        scores = [add(family, labels)]
         for model in ("vmf", "lda"):
             Q = refine(field, labels, k, model=model)
-            three.append(judge(field, Q.argmax(axis=1), k, f"{family}+{model}"))
-        best[family] = max(candidate.score for candidate in three)
-        found += three
+            scores.append(add(f"{family}+{model}", Q.argmax(axis=1)))
+        best[family] = max(scores)
     if shares is None:
         return found
     for family in sorted(best, key=lambda family: -best[family])[:EVEN_STARTS]:
         for model in ("vmf", "lda"):
             Q = refine(field, begun[family], k, model=model, shares=shares)
-            name = f"{family}+{model}+sizes"
-            found.append(judge(field, Q.argmax(axis=1), k, name, even=True))
+            add(f"{family}+{model}+sizes", Q.argmax(axis=1), even=True)
     return found
