@@ -165,8 +165,11 @@ def tables() -> str:
     methods = list(dict.fromkeys(run["method"] for run in found))
 
     def mean(measure: str, **match: Any) -> float:
-        kept = [r[measure] for r in found if all(r[key] == v for key, v in match.items())]
-        return float(np.mean(kept)) if kept else float("nan")
+        """Average over sets of the average over a set's cells, so that every set counts alike."""
+        kept = [r for r in found if all(r[key] == v for key, v in match.items())]
+        sets = {r["set"] for r in kept}
+        means = [np.mean([r[measure] for r in kept if r["set"] == name]) for name in sets]
+        return float(np.mean(means)) if means else float("nan")
 
     for measure, title in (("f1", "F1 of the flagged rows"), ("auroc", "AUROC of the score")):
         text += f"\n## {title} (%)\n\n"

@@ -20,6 +20,7 @@ _HOMES = {
     "KNNGraph": "fmcluster.index",
     "KNNIndex": "fmcluster.index",
     "Preprocessor": "fmcluster.preprocess",
+    "modularity_silhouette_scorer": "fmcluster.scoring",
     "Calibrator": "fmcluster.calibrate",
     "ClusterResult": "fmcluster.result",
     "ClusterPipeline": "fmcluster.hub",

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fmcluster._files import digest_bytes
@@ -58,7 +58,7 @@ def parse_steps(steps: str) -> tuple[bool, int | None, bool, bool]:
     return centre, components, whiten, l2
 
 
-class Preprocessor(TransformerMixin, BaseEstimator):
+class Preprocessor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Centre, project, whiten and normalise rows, in one affine map.
 
     Parameters
@@ -123,6 +123,10 @@ class Preprocessor(TransformerMixin, BaseEstimator):
         """Return `X` as rows that are preprocessed when they are read."""
         check_is_fitted(self, "mean_")
         return PreprocessedRows(X, self)
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.n_dims_out
 
     @property
     def n_dims_out(self) -> int:

@@ -65,7 +65,7 @@ def head_method(spec: str, *, k: str = "given", calibrate: bool = True) -> Metho
         head.fit(data.x, graph=data.graph)
         raw = head.predict_proba(data.x)
         proba = raw
-        if calibrate and raw.shape[1] > 1:
+        if calibrate and raw.shape[1] > 1 and not head.self_calibrated:
             calibrator = calibration.label_free(
                 raw,
                 spaces=as_spaces(data.x),

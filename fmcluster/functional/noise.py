@@ -31,7 +31,7 @@ from scipy.optimize import minimize
 from scipy.sparse import csr_matrix
 
 BLOCK_ROWS = 16_384
-POOL_ROWS = 10_000
+POOL_ROWS = 4_000
 SHRINKAGE = 0.3
 CHANNEL_STRENGTH = 10.0
 Floats = NDArray[Any]
@@ -163,13 +163,17 @@ def discriminant(sums: Floats, counts: Floats, scatter: Floats) -> tuple[Floats,
     d = sums.shape[1]
     mean = sums.sum(axis=0) / total
     raw = sums / np.maximum(counts, 1e-9)[:, None]
-    within = (scatter - (raw.T * counts) @ raw) / total
+    # Single precision and in place: shrinkage bounds the condition number, and d x d is large.
+    between = (raw * np.sqrt(counts / total)[:, None]).astype(np.float32)
+    within = scatter.astype(np.float32) / np.float32(total)
+    within -= between.T @ between
     scale = max(float(np.trace(within)) / d, 1e-8)
-    within = (1 - SHRINKAGE) * (within + within.T) / 2
-    within[np.diag_indices(d)] += (SHRINKAGE + 1e-4) * scale
+    within *= np.float32(1 - SHRINKAGE)
+    within[np.diag_indices(d)] += np.float32((SHRINKAGE + 1e-4) * scale)
     # One row's weight of the overall mean keeps an almost empty class from standing anywhere.
     centres = (sums + mean) / (counts + 1)[:, None]
-    weight = cho_solve(cho_factor(within, check_finite=False), centres.T, check_finite=False)
+    factor = cho_factor(within, overwrite_a=True, check_finite=False)
+    weight = cho_solve(factor, centres.T.astype(np.float32), check_finite=False)
     bias = -0.5 * np.einsum("kd,dk->k", centres, weight)
     return weight.astype(np.float32), bias.astype(np.float32)
 

@@ -244,7 +244,8 @@ class CDCObjective(Objective):
         chosen, labels = self.chosen[rows], self.labels[rows]
         z = self.clustering(self.input(batch.strong()))
         losses = nn.functional.cross_entropy(z.movedim(1, -1), labels, reduction="none")
-        clustering = (losses * chosen).sum() / chosen.sum().clamp_min(1)
+        n_chosen = distributed.mean_over_ranks(chosen.sum()).clamp_min(1)
+        clustering = (losses * chosen).sum() / n_chosen
         log_p = self.calibration(self.input(batch.x)).log_softmax(dim=-1)
         fit = -(self.targets[rows] * log_p).sum(dim=-1).mean()
         mean = distributed.mean_over_ranks(log_p.exp().mean(dim=0))

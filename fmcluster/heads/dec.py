@@ -8,7 +8,8 @@ k-means of the codes; with the Student-t assignment and its target
 
 DEC minimises :math:`KL(P \| Q)` over encoder and centres; IDEC keeps the decoder and minimises
 :math:`\tfrac1d \|x - \hat x\|^2 + \gamma KL(P \| Q)`, :math:`\gamma = 0.1`. The target is computed
-from all rows once an epoch, never from a batch, whose :math:`\sum_i q_{ik}` would be noise.
+from all rows once an epoch, never from a batch, whose :math:`\sum_i q_{ik}` would be noise; the
+assignments it needs are those that the last epoch's steps made anyway.
 
 Against the papers: pretraining is end to end with Adam along a cosine (layer by layer with SGD
 there), batches are larger, and the code has as many dimensions as clusters (10 and 10 on MNIST).
@@ -25,6 +26,7 @@ from sklearn.cluster import KMeans
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fmcluster import distributed
 from fmcluster._validation import check_range
 from fmcluster.heads._autoencoder import AutoEncoder, DenoisingObjective
 from fmcluster.heads._contrastive import RepresentationHead
@@ -63,15 +65,18 @@ class DECObjective(Objective):
             kmeans = KMeans(data.n_clusters, init=centres, n_init=1).fit(codes)
             centres = kmeans.cluster_centers_
         self.network.student.centres.copy_(torch.from_numpy(centres.astype(np.float32)))
+        self.q = self.network.student(torch.from_numpy(codes).to(data.device)).softmax(dim=1)
 
     def before_epoch(self, epoch: int, data: TrainData) -> None:
-        q = data.map(lambda xs: self.network(xs).softmax(dim=1))
-        self.target = target_distribution(q).to(data.device)
+        if distributed.is_launched():  # this process has seen its own rows only
+            self.q = data.map(lambda xs: self.network(xs).softmax(dim=1)).to(data.device)
+        self.target = target_distribution(self.q)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         x = self.network.input(batch.x)
         code = self.network.encoder(x)
         log_q = self.network.student(code.float()).log_softmax(dim=1)
+        self.q[batch.rows] = log_q.detach().exp()
         divergence = F.kl_div(log_q, self.target[batch.rows], reduction="batchmean")
         losses = {"loss": self.cluster_weight * divergence, "divergence": divergence}
         if self.reconstruction_weight:
@@ -121,8 +126,8 @@ class DECHead(RepresentationHead):
         hidden: tuple[int, ...] = (500, 500, 2000),
         n_out: int | None = None,
         dropout: float = 0.2,
-        pretrain_epochs: int = 40,
-        epochs: int = 15,
+        pretrain_epochs: int = 30,
+        epochs: int = 10,
         batch_size: int = 512,
         pretrain_rate: float = 1.5e-3,
         learning_rate: float = 1e-4,

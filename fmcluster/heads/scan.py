@@ -139,7 +139,7 @@ class SelfLabelObjective(Objective):
             if self.regularizer == "l1":
                 losses = losses + self.strength * l1_norm(logits)
         weight = chosen * self.class_weight[y]
-        loss = (losses * weight).sum() / weight.sum().clamp_min(1e-8)
+        loss = (losses * weight).sum() / distributed.mean_over_ranks(weight.sum()).clamp_min(1e-8)
         return {"loss": loss, "share_labelled": chosen.mean()}
 
 

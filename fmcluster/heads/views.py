@@ -52,11 +52,10 @@ class Batch:
         return rows, self._views.data.take(rows)
 
     def pairs(self) -> list[Tensor]:
-        """Return half of the rows and then a random neighbour of each, one array a space."""
-        half = max(1, len(self.rows) // 2)
-        near = self._views.neighbour_rows(self.rows[:half])
+        """Return every other row and then a random neighbour of each, one array a space."""
+        near = self._views.neighbour_rows(self.rows[::2])
         other = self._views.data.take(near)
-        return [torch.cat([x[:half], y]) for x, y in zip(self.x, other, strict=True)]
+        return [torch.cat([x[::2], y]) for x, y in zip(self.x, other, strict=True)]
 
     def weak(self) -> list[Tensor]:
         """Return a weakly perturbed view of each row."""
