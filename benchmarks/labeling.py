@@ -114,7 +114,8 @@ def tables() -> str:
 
     text = (
         "# Few labels\n\nWritten by `benchmarks/labeling.py`: accuracy (%) on the rows without a "
-        f"label, mean ±sd over seeds, {N_ROWS:,} rows a set.\n"
+        f"label, mean ±sd over seeds, {N_ROWS:,} rows a set; {len(cells)} cells (a set and a seed "
+        "each) are finished, and ±0.0 marks a set that has one.\n"
     )
     for measure, title in (
         ("lr", "Logistic regression on the chosen rows"),
