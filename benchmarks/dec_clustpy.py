@@ -1,6 +1,6 @@
 """DEC and IDEC on raw MNIST pixels: ours, and ClustPy's on the same rows in the same run.
 
-    python benchmarks/dec_clustpy.py MNIST.parquet [--rows 60000] [--pretrain 30] [--epochs 10]
+    python benchmarks/dec_clustpy.py MNIST.parquet [--rows 60000] [--pretrain 40] [--epochs 10]
         [--batch 512] [--heads dec,idec] [--no-peer] [--slopes] [--precision bf16]
 
 Both get the same rows, network (784-500-500-2000-10), epochs, batch size and one thread.
@@ -104,7 +104,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="JSON lines to append to")
     parser.add_argument("--heads", default="dec,idec")
     parser.add_argument("--no-peer", action="store_true")
-    for flag, default in (("rows", 60_000), ("pretrain", 30), ("epochs", 10), ("batch", 512)):
+    for flag, default in (("rows", 60_000), ("pretrain", 40), ("epochs", 10), ("batch", 512)):
         parser.add_argument(f"--{flag}", type=int, default=default)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--precision", default="no", help="no or bf16, of ours")

@@ -109,8 +109,10 @@ class DECHead(RepresentationHead):
         Length of the two stages.
     batch_size : int
         Rows a step.
-    pretrain_rate, learning_rate : float
-        Of Adam, in the two stages.
+    pretrain_rate : float
+        Of Adam while pretraining.
+    learning_rate : float, optional
+        Of Adam while clustering; by default 1e-4 for DEC, 5e-4 for IDEC.
     random_state, options
         Seed; run-time options (`TrainOptions`).
     """
@@ -118,6 +120,7 @@ class DECHead(RepresentationHead):
     name = "dec"
     n_neighbors = 0
     _weights = (1.0, 0.0)
+    _rate = 1e-4
 
     def __init__(
         self,
@@ -126,11 +129,11 @@ class DECHead(RepresentationHead):
         hidden: tuple[int, ...] = (500, 500, 2000),
         n_out: int | None = None,
         dropout: float = 0.2,
-        pretrain_epochs: int = 30,
+        pretrain_epochs: int = 40,
         epochs: int = 10,
         batch_size: int = 512,
         pretrain_rate: float = 1.5e-3,
-        learning_rate: float = 1e-4,
+        learning_rate: float | None = None,
         random_state: Any = None,
         options: TrainOptions | None = None,
     ) -> None:
@@ -160,7 +163,8 @@ class DECHead(RepresentationHead):
         objective = DECObjective(
             network, cluster_weight=cluster, reconstruction_weight=reconstruction
         )
-        schedule = Schedule(self.epochs, self.batch_size, self.learning_rate)
+        rate = self._rate if self.learning_rate is None else self.learning_rate
+        schedule = Schedule(self.epochs, self.batch_size, rate)
         self._stage("cluster", objective, rows, schedule)
         return network
 
@@ -173,3 +177,4 @@ class IDECHead(DECHead):
 
     name = "idec"
     _weights = (0.1, 1.0)
+    _rate = 5e-4
