@@ -128,6 +128,12 @@ def test_one_cluster_and_as_many_clusters_as_rows():
     assert AutoHead(6, random_state=0).fit(x).n_clusters_ == 6
 
 
+def test_number_of_clusters_is_estimated_where_it_is_not_given(even):
+    head = AutoHead(random_state=0).fit(even.x)
+    assert 4 <= head.n_clusters_ <= 6
+    assert accuracy(head, even.y) > 0.8
+
+
 def test_wrong_arguments_are_named(even):
     with pytest.raises(ValueError, match="cluster_prior"):
         AutoHead(5, cluster_prior="even").fit(even.x)
@@ -294,6 +300,18 @@ def test_score_is_networkx_free_modularity(even):
     np.add.at(edges, (np.repeat(even.y, 10), even.y[field.graph.indices].ravel()), 1)
     edges = (edges + edges.T) / (2 * edges.sum())
     assert found.modularity == pytest.approx(np.trace(edges) - (edges.sum(1) ** 2).sum())
+
+
+def test_silhouette_leaves_a_row_out_of_its_own_centroid(blobs):
+    data = blobs(n=60, k=3, d=6, spread=0.4)
+    found = voting.judge(field_of(data.x), data.y, 3, "truth").silhouette
+    values = []
+    for i, row in enumerate(data.x.astype(np.float64)):
+        rest = [data.x[(data.y == c) & (np.arange(60) != i)].sum(axis=0) for c in range(3)]
+        cosine = np.array([row @ r / np.linalg.norm(r) for r in rest])
+        own, other = cosine[data.y[i]], np.delete(cosine, data.y[i]).max()
+        values.append((own - other) / (1 - min(own, other)))
+    assert found == pytest.approx(np.mean(values), abs=1e-4)
 
 
 def test_student_repeats_what_it_was_taught(even):
