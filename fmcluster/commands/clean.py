@@ -52,6 +52,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "share": share,
         "noise_rate": float(issues.attrs.get("noise_rate", share)),
         "near_duplicates": len(duplicates),
+        "duplicate_groups": int(duplicates["group"].nunique()),
         "worst": issues.head(10).astype(str).to_dict("records"),
         "out": args.out,
         "fail_over": args.fail_over,
@@ -64,7 +65,8 @@ def render(payload: dict[str, Any]) -> str:
     lines = [
         f"{payload['issues']} of {payload['rows']} labels look wrong "
         f"({100 * payload['share']:.1f} %); estimated noise rate "
-        f"{100 * payload['noise_rate']:.1f} %; {payload['near_duplicates']} near-duplicate pairs"
+        f"{100 * payload['noise_rate']:.1f} %; {payload['near_duplicates']} near-duplicates in "
+        f"{payload['duplicate_groups']} groups"
     ]
     lines += [
         f"  id {row['id']}: given {row['given']}, suggested {row['suggested']}, "

@@ -21,7 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="auto, random, typical, centroid, coverage, herding, coreset, uncertain or tail",
     )
     parser.add_argument("--embeddings", metavar="STORE", help="store or .npy the result is of")
-    parser.add_argument("--labeled", metavar="FILE", help="CSV with a column id: already labelled")
+    parser.add_argument(
+        "--labeled", metavar="FILE", help="CSV with a column id (and label): done already"
+    )
     parser.add_argument("--out", metavar="FILE", help="CSV of id, cluster, confidence")
 
 
@@ -44,7 +46,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.labeled:
         if not Path(args.labeled).is_file():
             raise FileNotFoundError(f"{args.labeled}: no such file of labelled ids")
-        labeled = pd.read_csv(args.labeled)["id"].to_numpy()
+        labeled = _labeled(pd.read_csv(args.labeled), args.labeled)
     ids = query(
         result,
         budget=args.budget,
@@ -64,6 +66,15 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "strategy": args.strategy,
         "out": args.out,
     }
+
+
+def _labeled(table: Any, path: str) -> Any:
+    """Return the labelled ids, with their labels where the file has them."""
+    if "id" not in table.columns:
+        raise ValueError(f"{path} has columns {list(table.columns)}: a column id is needed")
+    if "label" in table.columns:
+        return dict(zip(table["id"].tolist(), table["label"].tolist(), strict=True))
+    return table["id"].to_numpy()
 
 
 def render(payload: dict[str, Any]) -> str:

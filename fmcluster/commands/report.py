@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", help="the raw data, for examples")
     parser.add_argument("--column", help="column that holds the texts or images")
     parser.add_argument("--embeddings", metavar="STORE", help="store or .npy, for the map")
-    parser.add_argument("--projection", choices=("pca", "umap"), default="pca")
+    parser.add_argument("--projection", choices=("neighbours", "pca", "umap"), default="neighbours")
     parser.add_argument("--title", default="Clusters")
     options.add_labels(parser)
     parser.add_argument("--out", metavar="FILE", help="default: report.html in the result's folder")

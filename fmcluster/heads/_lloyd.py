@@ -57,7 +57,7 @@ def seed_centroids(X: Any, n_clusters: int, *, seed: int) -> NDArray[np.float32]
     sample = unit_rows(np.asarray(X[rows]))
     kmeans = faiss.Kmeans(
         sample.shape[1],
-        n_clusters,
+        int(n_clusters),
         niter=10,
         spherical=True,
         seed=seed,

@@ -37,7 +37,7 @@ def spherical_kmeans(
     faiss = faiss_module()
     kmeans = faiss.Kmeans(
         X.shape[1],
-        n_clusters,
+        int(n_clusters),
         niter=max_iter,
         nredo=n_init,
         spherical=True,
