@@ -25,7 +25,7 @@ def write_report(
     items: Any = None,
     labels: Any = None,
     title: str = "Clusters",
-    projection: str = "pca",
+    projection: str = "neighbours",
     to_label: Any = None,
     issues: Any = None,
 ) -> Path:
@@ -45,8 +45,8 @@ def write_report(
         risk-coverage curve.
     title : str
         Heading of the page.
-    projection : {"pca", "umap"}
-        How the map is made.
+    projection : {"neighbours", "pca", "umap"}
+        How the map is made: neighbours together, linear, or by umap-learn.
     to_label : sequence of ids, optional
         Samples proposed for labelling, shown as a list with export to CSV.
     issues : DataFrame, optional

@@ -22,7 +22,17 @@ MAP_IMAGES = 2_500
 MOST_EXAMPLES = 2_400
 TEXT_LENGTH = 240
 MAP_TEXT_LENGTH = 90
-PROJECTIONS = ("pca", "umap")
+FIRST = {
+    "acc": "accuracy",
+    "nmi": "NMI",
+    "ari": "ARI",
+    "macro_acc": "accuracy, every class alike",
+    "head_acc": "of large classes",
+    "tail_acc": "of small classes",
+    "ece": "calibration error",
+    "auroc": "AUROC of confidence",
+}
+PROJECTIONS = ("neighbours", "pca", "umap")
 
 
 def page_data(
@@ -50,7 +60,7 @@ def page_data(
         "title": title,
         "kind": shown.kind,
         "facts": _facts(result, shown),
-        "metrics": {k: round(float(v), 4) for k, v in metrics.items() if np.isfinite(v)},
+        "metrics": _metrics(metrics),
         "word": "confidence" if result.is_calibrated else "score",
         "clusters": _clusters(result, shown, chosen),
         "map": _map(result, shown, map_rows, projection),
@@ -85,6 +95,16 @@ def _facts(result: ClusterResult, items: Items) -> list[tuple[str, str]]:
     if items.missing_reason:
         facts.append(("examples", items.missing_reason))
     return facts
+
+
+def _metrics(metrics: dict[str, float]) -> dict[str, list[tuple[str, str]]]:
+    """Return what people ask first, in words and percent, and the rest as it is."""
+    if not metrics:
+        return {}
+    known = {key: value for key, value in metrics.items() if np.isfinite(value)}
+    first = [(words, f"{100 * known[key]:.1f} %") for key, words in FIRST.items() if key in known]
+    rest = [(key, f"{value:.4g}") for key, value in known.items() if key not in FIRST]
+    return {"first": first, "rest": rest}
 
 
 def _figures(result: ClusterResult, y: NDArray[Any] | None) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Two dimensions for the map: components of the cluster centres, or UMAP. Display only."""
+"""Two dimensions for the map: by neighbours, by linear components, or UMAP. Display only."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmcluster._validation import require
-from fmcluster.index import unit_rows
+from fmcluster.index import KNNGraph, unit_rows
 from fmcluster.prediction import space_list
+from fmcluster.report.layout import N_NEIGHBORS, neighbour_layout
 
 if TYPE_CHECKING:
     from fmcluster.result import ClusterResult
+
+# Fewer points than this have no picture to speak of.
+LEAST_ROWS = 30
 
 
 def project(result: ClusterResult, rows: NDArray[np.int64], *, method: str) -> NDArray[Any]:
@@ -24,8 +28,9 @@ def project(result: ClusterResult, rows: NDArray[np.int64], *, method: str) -> N
         With its embeddings.
     rows : (m,)
         Row numbers.
-    method : {"pca", "umap"}
-        "pca" takes the two directions along which the cluster centres differ most.
+    method : {"neighbours", "pca", "umap"}
+        "neighbours" keeps neighbours together; "pca" takes the two directions along which the
+        cluster centres differ most, and keeps distances; "umap" needs umap-learn.
     """
     x = np.concatenate([unit_rows(space[rows]) for space in space_list(result.embeddings)], axis=1)
     if method == "umap":
@@ -33,8 +38,17 @@ def project(result: ClusterResult, rows: NDArray[np.int64], *, method: str) -> N
         points = umap.UMAP(n_neighbors=15, random_state=0).fit_transform(x)
     else:
         points = _principal(x, result.labels[rows])
+        if method == "neighbours" and len(rows) > LEAST_ROWS:
+            points = neighbour_layout(_graph(result, rows, x), points)
     low, high = np.quantile(points, [0.002, 0.998], axis=0)
     return np.clip((points - low) / np.maximum(high - low, 1e-12), 0, 1)
+
+
+def _graph(result: ClusterResult, rows: NDArray[np.int64], x: NDArray[np.float32]) -> KNNGraph:
+    """Return the result's own graph where all rows are shown, else that of the sample."""
+    if result.graph is not None and len(rows) == result.graph.n_rows:
+        return result.graph
+    return KNNGraph.build(x, k=N_NEIGHBORS)
 
 
 def _principal(x: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[Any]:
