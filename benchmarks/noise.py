@@ -84,7 +84,7 @@ def detect(x: np.ndarray, given: np.ndarray, bad: np.ndarray, k: int) -> list[di
     start = time.perf_counter()
     issues = find_label_issues(x, given)
     flagged = np.isin(rows, issues["id"])
-    note(OURS, flagged, issues.attrs["scores"], time.perf_counter() - start)
+    note(OURS, flagged, np.array(issues.attrs["scores"]), time.perf_counter() - start)
     runs[-1]["noise_rate"] = issues.attrs["noise_rate"]
 
     start = time.perf_counter()

@@ -180,7 +180,10 @@ def _issue_table(
             "score": score[rows],
         }
     )
-    table.attrs.update(attrs)
+    # Plain lists: pandas compares attrs when tables are joined, and arrays have no one answer.
+    table.attrs.update(
+        {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in attrs.items()}
+    )
     return table
 
 

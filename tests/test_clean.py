@@ -40,10 +40,10 @@ def test_table_and_summary(planted):
     assert caught.mean() > 0.9 and caught.sum() > 72
     assert (table["suggested"].to_numpy() == NAMES[y[rows]])[caught].mean() > 0.95
     assert table.attrs["noise_rate"] == pytest.approx(0.1, abs=0.03)
-    assert table.attrs["transition"].shape == (4, 4)
-    assert np.allclose(table.attrs["transition"].sum(axis=1), 1)
-    assert table.attrs["classes"].tolist() == NAMES.tolist()
-    assert table.attrs["scores"].shape == (800,)
+    assert np.shape(table.attrs["transition"]) == (4, 4)
+    assert np.allclose(np.sum(table.attrs["transition"], axis=1), 1)
+    assert table.attrs["classes"] == NAMES.tolist()
+    assert np.shape(table.attrs["scores"]) == (800,)
 
 
 def test_no_worse_than_cleanlab(planted):
@@ -55,7 +55,9 @@ def test_no_worse_than_cleanlab(planted):
     theirs = cleanlab.filter.find_label_issues(given, proba, n_jobs=1)
     assert f1_score(bad, ours) >= f1_score(bad, theirs)
     quality = cleanlab.rank.get_label_quality_scores(given, proba)
-    assert roc_auc_score(bad, -table.attrs["scores"]) >= roc_auc_score(bad, -quality) - 0.002
+    assert (
+        roc_auc_score(bad, -np.array(table.attrs["scores"])) >= roc_auc_score(bad, -quality) - 0.002
+    )
 
 
 def test_own_probabilities_are_judged_by_bayes(planted):
@@ -134,7 +136,7 @@ def test_nan_rows_are_named(planted):
 def test_classes_may_name_more_than_there_are(planted):
     x, _, given, _ = planted
     table = find_label_issues(x, given, classes=[0, 1, 2, 3, 9])
-    assert table.attrs["transition"].shape == (5, 5)
+    assert np.shape(table.attrs["transition"]) == (5, 5)
     assert 9 not in set(table["suggested"])
 
 
