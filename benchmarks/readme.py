@@ -1,0 +1,114 @@
+"""Write the README's result tables from committed JSON, between its markers.
+
+python benchmarks/readme.py            # rewrite README.md
+python benchmarks/readme.py --check    # exit 3 where README.md is not what the JSON says
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fmcluster.bench.cells import load_records
+from fmcluster.bench.tables import collect
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+Values = dict[str, dict[str, dict[str, list[float]]]]
+
+
+def percent(values: list[float]) -> str:
+    """Return the mean in per cent."""
+    return f"{100 * float(np.mean(values)):.1f}" if values else "-"
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """Return Markdown."""
+    lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def calibration() -> str:
+    """Return mean ACC and ECE of each head over the sets that it has all of."""
+    found: Values = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    for path in sorted((RESULTS / "calibration").glob("*.json")):
+        cell = json.loads(path.read_text(encoding="utf-8"))
+        for kind in ("raw", "label_free"):
+            for metric in ("acc", "ece", "auroc"):
+                found[cell["method"]][cell["set"]][f"{kind} {metric}"].append(cell[kind][metric])
+    n_sets = max(len(sets) for sets in found.values())
+    rows = []
+    for method, sets in found.items():
+        if len(sets) < n_sets:
+            continue
+        means = {
+            key: [float(np.mean(values[key])) for values in sets.values()]
+            for key in next(iter(sets.values()))
+        }
+        seeds = min(len(values["raw acc"]) for values in sets.values())
+        shown = [
+            percent(means[key])
+            for key in ("raw acc", "raw ece", "raw auroc", "label_free ece", "label_free auroc")
+        ]
+        rows.append((np.mean(means["raw ece"]), [method, str(seeds), *shown]))
+    header = ["head", "seeds", "ACC", "ECE", "AUROC", "ECE calibrated", "AUROC calibrated"]
+    return table(header, [row for _, row in sorted(rows, key=lambda pair: pair[0])])
+
+
+def long_tail() -> str:
+    """Return ACC / macro ACC a set of the prior-aware heads and their rivals."""
+    found = collect(load_records(RESULTS, "long-tail"))
+    methods = sorted({m for _, m in found})
+    datasets = list(dict.fromkeys(d for d, _ in sorted(found)))
+    complete = [m for m in methods if all((d, m) in found for d in datasets)]
+    rows = []
+    for dataset in datasets:
+        cells = [found[dataset, m] for m in complete]
+        rows.append([dataset, *(f"{percent(c['acc'])} / {percent(c['macro_acc'])}" for c in cells)])
+    means = [
+        " / ".join(
+            percent([float(np.mean(found[d, m][key])) for d in datasets])
+            for key in ("acc", "macro_acc")
+        )
+        for m in complete
+    ]
+    return table(["set", *complete], [*rows, ["**mean**", *means]])
+
+
+BLOCKS: dict[str, Callable[[], str]] = {"calibration": calibration, "long-tail": long_tail}
+
+
+def rewritten(text: str) -> str:
+    """Return the README with every block made anew."""
+    for name, make in BLOCKS.items():
+        start, end = f"<!-- {name} -->\n", f"\n<!-- /{name} -->"
+        if start not in text or end not in text:
+            continue
+        before, rest = text.split(start, 1)
+        text = before + start + make() + end + rest.split(end, 1)[1]
+    return text
+
+
+def main(argv: Any = None) -> int:
+    """Rewrite or check."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true")
+    args = parser.parse_args(argv)
+    path = ROOT / "README.md"
+    old = path.read_text(encoding="utf-8")
+    new = rewritten(old)
+    if args.check:
+        return 0 if new == old else 3
+    path.write_text(new, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
