@@ -1,0 +1,135 @@
+"""Rules of the house that no linter holds, read from the source itself."""
+
+import ast
+import importlib
+import inspect
+from pathlib import Path
+
+import pytest
+
+import fmcluster
+
+PACKAGE = Path(fmcluster.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
+NAMES = [str(path.relative_to(PACKAGE)) for path in FILES]
+# `make_head` hands on the arguments of whichever head; facades hand on those of one documented
+# function each.
+KEYWORD_TAKERS = {
+    "make_head",
+    "accelerator",
+    "ClusterResult.predict",
+    "ClusterResult.predict_proba",
+    "ClusterResult.report",
+    "ClusterResult.push_to_hub",
+    "ClusterPipeline.predict",
+    "ClusterPipeline.predict_proba",
+}
+
+
+def functions(tree):
+    """(qualified name, node) of every function, with the class it is in."""
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef):
+            yield node.name, node
+        elif isinstance(node, ast.ClassDef):
+            for inner in node.body:
+                if isinstance(inner, ast.FunctionDef):
+                    yield f"{node.name}.{inner.name}", inner
+
+
+def is_public(name, path):
+    parts = [*path.relative_to(PACKAGE).with_suffix("").parts, *name.split(".")]
+    return not any(part.startswith("_") for part in parts)
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_no_file_is_longer_than_400_lines(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_nothing_prints_pickles_or_catches_everything(path):
+    for node in ast.walk(TREES[path]):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            assert node.func.id not in ("print", "eval", "exec"), node.lineno
+        if isinstance(node, ast.ExceptHandler):
+            assert node.type is not None, f"bare except in line {node.lineno}"
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            names = [alias.name for alias in node.names] + [getattr(node, "module", "") or ""]
+            assert not {"pickle", "dill", "joblib", "marshal", "shelve"} & set(names), node.lineno
+        for keyword in getattr(node, "keywords", []):
+            if keyword.arg == "allow_pickle":
+                assert isinstance(keyword.value, ast.Constant)
+                assert keyword.value.value is False
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_public_signatures_name_their_arguments(path):
+    for name, node in functions(TREES[path]):
+        if node.args.kwarg and is_public(name, path) and name not in KEYWORD_TAKERS:
+            pytest.fail(f"{name} in line {node.lineno} takes **{node.args.kwarg.arg}")
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_every_module_says_what_it_is(path):
+    assert ast.get_docstring(TREES[path])
+
+
+@pytest.mark.parametrize("name", [n for n in fmcluster.__all__ if n != "__version__"])
+def test_every_public_name_has_a_docstring(name):
+    value = getattr(fmcluster, name)
+    doc = inspect.getdoc(value)
+    assert doc
+    assert doc.splitlines()[0].endswith("."), "the first line is a sentence"
+
+
+def documented(doc):
+    """Names in the Parameters section of a numpydoc docstring."""
+    lines = doc.splitlines()
+    try:
+        start = lines.index("Parameters") + 2
+    except ValueError:
+        return None
+    names = []
+    for line, after in zip(lines[start:], [*lines[start + 1 :], ""], strict=True):
+        if set(after.strip()) == {"-"}:
+            break
+        if line and not line.startswith(" "):
+            names += [part.strip().lstrip("*") for part in line.split(" : ")[0].split(",")]
+    return names
+
+
+@pytest.mark.parametrize("name", [n for n in fmcluster.__all__ if n != "__version__"])
+def test_documented_parameters_are_those_of_the_signature(name):
+    value = getattr(fmcluster, name)
+    names = documented(inspect.getdoc(value) or "")
+    if names is None:
+        return
+    target = value.__init__ if inspect.isclass(value) else value
+    known = [p for p in inspect.signature(target).parameters if p != "self"]
+    assert not set(names) - set(known), "documented, but not in the signature"
+
+
+def test_every_head_documents_its_own_arguments():
+    from fmcluster.heads import list_heads, make_head
+
+    for name in list_heads():
+        head = make_head(name)
+        doc = "".join(
+            cls.__doc__ or "" for cls in type(head).__mro__ if "fmcluster" in cls.__module__
+        )
+        assert doc, name
+        shared = {"n_clusters", "random_state"}
+        missing = [
+            key for key in head.get_params(deep=False) if key not in doc and key not in shared
+        ]
+        assert not missing, f"{name} does not document {missing}"
+
+
+def test_modules_import_by_their_own_names():
+    for path in FILES:
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        if parts[-1] == "__main__":
+            continue
+        importlib.import_module(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
