@@ -208,7 +208,8 @@ class CDCObjective(Objective):
             found = [nn.functional.normalize(sums, dim=1)] * n_starts
         else:
             # Twice as many, the better half by k-means' own objective: bad optima are left out.
-            tried = [prototypes(unit, n_clusters, seed=seed + i) for i in range(2 * n_starts)]
+            n_tried = max(4, 2 * n_starts)
+            tried = [prototypes(unit, n_clusters, seed=seed + i) for i in range(n_tried)]
             fit = [float((unit @ centres.T).max(dim=1).values.mean()) for centres in tried]
             best = sorted(range(len(tried)), key=lambda i: -fit[i])[:n_starts]
             found = [tried[i] for i in best]

@@ -75,12 +75,23 @@ def fit_probe(
 class TaskEncoder(nn.Module):
     """The labelling: one weight-normalised linear layer a space, their softmaxes averaged."""
 
-    def __init__(self, dims: list[int], n_clusters: int) -> None:
+    def __init__(self, dims: list[int], n_clusters: int, *, normed: bool = True) -> None:
         super().__init__()
         self.scales = nn.ModuleList([InputScale(d) for d in dims])
-        self.linear = nn.ModuleList(
-            [nn.utils.parametrizations.weight_norm(nn.Linear(d, n_clusters)) for d in dims]
-        )
+        layers = [nn.Linear(d, n_clusters) for d in dims]
+        if normed:
+            layers = [nn.utils.parametrizations.weight_norm(layer) for layer in layers]
+        self.linear = nn.ModuleList(layers)
+
+    def plain(self) -> TaskEncoder:
+        """Return a copy with the normalisation folded into the weights: what predicts."""
+        dims = [linear.in_features for linear in self.linear]
+        copied = TaskEncoder(dims, self.linear[0].out_features, normed=False)
+        state = {key: value for key, value in self.state_dict().items() if "parametriz" not in key}
+        for number, linear in enumerate(self.linear):
+            state[f"linear.{number}.weight"] = linear.weight.detach().clone()
+        copied.load_state_dict(state)
+        return copied
 
     def each(self, scaled: list[Tensor]) -> list[Tensor]:
         """Return the probabilities (B, K) in each space, of scaled rows."""
@@ -211,7 +222,7 @@ class TURTLEHead(TrainedHead):
         self.options = options
 
     def _network(self, dims: list[int], n_clusters: int) -> nn.Module:
-        return TaskEncoder(dims, n_clusters)
+        return TaskEncoder(dims, n_clusters, normed=False)
 
     def _train(self, data: HeadData, rows: TrainData) -> nn.Module:
         check_in(self.init, INITS, "init")
@@ -231,4 +242,4 @@ class TURTLEHead(TrainedHead):
         )
         self._stage("task", objective, rows, schedule)
         self.cluster_prior_ = prior.shares(objective, rows)
-        return objective.task
+        return objective.task.plain()
