@@ -163,11 +163,13 @@
       data.clusters.slice().sort(sorts.size).slice(0, 40).forEach((cluster) => {
         const m = middles[cluster.label];
         if (!m[2] || (chosen >= 0 && chosen !== cluster.label)) return;
-        const x = 16 + ((m[0] / m[2] / 1000 - left) * zoom) * (width - 32), y = height - 16 - ((m[1] / m[2] / 1000 - top) * zoom) * (height - 32);
+        const middle = 16 + ((m[0] / m[2] / 1000 - left) * zoom) * (width - 32), y = height - 16 - ((m[1] / m[2] / 1000 - top) * zoom) * (height - 32);
         const name = cluster.name.length > 34 ? cluster.name.slice(0, 33) + "…" : cluster.name;
         const half = context.measureText(name).width / 2 + 3;
+        if (middle < 0 || middle > width || y < 12 || y > height - 4) return;
+        const x = Math.min(width - half, Math.max(half, middle));
         const clash = boxes.some((b) => Math.abs(b[0] - x) < b[2] + half && Math.abs(b[1] - y) < 15);
-        if (clash || x < half || x > width - half || y < 12 || y > height - 4) return;
+        if (clash) return;
         boxes.push([x, y, half]);
         context.lineWidth = 4;
         context.strokeStyle = style.getPropertyValue("--card");
