@@ -20,8 +20,10 @@ a million rows need no million-row neighbour graph for a budget of a few hundred
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -337,3 +339,17 @@ def _doubt(ask: _Round) -> NDArray[Any] | None:
         return None
     doubt = 1 - np.asarray(_confidence(ask), dtype=np.float64)
     return 1 - DOUBT_WEIGHT + DOUBT_WEIGHT * doubt / max(float(doubt.mean()), 1e-9)
+
+
+class _CallableModule(ModuleType):
+    """A module that can be called as its function.
+
+    Importing ``fmcluster.query`` anywhere puts the module where ``fmcluster.query(...)`` expects
+    the function of the same name: both names are public, so the module answers as the function.
+    """
+
+    def __call__(self, *args: Any, **options: Any) -> NDArray[Any]:
+        return query(*args, **options)
+
+
+sys.modules[__name__].__class__ = _CallableModule

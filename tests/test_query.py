@@ -226,3 +226,12 @@ def test_real_sets_gain_over_random(shared_dir, name, k):
         return (model.predict(x[rest]) == y[rest]).mean()
 
     assert accuracy("auto") > accuracy("random") + 0.05
+
+
+def test_the_public_name_is_callable_whoever_imported_the_module_first(blobs):
+    import importlib
+
+    import fmcluster
+
+    importlib.import_module("fmcluster.query")
+    assert len(fmcluster.query(blobs(60, 3).x, 5, random_state=0)) == 5
