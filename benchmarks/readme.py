@@ -88,11 +88,11 @@ BLOCKS: dict[str, Callable[[], str]] = {"calibration": calibration, "long-tail":
 def rewritten(text: str) -> str:
     """Return the README with every block made anew."""
     for name, make in BLOCKS.items():
-        start, end = f"<!-- {name} -->\n", f"\n<!-- /{name} -->"
+        start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
         if start not in text or end not in text:
             continue
         before, rest = text.split(start, 1)
-        text = before + start + make() + end + rest.split(end, 1)[1]
+        text = before + start + make() + "\n" + end + rest.split(end, 1)[1]
     return text
 
 
