@@ -18,13 +18,16 @@ from torch.nn import functional as F
 from fmcluster.heads.kmeans import spherical_kmeans
 
 SHARPNESS = 5.0
-# Rows that k-means looks at, a centroid: more moves its centroids no further than noise does.
-ROWS_A_CENTROID = 64
+FEW_DIMENSIONS = 8
 
 
 def standardise_rows(x: Tensor) -> Tensor:
-    """Return rows minus their mean over their standard deviation, then of length one."""
-    x = x - x.mean(dim=1, keepdim=True)
+    """Return rows minus their mean, then of length one (the z-score's scale drops out).
+
+    Among few dimensions the mean is a part of the row's meaning, and it is kept.
+    """
+    if x.shape[1] >= FEW_DIMENSIONS:
+        x = x - x.mean(dim=1, keepdim=True)
     return F.normalize(x, dim=1)
 
 

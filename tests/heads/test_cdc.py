@@ -42,10 +42,12 @@ def test_region_targets_by_hand_leave_the_row_itself_out():
 
 
 def test_standardised_rows():
-    x = torch.randn(5, 7, generator=torch.Generator().manual_seed(0)) + 3
+    x = torch.randn(5, 9, generator=torch.Generator().manual_seed(0)) + 3
     z = standardise_rows(x)
     torch.testing.assert_close(z.mean(dim=1), torch.zeros(5), atol=1e-6, rtol=0)
     torch.testing.assert_close(z.norm(dim=1), torch.ones(5))
+    flat = standardise_rows(torch.tensor([[3.0, 4.0]]))
+    torch.testing.assert_close(flat, torch.tensor([[0.6, 0.8]]))
 
 
 def test_prototypes_are_unit_rows_and_filled_up_where_rows_are_few():
@@ -127,4 +129,4 @@ def test_several_spaces(blobs):
 
 
 def test_scikit_learn_checks():
-    hold_to_sklearn("cdc", epochs=1, min_steps=2, hidden=16, n_starts=2)
+    hold_to_sklearn("cdc", epochs=2, min_steps=10, hidden=32, n_starts=3)
