@@ -11,7 +11,6 @@ from sklearn.utils.estimator_checks import check_estimator
 from fmcluster.functional.metrics import evaluate
 from fmcluster.heads import load_head, make_head
 
-
 # The only scikit-learn checks that are waived, and only for heads of at least two clusters.
 ONE_CLUSTER = (
     "check_dont_overwrite_parameters",
