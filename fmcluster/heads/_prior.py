@@ -78,9 +78,15 @@ class PriorTarget:
         source = self.sorted_shares.to(shares.device).expand_as(shares)
         self.target = torch.empty_like(shares).scatter_(-1, order, source)
 
-    def shares(self, network: nn.Module, rows: TrainData, *, head: int | None = None) -> Any:
-        """Return the prior that held at the end: the target, or the sizes found if uniform."""
+    def shares(self, network: nn.Module, rows: TrainData) -> Any:
+        """Return the prior given out to the clusters as they are at the end; None if uniform.
+
+        It is read off the trained network, not off the last epoch's target, which a run that was
+        resumed after its last epoch does not have.
+        """
         if self.is_uniform:
             return None
-        target = self.target if head is None else self.target[head]
-        return target.cpu().double().numpy()
+        sizes = rows.map(lambda xs: network(xs).softmax(dim=-1)).mean(dim=0)
+        given = torch.empty_like(sizes)
+        given[sizes.argsort(descending=True)] = self.sorted_shares.to(sizes)
+        return given.double().numpy()

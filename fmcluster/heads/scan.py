@@ -231,7 +231,7 @@ class SCANHead(TrainedHead):
         self._stage("cluster", objective, rows, schedule, without=SELF_LABELLING)
         best = objective.best_head(rows)
         network = objective.network(best)
-        self.cluster_prior_ = prior.shares(network, rows, head=best)
+        self.cluster_prior_ = prior.shares(network, rows)
         if self.self_label_epochs:
             strength = {"label_smoothing": 0.1, "focal": 2.0, "l1": 0.01}.get(self.regularizer, 0.0)
             if self.regularizer_strength is not None:

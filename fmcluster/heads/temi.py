@@ -295,5 +295,5 @@ class TEMIHead(TrainedHead):
         )
         self._stage("heads", objective, rows, schedule)
         network, best = objective.network()
-        self.cluster_prior_ = prior.shares(network, rows, head=best)
+        self.cluster_prior_ = prior.shares(network, rows)
         return network

@@ -241,5 +241,6 @@ class TURTLEHead(TrainedHead):
             self.epochs, self.batch_size, self.learning_rate, min_steps=self.min_steps
         )
         self._stage("task", objective, rows, schedule)
-        self.cluster_prior_ = prior.shares(objective, rows)
-        return objective.task.plain()
+        network = objective.task.plain()
+        self.cluster_prior_ = prior.shares(network, rows)
+        return network

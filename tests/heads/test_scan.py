@@ -313,13 +313,7 @@ def test_a_run_that_broke_off_goes_on_as_if_it_had_not(overlapping, tmp_path, mo
     "cls",
     [
         SCANObjective,
-        pytest.param(
-            SelfLabelObjective,
-            marks=pytest.mark.xfail(
-                strict=True,
-                reason="the aligned prior is not in the checkpoint of a finished clustering step",
-            ),
-        ),
+        SelfLabelObjective,
     ],
 )
 def test_the_prior_of_a_resumed_run_is_that_of_the_unbroken_one(
