@@ -6,6 +6,8 @@ the identity, so callers are written once for one process and for many.
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +24,23 @@ def is_launched() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
+@functools.cache
+def _leave_at_exit() -> None:
+    """Leave the process group when the interpreter ends: a thread still in it aborts the exit."""
+    atexit.register(_leave)
+
+
+def _leave() -> None:
+    import torch
+
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
 def _state() -> PartialState:
     from accelerate import PartialState
+
+    _leave_at_exit()
 
     return PartialState(cpu=os.environ.get("ACCELERATE_USE_CPU", "") == "true")
 
