@@ -21,6 +21,7 @@ from fmcluster.bench.tables import collect
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
+SHOWN = ("auto", "kmeans", "p2ot", "peer/ward", "peer/evoc", "peer/umap-hdbscan")
 Values = dict[str, dict[str, dict[str, list[float]]]]
 
 
@@ -65,7 +66,7 @@ def calibration() -> str:
 def long_tail() -> str:
     """Return ACC / macro ACC a set of the prior-aware heads and their rivals."""
     found = collect(load_records(RESULTS, "long-tail"))
-    methods = sorted({m for _, m in found})
+    methods = sorted({m for _, m in found} & set(SHOWN))
     datasets = list(dict.fromkeys(d for d, _ in sorted(found)))
     complete = [m for m in methods if all((d, m) in found for d in datasets)]
     rows = []
