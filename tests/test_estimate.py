@@ -175,3 +175,11 @@ def test_natural_long_tail_of_tweets(shared_dir):
     number = estimate_n_clusters(x)
     assert abs(number.best - len(true)) <= 0.15 * len(true)
     assert number.interval[0] <= len(true) <= number.interval[1]
+
+
+def test_an_unsure_number_is_said_to_be_one(caplog):
+    import fmcluster
+
+    rows = np.random.default_rng(0).normal(size=(300, 8)).astype(np.float32)
+    fmcluster.make_head("kmeans", n_clusters="auto", random_state=0).fit(rows)
+    assert "fit about as well" in caplog.text

@@ -17,6 +17,7 @@ covariance there are no clusters to count, and the interval is the whole range.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,8 @@ from fmcluster.index import KNNGraph, unit_rows
 if TYPE_CHECKING:
     from fmcluster.heads.base import HeadData
 
+logger = logging.getLogger(__name__)
+UNSURE = 3  # intervals wider than this factor are worth a warning
 NEIGHBORS = 10
 GRID = 40
 SCORED_ROWS = 5_000  # rows that the silhouette is averaged over
@@ -167,4 +170,14 @@ def choose_n_clusters(data: HeadData, *, k_range: tuple[int, int] = (2, 200)) ->
     if data.n_rows < 8:
         return min(2, data.n_rows)
     rows, graph = sampled_rows(data, k=NEIGHBORS)
-    return estimate_number(rows, graph, k_range=k_range, random_state=data.seed("k")).best
+    found = estimate_number(rows, graph, k_range=k_range, random_state=data.seed("k"))
+    low, high = found.interval
+    if high > UNSURE * low:
+        logger.warning(
+            "n_clusters='auto' took %d, but from %d to %d fit about as well: give the number "
+            "where you know it",
+            found.best,
+            low,
+            high,
+        )
+    return found.best
