@@ -29,7 +29,3 @@ class TrainingError(RuntimeError):
 
 class CollapseWarning(UserWarning):
     """Fewer clusters are left alive than were asked for."""
-
-
-class CalibrationWarning(UserWarning):
-    """A confidence could not be calibrated as well as it should be."""

@@ -98,6 +98,14 @@ def load_data(args: argparse.Namespace, *, folder: str | Path | None = None) -> 
     )
 
 
+def open_embeddings(path: str | Path) -> Any:
+    """Return ready embeddings: a store, or a ``.npy`` array as a memory map."""
+    from fmcluster._files import read_array
+    from fmcluster.store import EmbeddingStore
+
+    return EmbeddingStore.open(path) if Path(path).is_dir() else read_array(path, mmap=True)
+
+
 def load_labels(args: argparse.Namespace, ids: NDArray[Any]) -> NDArray[Any] | None:
     """Return the true labels of the rows `ids`, or None where none were named."""
     if args.labels:

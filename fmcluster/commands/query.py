@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from fmcluster.commands import options
+
 EXAMPLE = "fmcluster query run/ --budget 100 --out to_label.csv"
 
 
@@ -31,17 +33,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Choose and write."""
     import pandas as pd
 
-    from fmcluster._files import read_array, write_text
+    from fmcluster._files import write_text
     from fmcluster.query import query
     from fmcluster.result import ClusterResult
-    from fmcluster.store import EmbeddingStore
 
     result = ClusterResult.load(args.result)
     if args.embeddings:
-        path = Path(args.embeddings)
-        result = result.attach(
-            EmbeddingStore.open(path) if path.is_dir() else read_array(path, mmap=True)
-        )
+        result = result.attach(options.open_embeddings(args.embeddings))
     labeled = None
     if args.labeled:
         if not Path(args.labeled).is_file():

@@ -27,16 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Load, attach what was given, write."""
-    from fmcluster._files import read_array
     from fmcluster.data import Source
     from fmcluster.result import ClusterResult
-    from fmcluster.store import EmbeddingStore
 
     result = ClusterResult.load(args.result)
     if args.embeddings:
-        path = Path(args.embeddings)
-        found = EmbeddingStore.open(path) if path.is_dir() else read_array(path, mmap=True)
-        result = result.attach(found)
+        result = result.attach(options.open_embeddings(args.embeddings))
     items = Source(args.data, column=args.column) if args.data else None
     y = options.load_labels(args, np.asarray(result.ids))
     out = Path(args.out) if args.out else Path(args.result) / "report.html"

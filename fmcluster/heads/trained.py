@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from fmcluster import distributed
 from fmcluster.heads.base import ClusterHead, HeadData, _plain_params
@@ -139,8 +139,3 @@ def _default_device() -> str | None:
     if distributed.is_launched() or torch.cuda.is_available():
         return None
     return "cpu"
-
-
-def centroids_of(proba: Tensor, x: Tensor) -> Tensor:
-    """Return the means (K, d) of rows `x` (n, d) under weights `proba` (n, K)."""
-    return proba.T @ x / proba.sum(dim=0).clamp_min(1e-12)[:, None]
