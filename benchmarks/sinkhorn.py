@@ -180,18 +180,18 @@ def ratios(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return how many times more CPU each peer took, at its own (larger or equal) error."""
     rows = []
     for cell in cells:
-        own = cell.get("fmcluster float32")
-        if own is None:
-            continue
-        for name, peer in cell.items():
-            if isinstance(peer, dict) and not name.startswith("fmcluster"):
+        for own in ("fmcluster float32", "fmcluster float64"):
+            for name, peer in cell.items():
+                if own not in cell or not isinstance(peer, dict) or name.startswith("fmcluster"):
+                    continue
                 rows.append(
                     {
                         "problem": f"{cell['problem']} {cell['n']}x{cell['k']}",
                         "epsilon": cell["epsilon"],
                         "rho": cell.get("rho", 1.0),
+                        "own": own,
                         "peer": name,
-                        "times_faster": peer["cpu_s"] / own["cpu_s"],
+                        "times_faster": peer["cpu_s"] / cell[own]["cpu_s"],
                         "peer_status": peer.get("status", "ran"),
                     }
                 )

@@ -128,10 +128,10 @@ class Rows:
         for rows, p in self._sampled(g, step):
             # A product of two entries must not be subnormal either.
             p.clamp_(min=self.least)
-            p /= p.sum(dim=1, keepdim=True)
-            weighted = p * self.row_mass[rows, None]
-            mean += weighted.sum(0).double()
-            gram += (weighted.T @ p).double()
+            root = self.row_mass[rows].sqrt()
+            p *= (root / p.sum(dim=1))[:, None]
+            mean += (root @ p).double()
+            gram += (p.T @ p).double()
         return mean.cpu().numpy(), gram.cpu().numpy()
 
     def _sampled(self, g: NDArray[np.float64], step: int) -> Iterator[tuple[slice, torch.Tensor]]:
@@ -139,12 +139,16 @@ class Rows:
         size = self.block_rows * step
         self._rebase(g)
         g_work = self.tensor(g)
+        # One buffer for all blocks: fresh memory a block costs more than the sums themselves.
+        buffer = self._empty(min(self.block_rows, -(-self.n_rows // step)))
         for start in range(0, self.n_rows, size):
             rows = slice(start, min(start + size, self.n_rows), step)
+            out = buffer[: -(-(rows.stop - start) // step)]
             if self._base is not None:
-                yield rows, self._kept[rows] * self.tensor(np.exp(g - self._base))
+                scaling = self.tensor(np.exp(g - self._base))
+                yield rows, torch.mul(self._kept[rows], scaling, out=out)
                 continue
-            block = self.logits(self.read(start, rows.stop, step), g_work)
+            block = self.logits(self.read(start, rows.stop, step), g_work, out)
             block -= block.amax(dim=1, keepdim=True)
             yield rows, block.exp_()
 

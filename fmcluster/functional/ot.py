@@ -54,6 +54,8 @@ from fmcluster.functional._ot_rows import (
 FLOAT32_TOL = 4e-6  # below it float32 column sums are noise
 NEWTON_MAX_COLUMNS = 2048  # above it k x k systems cost more than they save
 CURVATURE_ROWS = 4096  # least rows that the curvature is estimated on
+NEWTON_STEPS = 2  # as many finish, once they work
+COLUMNS_A_PASS = 15  # columns at which the curvature of all rows costs as much as a pass
 SPAN = 40.0  # scores that span more than this many epsilons are annealed
 
 
@@ -191,22 +193,32 @@ class _Dual:
             length = max(low + 0.1 * (length - low), length * slope / (slope - there))
         return None
 
+    def newton_pays(self, error: float, rate: float, tol: float) -> bool:
+        """Return whether Sinkhorn steps that shrink the error by `rate` would cost more."""
+        k = self.rows.n_cols
+        if k > NEWTON_MAX_COLUMNS:
+            return False
+        passes = NEWTON_STEPS * (1 + k / (COLUMNS_A_PASS * self.stride))
+        return rate >= 1 or np.log(tol / error) < passes * np.log(rate)
+
     def climb(self, g: NDArray[np.float64], tol: float, max_iter: int) -> _Point:
         """Climb until the error is under `tol` or the passes are used up."""
         at = best = self.evaluate(g)
         plain = 4  # Sinkhorn steps before the next Newton step
-        backoff = 4
+        backoff, rate = 4, 1.0
         self.stride = max(1, self.n_total // max(CURVATURE_ROWS, 8 * len(at.q)))
         while at.error > tol and self.n_iter < max_iter:
-            if plain > 0 or len(at.q) > NEWTON_MAX_COLUMNS:
-                at, plain = self.sinkhorn_step(at), plain - 1
+            if plain > 0 or not self.newton_pays(at.error, rate, tol):
+                to = self.sinkhorn_step(at)
+                rate, plain = to.error / at.error, plain - 1
+                at = to
             else:
-                to = self.newton_step(at)
-                if to is None or to.error > 2 * at.error:
+                step = self.newton_step(at)
+                if step is None or step.error > 2 * at.error:
                     plain, backoff = backoff, min(2 * backoff, 64)
-                if to is None or to.error > 0.25 * at.error:
+                if step is None or step.error > 0.25 * at.error:
                     self.stride = max(1, self.stride // 2)
-                at = at if to is None else to
+                at = step or at
             best = at if at.error < best.error else best
         return best
 

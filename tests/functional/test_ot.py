@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.exceptions import ConvergenceWarning
 
+from fmcluster.functional._ot_rows import Rows
 from fmcluster.functional.ot import sinkhorn
 
 pot = pytest.importorskip("ot")
@@ -227,6 +228,7 @@ def test_streaming_holds_far_less_than_the_scores():
     """Peak memory of the process, so in a process of its own."""
     program = """
 import numpy as np
+from fmcluster.functional._ot_rows import Rows
 from fmcluster.functional.ot import sinkhorn
 def peak():
     # Not ru_maxrss: a child inherits that from its parent.
@@ -345,3 +347,20 @@ def test_bad_scores_are_quoted():
         sinkhorn(np.zeros(3))
     with pytest.raises(TypeError, match="numeric"):
         sinkhorn(np.array([["a", "b"]]))
+
+
+@pytest.mark.parametrize(("k", "epsilon", "newton"), [(400, 0.2, False), (8, 0.002, True)])
+def test_curvature_is_paid_for_only_where_plain_steps_are_slow(monkeypatch, k, epsilon, newton):
+    calls = []
+    curvature = Rows.curvature
+
+    def counted(self, g, step):
+        calls.append(step)
+        return curvature(self, g, step)
+
+    monkeypatch.setattr(Rows, "curvature", counted)
+    scores = np.random.default_rng(0).random((600, k))
+    result = sinkhorn(scores, epsilon=epsilon, tol=1e-6)
+    assert result.status == "converged"
+    assert bool(calls) is newton
+    np.testing.assert_allclose(result.plan.sum(0), 1 / k, atol=1e-6)
