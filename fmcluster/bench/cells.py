@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import threading
 import time
 import warnings
@@ -56,8 +57,8 @@ class Cell:
         )
 
     def path(self, folder: Path) -> Path:
-        """Return the cell's file."""
-        safe = self.method.name.replace("/", "-").replace(" ", "_")
+        """Return the cell's file, named with what any file system takes."""
+        safe = re.sub(r"[^A-Za-z0-9.=_-]+", "-", self.method.name)
         return folder / self.suite / f"{self.dataset}__{safe}__s{self.seed}.json"
 
 
