@@ -21,7 +21,7 @@ from fmcluster.functional.prior import (
     fit_profile,
     long_tail_counts,
 )
-from fmcluster.heads import _n_clusters, partitions
+from fmcluster.heads import _n_clusters, _sizes, partitions
 from fmcluster.heads._rows import as_spaces
 from fmcluster.heads.base import HeadData
 
@@ -129,7 +129,7 @@ def estimate_sizes(
         Seeds over which the sorted sizes are averaged.
     """
     rows, graph, n = _rows_and_graph(emb, n_clusters, random_state)
-    shares = partitions.size_profile(
+    shares = _sizes.size_profile(
         rows, n_clusters, graph, n_seeds=n_seeds, random_state=random_state
     )
     generator = np.random.default_rng(seed_of(random_state, "sizes"))

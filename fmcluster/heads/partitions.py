@@ -42,8 +42,6 @@ LINKAGES = ("average", "ward", "graph")
 FAMILIES = ("kmeans", *LINKAGES)
 BLOCK_ROWS = 8192
 MINI_PER_CLUSTER = 8
-SIZE_MODULARITY = 0.1
-SIZE_TEMPERATURE = 0.006
 
 
 @dataclass(frozen=True)
@@ -340,50 +338,6 @@ def sampled_rows(
     picked = np.random.default_rng(data.seed("sample")).choice(n, most, replace=False)
     rows = np.ascontiguousarray(data.joint[np.sort(picked)], dtype=np.float32)
     return rows, KNNGraph.build(rows, k=k)
-
-
-def size_profile(
-    rows: NDArray[np.float32],
-    n_clusters: int,
-    graph: KNNGraph,
-    *,
-    n_seeds: int = 2,
-    random_state: int = 0,
-) -> NDArray[np.float64]:
-    """Estimate the sorted shares of `n_clusters` clusters, (k,), largest first, all positive.
-
-    Every family partitions the rows and the neighbour-averaged rows; their sorted sizes are
-    averaged with weights exp((silhouette + modularity / 10) / 0.006). Modularity counts little
-    here: on skewed data it prefers the even sizes of k-means to the truth, silhouette does not.
-    """
-    near = graph.take(min(10, graph.k))
-    sizes, scores = [], []
-    for source in (rows, smooth_rows(rows, near)):
-        candidates = candidate_partitions(
-            source, n_clusters, near, n_seeds=n_seeds, random_state=random_state
-        )
-        for found in candidates:
-            k = found.n_clusters
-            tight = silhouette(rows, found.labels, group_sums(rows, found.labels, k))
-            scores.append(tight + SIZE_MODULARITY * modularity(found.labels, near, k))
-            sizes.append(np.zeros(n_clusters))
-            sizes[-1][:k] = np.sort(found.sizes)[::-1]
-    score = np.array(scores)
-    weights = np.exp((score - score.max()) / SIZE_TEMPERATURE)
-    shares = weights @ np.array(sizes) / (weights.sum() * len(rows))
-    # Half a row: a share is never zero, which no balancing term could use.
-    shares = np.maximum(shares, 0.5 / len(rows))
-    return np.sort(shares / shares.sum())[::-1]
-
-
-def estimate_sizes(data: HeadData) -> NDArray[np.float64]:
-    """Return the estimated sorted shares (k,) of the rows that a head is fitted on."""
-    rows, graph = sampled_rows(data)
-    k = min(data.n_clusters, len(rows))
-    shares = np.full(data.n_clusters, 0.5 / len(rows))
-    if k < len(rows):
-        shares[:k] = size_profile(rows, k, graph, random_state=data.seed("sizes"))
-    return np.sort(shares / shares.sum())[::-1]
 
 
 def start_partition(data: HeadData) -> NDArray[np.int64]:

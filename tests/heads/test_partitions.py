@@ -188,19 +188,6 @@ def test_duplicates_and_more_clusters_than_places():
         assert np.array_equal(np.unique(one.labels), np.arange(one.n_clusters))
 
 
-@pytest.mark.parametrize(
-    "sizes", [[100, 100, 100, 100, 100], [500, 160, 50, 16, 5], [300, 300, 30, 30, 30, 30]]
-)
-def test_size_profile_recovers_planted_sizes(sizes):
-    rows, y = blobs(sizes, noise=0.15, seed=4)
-    graph = KNNGraph.build(rows, k=10)
-    shares = partitions.size_profile(rows, len(sizes), graph)
-    true = np.sort(np.bincount(y))[::-1] / len(y)
-    assert 0.5 * np.abs(shares - true).sum() < 0.03
-    assert shares.sum() == pytest.approx(1) and shares.min() > 0
-    assert (np.diff(shares) <= 0).all()
-
-
 @pytest.mark.parametrize("k", [2, 3, 5, 8, 12, 20])
 def test_number_of_separated_blobs(k):
     rows, _ = blobs([40] * k, noise=0.08, seed=k)
@@ -233,13 +220,9 @@ def test_what_heads_call():
     rows, y = blobs([200, 60, 20, 8], noise=0.1)
     data = head_data(rows, 4)
     assert adjusted_rand_score(y, partitions.start_partition(data)) > 0.95
-    true = np.array([200, 60, 20, 8]) / 288
-    np.testing.assert_allclose(partitions.estimate_sizes(data), true, atol=0.02)
     assert abs(choose_n_clusters(head_data(rows, 0), k_range=(2, 40)) - 4) <= 1
     tiny = head_data(rows[:5], 0)
     assert choose_n_clusters(tiny) == 2
-    every = partitions.estimate_sizes(head_data(rows[:5], 5))
-    np.testing.assert_allclose(every, 0.2)
 
 
 def test_many_rows_are_sampled(monkeypatch):
