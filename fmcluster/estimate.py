@@ -20,6 +20,7 @@ from fmcluster.functional.prior import (
     em_prior,
     fit_profile,
     long_tail_counts,
+    smoothed_shares,
 )
 from fmcluster.heads import _n_clusters, _sizes, partitions
 from fmcluster.heads._rows import as_spaces
@@ -84,6 +85,10 @@ def estimate_prior(
 ) -> PriorEstimate:
     """Estimate cluster shares from a result or from calibrated probabilities.
 
+    A result's head has estimated the shares from the rows; they are taken. Probabilities alone go
+    through EM (`fmcluster.functional.prior.em_prior`), which can tell no more than they do: where
+    their doubt is spread over all clusters, so are the shares.
+
     Parameters
     ----------
     result_or_proba : ClusterResult or (n, k) array
@@ -103,8 +108,12 @@ def estimate_prior(
     proba = check_proba(getattr(result_or_proba, "proba", result_or_proba))
     n, k = proba.shape
     weight = k / 2 if concentration is None else concentration
-    prior = em_prior(proba, concentration=weight).prior
+    known = getattr(result_or_proba, "cluster_prior", None)
     generator = np.random.default_rng(seed_of(random_state, "prior"))
+    if known is not None:
+        prior = smoothed_shares(n * np.asarray(known, dtype=np.float64), weight)
+        return _describe(prior, n, _ratios_of_draws(prior, n, generator))
+    prior = em_prior(proba, concentration=weight).prior
     edges = proba.cumsum(axis=1, dtype=np.float64)
     ratios = np.empty(N_BOOTSTRAP)
     for draw in range(N_BOOTSTRAP):
@@ -133,8 +142,7 @@ def estimate_sizes(
         rows, n_clusters, graph, n_seeds=n_seeds, random_state=random_state
     )
     generator = np.random.default_rng(seed_of(random_state, "sizes"))
-    draws = generator.multinomial(n, shares, size=N_BOOTSTRAP)
-    return _describe(shares, n, draws.max(axis=1) / np.maximum(draws.min(axis=1), 1))
+    return _describe(shares, n, _ratios_of_draws(shares, n, generator))
 
 
 def estimate_n_clusters(
@@ -218,6 +226,14 @@ def _rows_and_graph(emb: Any, least: int, random_state: int) -> tuple[Any, Any, 
         raise ValueError(f"n_clusters={least} is above the number of rows, {data.n_rows}")
     rows, graph = partitions.sampled_rows(data)
     return rows, graph, data.n_rows
+
+
+def _ratios_of_draws(
+    shares: NDArray[np.float64], n_rows: int, generator: np.random.Generator
+) -> NDArray[np.float64]:
+    """Return the imbalance ratios of counts drawn from the shares."""
+    draws = generator.multinomial(n_rows, shares / shares.sum(), size=N_BOOTSTRAP)
+    return draws.max(axis=1) / np.maximum(draws.min(axis=1), 1)
 
 
 def _describe(

@@ -75,6 +75,15 @@ def test_prior_takes_a_result_and_keeps_column_order():
         estimate_prior(proba * 2)
 
 
+def test_the_shares_a_head_estimated_are_not_undone_by_doubt():
+    prior = np.array([0.2, 0.75, 0.05])
+    doubtful = 0.5 * calibrated(prior, 2000) + 0.5 / 3
+    found = estimate_prior(SimpleNamespace(proba=doubtful, cluster_prior=prior))
+    np.testing.assert_allclose(found.prior, prior, atol=1e-3)
+    assert found.interval[0] < 15 < found.interval[1]
+    assert estimate_prior(doubtful).prior.max() < 0.6
+
+
 def test_a_cluster_without_rows_keeps_a_share_above_zero():
     proba = np.zeros((50, 3))
     proba[:, 0] = 1

@@ -15,7 +15,7 @@ even, for rows on borders fall to one side or the other, so shares that are near
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 MODULARITY_SHARE = 0.1
 TEMPERATURE = 0.015
 EVENNESS_POWER = 8
+LOOKS_EVEN = 0.85
 
 
 def size_profile(
@@ -56,7 +57,7 @@ def size_profile(
     sizes, scores = [], []
     for source in (rows, smooth_rows(rows, near)):
         candidates = candidate_partitions(
-            source, n_clusters, near, n_seeds=n_seeds, random_state=random_state
+            source, n_clusters, near, n_seeds=n_seeds, scored=False, random_state=random_state
         )
         for found in candidates:
             k = found.n_clusters
@@ -69,14 +70,35 @@ def size_profile(
     return shrunk_to_even(weights @ np.array(sizes) / (weights.sum() * len(rows)), len(rows))
 
 
+def evenness(shares: NDArray[np.float64]) -> float:
+    """Return (exp(entropy) - 1) / (k - 1): one for even shares, zero where one holds all."""
+    return 1.0 if len(shares) < 2 else (effective_clusters(shares) - 1) / (len(shares) - 1)
+
+
 def shrunk_to_even(shares: NDArray[np.float64], n_rows: int) -> NDArray[np.float64]:
     """Return shares (k,) drawn to even ones as far as they are nearly even, largest first."""
     k = len(shares)
-    even = ((effective_clusters(shares) - 1) / max(k - 1, 1)) ** EVENNESS_POWER
+    even = evenness(shares) ** EVENNESS_POWER
     shares = (1 - even) * shares / shares.sum() + even / k
     # Half a row: a share is never zero, which no balancing term could use.
     shares = np.maximum(shares, 0.5 / n_rows)
     return np.sort(shares / shares.sum())[::-1]
+
+
+def shares_of_clusters(sizes: NDArray[Any], data: HeadData, *, even: bool) -> NDArray[np.float64]:
+    """Return the estimated share of each cluster (k,) of a partition with `sizes` rows in each.
+
+    They are the estimated sizes, given out by rank: a partition is nearer to even than the truth
+    where large clusters are cut. A partition into even clusters is taken at its word where the
+    estimated sizes look even too.
+    """
+    found = np.asarray(sizes, dtype=np.float64)
+    estimated = estimate_sizes(data)
+    if even and evenness(estimated) > LOOKS_EVEN:
+        return found / found.sum()
+    shares = np.empty(len(found))
+    shares[np.argsort(-found, kind="stable")] = estimated
+    return shares
 
 
 def estimate_sizes(data: HeadData) -> NDArray[np.float64]:

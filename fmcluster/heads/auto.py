@@ -28,6 +28,7 @@ from fmcluster.heads._auto_starts import starts
 from fmcluster.heads._auto_student import Student, teach
 from fmcluster.heads._auto_vote import Candidate, judge, sizes_look_even, smooth, vote
 from fmcluster.heads._rows import joint
+from fmcluster.heads._sizes import shares_of_clusters
 from fmcluster.heads.base import ClusterHead, HeadData
 from fmcluster.index import KNNGraph, unit_rows
 
@@ -89,7 +90,11 @@ class AutoHead(ClusterHead):
             voters, self.even_sizes_ = electorate(candidates, k, self.cluster_prior)
             V = smooth(field, vote(voters, k))
             self.student_ = teach(field, V, seed=data.seed("student"))
-            self.cluster_prior_ = self.student_.proba(field.rows).mean(axis=0)
+            labels = self.student_.proba(field.rows).argmax(axis=1)
+            sizes: NDArray[Any] = np.bincount(labels, minlength=k)
+            if isinstance(self.cluster_prior, str) and self.cluster_prior != "uniform":
+                sizes = shares_of_clusters(sizes, data, even=self.even_sizes_)
+            self.cluster_prior_ = sizes
 
     def _prepare(self, data: HeadData) -> Field:
         """Centre the (sampled) rows and find their neighbours."""

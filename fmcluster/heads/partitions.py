@@ -285,12 +285,18 @@ def candidate_partitions(
     families: Sequence[str] = FAMILIES,
     n_seeds: int = 1,
     n_mini: int | None = None,
+    scored: bool = True,
     random_state: int = 0,
 ) -> Iterator[Partition]:
-    """Yield scored partitions of unit rows (n, d): every family from every seed.
+    """Yield partitions of unit rows (n, d), scored unless told not to: all families and seeds.
 
     Mini-clusters are made once a seed and shared by its linkages.
     """
+
+    def made(family: str, centroids: Any, groups: Any, labels: Any) -> Partition:
+        score = score_partition(rows, labels, graph) if scored else float("nan")
+        return Partition(family, centroids, groups, labels, score)
+
     for family in families:
         check_in(family, FAMILIES, "family")
     linkages = [family for family in families if family != "kmeans"]
@@ -299,17 +305,13 @@ def candidate_partitions(
         seed = seed_of(random_state, "partition", number)
         if "kmeans" in families:
             centroids, labels = spherical_kmeans(rows, n_clusters, random_state=seed)
-            groups = np.arange(len(centroids))
-            score = score_partition(rows, labels, graph)
-            yield Partition("kmeans", centroids, groups, labels, score)
+            yield made("kmeans", centroids, np.arange(len(centroids)), labels)
         if not linkages:
             continue
         mini = mini_clusters(rows, n_mini, random_state=seed)
         for linkage in linkages:
             groups = cut_tree(merge_tree(mini, linkage, graph), n_clusters)
-            labels = groups[mini.labels]
-            score = score_partition(rows, labels, graph)
-            yield Partition(linkage, mini.centroids, groups, labels, score)
+            yield made(linkage, mini.centroids, groups, groups[mini.labels])
 
 
 def best_partition(
