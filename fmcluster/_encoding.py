@@ -27,6 +27,7 @@ from fmcluster.store import cast
 # Rows encoded together. Texts go by whole shards, so that sorting by length pays; decoded images
 # are large, and three blocks of them are in memory at once.
 IMAGE_BLOCK = 128
+MOST_DECODERS = 4
 _PLACEHOLDER_SIDE = 32
 
 
@@ -55,12 +56,18 @@ class _Work:
 
 @dataclass
 class EncodingRun:
-    """One process's pass over its shards of a store that `prepare` made ready."""
+    """One process's pass over its shards of a store that `prepare` made ready.
+
+    `numbers` names the shards; by default they are this process's share of all. Those that are
+    there are skipped either way. `decoders` threads read images.
+    """
 
     folder: Path
     manifest: Manifest
     source: Source
     encoders: Sequence[Encoder]
+    numbers: Sequence[int] | None = None
+    decoders: int = min(MOST_DECODERS, os.cpu_count() or 1)
 
     def __post_init__(self) -> None:
         settings = self.manifest.header["settings"]
@@ -95,22 +102,22 @@ class EncodingRun:
 
     def _wanted(self, number: int) -> bool:
         """Return whether this process is to encode a shard."""
-        mine = number % distributed.world_size() == distributed.rank()
+        mine = self.numbers is not None or number % distributed.world_size() == distributed.rank()
         return mine and read_mark(self.folder, number, self.manifest.header) is None
 
-    def _numbers(self) -> Iterable[int]:
+    def to_do(self) -> Iterable[int]:
         """Shards to read. A stream is read to its end by every process, which tells its length."""
         if self.source.is_stream:
             return itertools.count()
         assert self.source.n_rows is not None
         self.n_shards = -(-self.source.n_rows // self.shard_rows)
-        return [n for n in range(self.n_shards) if self._wanted(n)]
+        asked = range(self.n_shards) if self.numbers is None else self.numbers
+        return [n for n in asked if self._wanted(n)]
 
     def _work(self) -> Iterator[_Work | None]:
         """Read, decode and augment, block by block: runs in the thread that works ahead."""
-        workers = min(4, os.cpu_count() or 1)
-        with ThreadPoolExecutor(workers, thread_name_prefix="fmcluster-decode") as pool:
-            for number, raw in self.source.pieces(self.shard_rows, self._numbers()):
+        with ThreadPoolExecutor(self.decoders, thread_name_prefix="fmcluster-decode") as pool:
+            for number, raw in self.source.pieces(self.shard_rows, self.to_do()):
                 if self.source.is_stream:
                     self.n_shards = number + bool(raw)
                     if not self._wanted(number):

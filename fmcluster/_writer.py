@@ -76,9 +76,14 @@ def prepare(folder: Path, header: dict[str, Any]) -> Manifest:
         manifest = Manifest(header=header)
         with explained(folder, "the manifest"):
             write_manifest(folder, manifest)
+    remove_leftovers(folder)
+    return manifest
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files of killed processes; the caller knows that none is writing."""
     for leftover in folder.glob(".*.tmp"):
         leftover.unlink(missing_ok=True)
-    return manifest
 
 
 class explained:  # noqa: N801 - a context manager, named as it reads

@@ -6,6 +6,7 @@ mode and put back in order. A batch that does not fit in memory is halved and tr
 
 from __future__ import annotations
 
+import copy
 import functools
 import logging
 from collections.abc import Iterator, Sequence
@@ -143,6 +144,8 @@ class TorchEncoder:
 
         if batch_size is not None and (isinstance(batch_size, bool) or int(batch_size) < 1):
             raise ValueError(f"batch_size={batch_size!r} must be a positive number of rows")
+        # Of a GPU asked by number only its kind: the number is this process's own.
+        self.asked_device = None if device is None else torch.device(device).type
         self.device = distributed.device(device)
         self.precision = choose_precision(precision, self.device, cpu_gains=cpu_gains)
         self.dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
@@ -155,6 +158,18 @@ class TorchEncoder:
         self.batch_size = batch_size
         self._fingerprint = {**fingerprint, "precision": self.precision}
         self.spec: dict[str, Any] = {**spec, "modality": modality, "precision": self.precision}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle through the host: the process that takes over may see other devices."""
+        if self.device.type == "cpu":
+            return self.__dict__
+        return {**self.__dict__, "module": copy.deepcopy(self.module).to("cpu")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take the device that a new encoder would take in this process."""
+        self.__dict__.update(state)
+        self.device = distributed.device(self.asked_device)
+        self.module = self.module.to(self.device)
 
     @property
     def fingerprint(self) -> dict[str, Any]:
