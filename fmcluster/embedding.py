@@ -11,7 +11,7 @@ import contextlib
 import itertools
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from fmcluster import distributed
 from fmcluster._encoding import EncodingRun
 from fmcluster._files import lock, stable_hash
 from fmcluster._fitted import fit_or_restore
-from fmcluster._manifest import COMPARED, DTYPES, MANIFEST, check_same, read_manifest
+from fmcluster._manifest import COMPARED, DTYPES, MANIFEST, Manifest, check_same, read_manifest
+from fmcluster._ray import ray_engine
 from fmcluster._validation import check_in, check_range, seed_of
 from fmcluster._writer import finish, folder_of, prepare, reopen
 from fmcluster.data import ON_ERROR, Source
@@ -27,6 +28,7 @@ from fmcluster.encoders import Encoder, resolve
 from fmcluster.store import EmbeddingStore
 
 CACHE_VARIABLE = "FMCLUSTER_CACHE"
+ENGINES = ("local", "ray")
 STRENGTHS = ("weak", "strong")
 SHARD_ROWS = {"image": 1024, "text": 4096}
 MOST_SHARD_ROWS = 65_536
@@ -47,6 +49,8 @@ def embed_to_store(
     on_error: str = "raise",
     random_state: int | None = 0,
     repair: bool = False,
+    engine: str = "local",
+    workers: int | None = None,
 ) -> EmbeddingStore:
     """Embed all rows of `source` and return the store, taking up a store that is there.
 
@@ -79,6 +83,11 @@ def embed_to_store(
         Seed of the views; None stands for 0, since cached views must be found again.
     repair : bool
         Hold every shard against its checksum first, and encode the damaged ones again.
+    engine : "local" or "ray"
+        Who runs the encoders: this process (or those of ``accelerate launch``), or actors of a
+        Ray cluster. The store is the same, byte for byte.
+    workers : int, optional
+        Ray actors at most; by default one a GPU, or one a core.
 
     Raises
     ------
@@ -96,7 +105,10 @@ def embed_to_store(
     check_in(dtype, DTYPES, "dtype")
     check_in(on_error, ON_ERROR, "on_error")
     check_in(augment, STRENGTHS, "augment")
+    check_in(engine, ENGINES, "engine")
     check_range(n_views, "n_views", low=0)
+    if workers is not None:
+        check_range(workers, "workers", low=1)
     if shard_rows is not None:
         check_range(shard_rows, "shard_rows", low=1)
     rows = source if isinstance(source, Source) else Source(source)
@@ -121,7 +133,8 @@ def embed_to_store(
     }
     target = folder_of(folder) if folder is not None else default_folder(header, cache_dir)
     if repair or not _is_complete(target, header):
-        _write_store(target, header, rows, list(named.values()), repair=repair)
+        encode = ray_engine(rows, workers=workers) if engine == "ray" else _here
+        _write_store(target, header, rows, list(named.values()), encode, repair=repair)
     return EmbeddingStore.open(target)
 
 
@@ -215,8 +228,19 @@ def _held(folder: Path) -> Iterator[None]:
         yield
 
 
+def _here(folder: Path, manifest: Manifest, rows: Source, encoders: list[Encoder]) -> int:
+    """Encode in this process."""
+    return EncodingRun(folder, manifest, rows, encoders).go()
+
+
 def _write_store(
-    folder: Path, header: dict[str, Any], rows: Source, encoders: list[Encoder], *, repair: bool
+    folder: Path,
+    header: dict[str, Any],
+    rows: Source,
+    encoders: list[Encoder],
+    encode: Callable[..., int],
+    *,
+    repair: bool,
 ) -> None:
     """Bring the store in `folder` to completion."""
     with _held(folder):
@@ -233,7 +257,7 @@ def _write_store(
         manifest = read_manifest(folder)
         if manifest.complete:
             return
-        n_shards = EncodingRun(folder, manifest, rows, fitted).go()
+        n_shards = encode(folder, manifest, rows, fitted)
         distributed.barrier()
         if distributed.is_main():
             finish(folder, manifest, n_shards)

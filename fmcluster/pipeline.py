@@ -60,6 +60,8 @@ def embed(
     modality: str | None = None,
     random_state: int = 0,
     repair: bool = False,
+    engine: str = "local",
+    workers: int | None = None,
 ) -> EmbeddingStore:
     """Embed data once; the same call again finds the store, or goes on where it stopped.
 
@@ -99,6 +101,11 @@ def embed(
     repair : bool
         Hold every shard of a store that is there against its checksum, and encode the damaged
         ones again.
+    engine : {"local", "ray"}
+        "ray" maps the encoders over the data by Ray Data (extra ``ray``), on the cluster that is
+        connected or on one of this machine; the store is the same, byte for byte.
+    workers : int, optional
+        Ray actors at most; by default one a GPU, or one a core.
 
     Returns
     -------
@@ -145,6 +152,8 @@ def embed(
         on_error=on_error,
         random_state=random_state,
         repair=repair,
+        engine=engine,
+        workers=workers,
     )
     store.source = source
     return store

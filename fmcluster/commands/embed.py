@@ -19,6 +19,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--repair", action="store_true", help="encode the shards again that are damaged"
     )
+    parser.add_argument(
+        "--engine", choices=("local", "ray"), default="local", help="who runs the encoder"
+    )
+    parser.add_argument("--workers", type=int, metavar="N", help="Ray actors at most")
     parser.add_argument("--verify", action="store_true", help="read every shard's checksum")
 
 
