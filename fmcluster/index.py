@@ -1,14 +1,12 @@
 """Nearest neighbours over faiss: `KNNIndex` answers queries, `KNNGraph` holds every row's own.
 
 Similarity is the cosine: rows are L2-normalised once, so the inner product is the cosine and
-larger means nearer. Up to `EXACT_ROWS` rows the search is exact; above it an approximate index is
-built and its recall@k is *measured* on a sample against the exact answer and kept in the graph.
+larger means nearer. Which index, how far it searches and how well it finds: `_approximate`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,39 +14,47 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fmcluster._files import read_array, read_json, safe_child, write_array, write_json
+from fmcluster._approximate import (
+    BLOCK_ROWS,
+    METHODS,
+    TARGET_RECALL,
+    Refiner,
+    Searcher,
+    choose_method,
+    faiss_module,
+    filled_index,
+    index_bytes,
+    iter_blocks,
+    memory_budget,
+    on_cpu,
+    unit_rows,
+)
+from fmcluster._files import (
+    atomic_path,
+    digest_file,
+    read_array,
+    read_json,
+    read_with_care,
+    safe_child,
+    write_array,
+    write_json,
+)
 from fmcluster._progress import bar
-from fmcluster._validation import check_finite_rows, check_in, require, seed_of
+from fmcluster._validation import check_in, check_range, seed_of
+from fmcluster.errors import CorruptShardError
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-EXACT_ROWS = 200_000
-BLOCK_ROWS = 16_384
-RECALL_SAMPLE = 1_000
-METHODS = ("auto", "exact", "hnsw", "ivf", "ivfpq")
-
-
-def faiss_module() -> Any:
-    """Import faiss, or say how to install it."""
-    return require("faiss", extra="cpu", package="faiss (faiss-cpu or faiss-gpu)")
-
-
-def unit_rows(block: NDArray[Any]) -> NDArray[np.float32]:
-    """Return rows as contiguous float32 of length one; zero rows stay zero."""
-    rows = np.ascontiguousarray(block, dtype=np.float32)
-    # float64 norms: embeddings of large magnitude must not overflow when squared.
-    norms = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
-    scale = np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0)
-    return (rows * scale[:, None]).astype(np.float32, copy=False)
-
-
-def iter_blocks(X: Any, size: int = BLOCK_ROWS) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Yield (first row, unit rows) blocks of an array, a memory map or a store's space."""
-    for start in range(0, X.shape[0], size):
-        block = np.asarray(X[start : start + size])
-        check_finite_rows(block, name="embeddings", ids=np.arange(start, start + len(block)))
-        yield start, unit_rows(block)
+__all__ = [
+    "BLOCK_ROWS",
+    "KNNGraph",
+    "KNNIndex",
+    "faiss_module",
+    "is_lazy",
+    "iter_blocks",
+    "unit_rows",
+]
 
 
 def is_lazy(X: Any) -> bool:
@@ -56,20 +62,6 @@ def is_lazy(X: Any) -> bool:
     return isinstance(X, np.memmap) or (
         hasattr(X, "shape") and type(X).__module__.startswith("fmcluster.")
     )
-
-
-def choose_method(n_rows: int, n_dims: int, *, memory_bytes: int | None = None) -> str:
-    """Pick the index family by size: exact, then HNSW, then IVF, and IVF-PQ past the memory."""
-    budget = memory_bytes if memory_bytes is not None else _physical_memory() // 2
-    if n_rows <= EXACT_ROWS:
-        return "exact"
-    if n_rows * n_dims * 4 > budget:
-        return "ivfpq"
-    return "ivf"
-
-
-def _physical_memory() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 @dataclass
@@ -82,19 +74,24 @@ class KNNIndex:
         ``exact``, ``hnsw``, ``ivf`` or ``ivfpq``.
     n_rows, n_dims : int
         What was indexed.
+    recall : float
+        Measured share of the true neighbours that it finds, 1.0 for the exact index.
     """
 
     method: str
     n_rows: int
     n_dims: int
-    _index: Any = field(repr=False)
+    recall: float
+    _searcher: Searcher = field(repr=False)
 
     @classmethod
     def build(
         cls,
         X: Any,
         *,
+        k: int = 20,
         method: str = "auto",
+        target_recall: float = TARGET_RECALL,
         memory_bytes: int | None = None,
         random_state: int = 0,
     ) -> KNNIndex:
@@ -104,83 +101,91 @@ class KNNIndex:
         ----------
         X : array-like or store
             Read in blocks, so that a store larger than memory is never held whole.
+        k : int
+            Neighbours that will be asked for: an approximate index is tuned for them.
         method : {"auto", "exact", "hnsw", "ivf", "ivfpq"}
-            "auto" is exact up to 200,000 rows, then IVF, then IVF-PQ where the vectors alone would
-            take more than `memory_bytes` (default: half of the machine's).
+            "auto" is exact up to 200,000 rows, then IVF, then IVF-PQ, as rows, dimensions and
+            `memory_bytes` say.
+        target_recall : float
+            Share of the true neighbours that an approximate index is to find; what it does find
+            is measured and kept in `recall`.
         memory_bytes : int, optional
-            What the index may take.
+            What the index may take, by default half of the machine's memory.
         random_state : int
-            Picks the training sample of the approximate indexes.
+            Picks the training sample of the approximate indexes and the rows they are judged on.
         """
-        faiss = faiss_module()
         check_in(method, METHODS, "method")
+        check_range(target_recall, "target_recall", low=0, high=1)
         X = X if hasattr(X, "shape") else np.asarray(X)
         n_rows, n_dims = X.shape
         if method == "auto":
             method = choose_method(n_rows, n_dims, memory_bytes=memory_bytes)
-        index = _empty_index(faiss, method, n_rows, n_dims)
-        if not index.is_trained:
-            sample = _sample(X, index_training_rows(n_rows), seed_of(random_state, "index"))
-            index.train(sample)
-        index = _to_gpu(faiss, index) if method != "hnsw" else index
-        for _, block in iter_blocks(X):
-            index.add(block)
-        return cls(method, n_rows, n_dims, index)
+        index = filled_index(X, method, seed=seed_of(random_state, "index"))
+        searcher = Searcher(index, method)
+        if method == "ivfpq":
+            room = memory_budget(memory_bytes) - index_bytes(n_rows, n_dims, method)
+            searcher.refiner = Refiner.fit(X, room)
+        k = max(1, min(k, n_rows - 1))
+        recall = searcher.tune(X, k, target_recall, seed=seed_of(random_state, "recall"))
+        return cls(method, n_rows, n_dims, recall, searcher)
 
     def search(self, queries: ArrayLike, k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Return (similarities, indices), each (m, k), nearest first; k is capped at n_rows."""
+        """Return (similarities, indices), each (m, k), nearest first; k is capped at n_rows.
+
+        Where an approximate index finds fewer, the rest of the indices are -1.
+        """
         rows = np.asarray(queries)
         if rows.ndim != 2 or rows.shape[1] != self.n_dims:
             raise ValueError(f"queries have shape {rows.shape}, expected (m, {self.n_dims})")
-        return self._index.search(unit_rows(rows), min(k, self.n_rows))
+        return self._searcher(unit_rows(rows), min(k, self.n_rows))
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the index as one faiss file."""
-        faiss = faiss_module()
-        index = faiss.index_gpu_to_cpu(self._index) if hasattr(self._index, "device") else None
-        faiss.write_index(index or self._index, os.fspath(path))
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write ``index.faiss``, ``index.json`` and, of IVF-PQ, the rows for the second look."""
+        folder = Path(folder)
+        searcher = self._searcher
+        with atomic_path(folder / "index.faiss") as temporary:
+            faiss_module().write_index(on_cpu(searcher.index), os.fspath(temporary))
+        arrays = searcher.refiner.arrays() if searcher.refiner else {}
+        for name, values in arrays.items():
+            write_array(folder / f"{name}.npy", values)
+        about = {
+            "method": self.method,
+            "n_rows": self.n_rows,
+            "n_dims": self.n_dims,
+            "recall": self.recall,
+            "effort": list(searcher.effort),
+            "second_look": sorted(arrays),
+            "digest": digest_file(folder / "index.faiss"),
+        }
+        write_json(folder / "index.json", about)
 
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str], *, mmap: bool = False) -> KNNIndex:
+        """Read an index that `save` wrote; with `mmap` the rows for the second look stay on disk.
 
-def index_training_rows(n_rows: int) -> int:
-    """Return how many rows train an IVF quantiser: 64 a cell, at most a million."""
-    return min(n_rows, 64 * _n_cells(n_rows), 1_000_000)
-
-
-def _n_cells(n_rows: int) -> int:
-    return int(min(65_536, max(16, 2 * np.sqrt(n_rows))))
-
-
-def _empty_index(faiss: Any, method: str, n_rows: int, n_dims: int) -> Any:
-    inner_product = faiss.METRIC_INNER_PRODUCT
-    if method == "exact":
-        return faiss.IndexFlatIP(n_dims)
-    if method == "hnsw":
-        index = faiss.IndexHNSWFlat(n_dims, 32, inner_product)
-        index.hnsw.efConstruction, index.hnsw.efSearch = 80, 128
-        return index
-    cells = _n_cells(n_rows)
-    quantizer = faiss.IndexFlatIP(n_dims)
-    if method == "ivf":
-        index = faiss.IndexIVFFlat(quantizer, n_dims, cells, inner_product)
-    else:
-        codes = next(m for m in (64, 48, 32, 24, 16, 12, 8, 4, 2, 1) if n_dims % m == 0)
-        index = faiss.IndexIVFPQ(quantizer, n_dims, cells, codes, 8, inner_product)
-    index.nprobe = max(8, cells // 32)
-    index.own_fields = True
-    quantizer.this.disown()
-    return index
-
-
-def _to_gpu(faiss: Any, index: Any) -> Any:
-    """Move an index to all GPUs where this faiss has them (the one GPU seam of the index)."""
-    if not hasattr(faiss, "get_num_gpus") or faiss.get_num_gpus() == 0:
-        return index
-    return faiss.index_cpu_to_all_gpus(index)
-
-
-def _sample(X: Any, size: int, seed: int) -> NDArray[np.float32]:
-    rows = np.sort(np.random.default_rng(seed).choice(X.shape[0], size, replace=False))
-    return unit_rows(np.asarray(X[rows]))
+        Raises
+        ------
+        CorruptShardError
+            A file is damaged, or not the one that `save` wrote.
+        """
+        with read_with_care(folder):
+            about = read_json(safe_child(folder, "index.json"))
+            path = safe_child(folder, "index.faiss")
+            if digest_file(path) != about["digest"]:
+                raise CorruptShardError(f"{path} does not match index.json: build the index again")
+            arrays = {
+                name: read_array(safe_child(folder, f"{name}.npy"), mmap=mmap)
+                for name in about["second_look"]
+            }
+            reach, factor = about["effort"]
+            searcher = Searcher(
+                faiss_module().read_index(os.fspath(path)),
+                check_in(about["method"], METHODS, "method"),
+                (int(reach), int(factor)),
+                Refiner(**arrays) if arrays else None,
+            )
+            shape = int(about["n_rows"]), int(about["n_dims"])
+            return cls(about["method"], *shape, float(about["recall"]), searcher)
 
 
 @dataclass(frozen=True)
@@ -196,7 +201,7 @@ class KNNGraph:
     method : str
         The index family that was used.
     recall : float
-        Measured recall@k against the exact answer, 1.0 for the exact index.
+        Measured share of the true neighbours that were found, 1.0 for the exact index.
     """
 
     indices: NDArray[Any]
@@ -221,10 +226,11 @@ class KNNGraph:
         *,
         k: int = 20,
         method: str = "auto",
+        target_recall: float = TARGET_RECALL,
         memory_bytes: int | None = None,
         random_state: int = 0,
     ) -> KNNGraph:
-        """Find the `k` nearest other rows of every row of `X` (n, d).
+        """Find the `k` nearest other rows of every row of `X` (n, d); see `KNNIndex.build`.
 
         Raises
         ------
@@ -241,7 +247,12 @@ class KNNGraph:
             raise ValueError(f"k={k} neighbours: at least 1 is needed")
         k = min(k, n_rows - 1)
         index = KNNIndex.build(
-            X, method=method, memory_bytes=memory_bytes, random_state=random_state
+            X,
+            k=k,
+            method=method,
+            target_recall=target_recall,
+            memory_bytes=memory_bytes,
+            random_state=random_state,
         )
         wide = np.int32 if n_rows < 2**31 else np.int64
         indices = np.empty((n_rows, k), wide)
@@ -249,12 +260,11 @@ class KNNGraph:
         with bar(total=n_rows, description="neighbours") as shown:
             for start, block in iter_blocks(X):
                 stop = start + len(block)
-                cosines, ids = index._index.search(block, min(k + 1, n_rows))
+                cosines, ids = index._searcher(block, k + 1)
                 found = _without_self(cosines, ids, start, k)
                 indices[start:stop], similarities[start:stop] = found
                 shown.update(len(block))
-        recall = 1.0 if index.method == "exact" else _recall(X, indices, random_state)
-        return cls(indices, similarities, index.method, recall)
+        return cls(indices, similarities, index.method, index.recall)
 
     def take(self, k: int) -> KNNGraph:
         """Return the graph of the `k` nearest neighbours (k at most ``self.k``)."""
@@ -324,23 +334,3 @@ def _without_self(
         indices = np.where(bad, fill, indices)
         similarities = np.where(bad, fill_similarity, similarities)
     return indices, np.clip(similarities, -1.0, 1.0)
-
-
-def _recall(X: Any, indices: NDArray[Any], random_state: int) -> float:
-    """Measure the share of true neighbours found, on a sample of rows against all rows."""
-    n_rows, k = indices.shape
-    generator = np.random.default_rng(seed_of(random_state, "recall"))
-    rows = np.sort(generator.choice(n_rows, min(RECALL_SAMPLE, n_rows), replace=False))
-    queries = unit_rows(np.asarray(X[rows]))
-    best = np.full((len(rows), k + 1), -np.inf, np.float32)
-    best_ids = np.full((len(rows), k + 1), -1, np.int64)
-    for start, block in iter_blocks(X):
-        scores = np.concatenate([best, queries @ block.T], axis=1)
-        ids = np.broadcast_to(np.arange(start, start + len(block)), (len(rows), len(block)))
-        ids = np.concatenate([best_ids, ids], axis=1)
-        top = np.argpartition(-scores, k, axis=1)[:, : k + 1]
-        best, best_ids = np.take_along_axis(scores, top, 1), np.take_along_axis(ids, top, 1)
-    hits = 0
-    for row, found, true in zip(rows, indices[rows], best_ids, strict=True):
-        hits += len(set(found.tolist()) & (set(true.tolist()) - {int(row)}))
-    return min(1.0, hits / (len(rows) * k))

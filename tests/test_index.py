@@ -6,14 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from fmcluster.index import (
-    KNNGraph,
-    KNNIndex,
-    choose_method,
-    index_training_rows,
-    iter_blocks,
-    unit_rows,
-)
+from fmcluster.index import KNNGraph, KNNIndex, iter_blocks, unit_rows
 from fmcluster.store import EmbeddingStore
 
 
@@ -70,27 +63,21 @@ def test_nan_rows_are_named(X):
 
 
 @pytest.mark.parametrize("method", ["hnsw", "ivf", "ivfpq"])
-def test_approximate_indexes_measure_their_recall(method):
-    generator = np.random.default_rng(1)
-    X = (generator.normal(size=(3000, 16)) + 4 * generator.normal(size=(3000, 1))).astype("f4")
-    graph = KNNGraph.build(X, k=10, method=method)
-    truth, _ = brute(X, 10)
-    hits = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(graph.indices, truth, strict=True)])
-    assert graph.recall == pytest.approx(hits, abs=0.05)
-    assert (graph.indices != np.arange(3000)[:, None]).all()
+def test_approximate_graphs_have_no_gaps_and_no_self(method):
+    # Fewer rows a cell than neighbours: not every search finds k.
+    X = np.random.default_rng(1).normal(size=(90, 16)).astype("f4")
+    graph = KNNGraph.build(X, k=60, method=method, target_recall=0.0)
+    assert graph.indices.shape == (90, 60)
+    assert (graph.indices != np.arange(90)[:, None]).all()
     assert (graph.indices >= 0).all()
-    if method != "ivfpq":
-        assert graph.recall > 0.7
+    assert np.abs(graph.similarities).max() <= 1
 
 
-def test_the_family_is_chosen_by_size_and_memory():
-    assert choose_method(10_000, 64) == "exact"
-    assert choose_method(1_000_000, 128, memory_bytes=2**34) == "ivf"
-    assert choose_method(10_000_000, 768, memory_bytes=2**30) == "ivfpq"
-    assert index_training_rows(100) == 100
-    assert index_training_rows(10**9) == 10**6
+def test_wrong_arguments_are_quoted(X):
     with pytest.raises(ValueError, match="'annoy'"):
-        KNNIndex.build(np.eye(3, dtype="f4"), method="annoy")
+        KNNIndex.build(X, method="annoy")
+    with pytest.raises(ValueError, match="target_recall=1.5"):
+        KNNIndex.build(X, method="ivf", target_recall=1.5)
 
 
 def test_csr_is_sorted_without_diagonal_and_symmetric_when_asked(X):
@@ -112,15 +99,12 @@ def test_take_narrows_and_refuses_to_widen(X):
         graph.take(7)
 
 
-def test_saved_graph_and_index_come_back_equal(X, tmp_path):
+def test_a_saved_graph_comes_back_equal(X, tmp_path):
     graph = KNNGraph.build(X, k=6)
     graph.save(tmp_path / "graph")
     again = KNNGraph.load(tmp_path / "graph", mmap=True)
     np.testing.assert_array_equal(again.indices, graph.indices)
     np.testing.assert_array_equal(again.similarities, graph.similarities)
-    index = KNNIndex.build(X)
-    index.save(tmp_path / "index.faiss")
-    assert (tmp_path / "index.faiss").stat().st_size > X.nbytes
 
 
 def test_search_answers_new_rows(X):
