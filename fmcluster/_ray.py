@@ -13,7 +13,6 @@ import contextlib
 import functools
 import logging
 import os
-import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,18 +167,19 @@ class ShardActor:
 
 
 def _packed(error: Exception) -> bytes:
-    """Return an exception as bytes; of one that cannot travel, what it says."""
+    """Return an exception as Ray sends objects; of one that cannot travel, what it says."""
+    wire = require("ray.cloudpickle", extra="ray")
     try:
-        return pickle.dumps(error)
+        return wire.dumps(error)
     except Exception:
-        return pickle.dumps(RuntimeError(f"{type(error).__name__}: {error}"))
+        return wire.dumps(RuntimeError(f"{type(error).__name__}: {error}"))
 
 
 def raise_first(errors: Iterable[bytes]) -> None:
     """Raise the first exception among what actors gave back."""
     for error in errors:
         if error:
-            raise pickle.loads(error)
+            raise require("ray.cloudpickle", extra="ray").loads(error)
 
 
 @dataclass(frozen=True)
