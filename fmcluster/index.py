@@ -104,8 +104,8 @@ class KNNIndex:
         k : int
             Neighbours that will be asked for: an approximate index is tuned for them.
         method : {"auto", "exact", "hnsw", "ivf", "ivfpq"}
-            "auto" is exact up to 200,000 rows, then IVF, then IVF-PQ, as rows, dimensions and
-            `memory_bytes` say.
+            "auto" is exact up to 100,000 rows if `memory_bytes` hold them, then IVF-PQ, or IVF
+            for fewer than 32 dimensions.
         target_recall : float
             Share of the true neighbours that an approximate index is to find; what it does find
             is measured and kept in `recall`.

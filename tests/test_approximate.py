@@ -91,7 +91,8 @@ def test_a_target_out_of_reach_is_said_and_not_claimed(X, truth, caplog):
 
 def test_the_family_is_chosen_by_rows_dimensions_and_memory():
     assert choose_method(10_000, 64) == "exact"
-    assert choose_method(300_000, 128, memory_bytes=2**34) == "ivf"
+    assert choose_method(100_000, 128) == "exact"
+    assert choose_method(100_001, 128) == "ivfpq"
     assert choose_method(1_000_000, 16, memory_bytes=2**34) == "ivf"
     assert choose_method(1_000_000, 128, memory_bytes=2**34) == "ivfpq"
     assert choose_method(10_000_000, 768, memory_bytes=2**30) == "ivfpq"

@@ -1,0 +1,226 @@
+"""A million rows on one machine: seconds, memory, recall and accuracy of every stage.
+
+Rows of 128 dimensions are drawn from 100 Gaussians around random unit directions of a plane of 32
+(embeddings too fill few of their dimensions), so wide that the nearest of them overlap, with sizes
+that fall like rank to the -0.7 (the largest has 25 times the rows of the smallest), and set to
+length one. They lie in a file and are read as a memory map. Each cell is a process of its own;
+its memory is the peak resident set (pages of the map included) above that after the imports.
+
+    python benchmarks/million.py pipeline --rows 1000000 --threads 2
+    python benchmarks/million.py growth --rows 100000 1000000 --heads kmeans gmm scan
+
+``pipeline`` is the neighbour graph, the head ``auto`` and ``predict``; ``growth`` fits one head a
+cell on a ready graph, trained heads for one epoch a stage (``graph:ivf`` builds a graph by that
+index). Finished cells are kept in ``--out``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+OUT = ROOT / "benchmarks" / "results" / "million.json"
+DIMS, INNER, CLUSTERS = 128, 32, 100
+NOISE, OFF_PLANE = 0.2, 0.02
+BLOCK = 50_000
+EPOCHS = ("epochs", "self_label_epochs", "pretrain_epochs", "semi_epochs")
+
+
+def mixture() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return unit directions (k, 32), the axes of their plane (32, d) and the shares (k,)."""
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(CLUSTERS, INNER))
+    centres /= np.linalg.norm(centres, axis=1, keepdims=True)
+    axes = np.linalg.qr(rng.normal(size=(DIMS, INNER)))[0].T
+    share = rng.permutation(np.arange(1, CLUSTERS + 1) ** -0.7)
+    return centres, axes, share / share.sum()
+
+
+def write_rows(folder: Path, n_rows: int) -> tuple[Path, Path]:
+    """Write the rows and their classes once, block by block."""
+    x_path, y_path = folder / f"x{n_rows}.npy", folder / f"y{n_rows}.npy"
+    if not y_path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        centres, axes, share = mixture()
+        x = np.lib.format.open_memmap(x_path, "w+", np.float32, (n_rows, DIMS))
+        y = np.empty(n_rows, np.int64)
+        for start in range(0, n_rows, BLOCK):
+            rng = np.random.default_rng([1, start])
+            size = min(BLOCK, n_rows - start)
+            own = rng.choice(CLUSTERS, size, p=share)
+            rows = (centres[own] + NOISE * rng.normal(size=(size, INNER))) @ axes
+            rows += OFF_PLANE * rng.normal(size=(size, DIMS))
+            x[start : start + size] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+            y[start : start + size] = own
+        x.flush()
+        np.save(y_path, y)
+    return x_path, y_path
+
+
+# -- one cell, in a process of its own ----------------------------------------------------------
+
+
+def memory(key: str) -> float:
+    """Return a line of this process's status in MiB: VmRSS, VmHWM."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(key)) / 1024
+
+
+class Stages:
+    """Seconds, CPU seconds and peak memory of the stages of this process."""
+
+    def __init__(self) -> None:
+        self.baseline = memory("VmRSS")
+        self.found: dict[str, dict[str, float]] = {}
+
+    def run(self, name: str, work: Any) -> Any:
+        """Run `work` and note what it took."""
+        # Forget the peak so far (5 in clear_refs); the peak of the whole is the largest.
+        Path("/proc/self/clear_refs").write_text("5")
+        wall, cpu = time.perf_counter(), cpu_seconds()
+        result = work()
+        self.found[name] = {
+            "seconds": round(time.perf_counter() - wall, 2),
+            "cpu_seconds": round(cpu_seconds() - cpu, 2),
+            "peak_mib": round(memory("VmHWM") - self.baseline),
+        }
+        print(f"  {name}: {self.found[name]}", file=sys.stderr, flush=True)
+        return result
+
+    def totals(self) -> dict[str, Any]:
+        """Return the stages and their sums."""
+        stages = self.found.values()
+        return {
+            "stages": self.found,
+            "seconds": round(sum(s["seconds"] for s in stages), 1),
+            "cpu_seconds": round(sum(s["cpu_seconds"] for s in stages), 1),
+            "peak_mib": max(s["peak_mib"] for s in stages),
+            "baseline_mib": round(self.baseline),
+        }
+
+
+def cpu_seconds() -> float:
+    """Return the CPU seconds of all threads of this process so far."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def pipeline_cell(x_path: str, y_path: str) -> dict[str, Any]:
+    """Build the graph, fit ``auto``, predict: what the bar asks for."""
+    from fmcluster.functional.metrics import evaluate
+    from fmcluster.heads import make_head
+    from fmcluster.index import KNNGraph, faiss_module
+
+    faiss_module()
+    head = make_head("auto", n_clusters=CLUSTERS, random_state=0)
+    stages = Stages()
+    rows = np.load(x_path, mmap_mode="r")
+    graph = stages.run("graph", lambda: KNNGraph.build(rows, k=20, random_state=0))
+    stages.run("fit", lambda: head.fit(rows, graph=graph))
+    labels = stages.run("predict", lambda: head.predict(rows))
+    y = np.load(y_path)
+    return {
+        **stages.totals(),
+        "method": graph.method,
+        "recall": round(graph.recall, 4),
+        "same_class_neighbours": round(float((y[graph.indices[:, 0]] == y).mean()), 4),
+        **{key: round(value, 4) for key, value in evaluate(y, labels).items()},
+        "acc_of_true_centres": round(float(np.mean(truest(rows) == y)), 4),
+        "predict_equals_labels": bool((labels == head.labels_).all()),
+    }
+
+
+def truest(rows: np.ndarray) -> np.ndarray:
+    """Return the likeliest class of rows (n, d) where directions and shares are known."""
+    centres, axes, share = mixture()
+    bias = NOISE**2 * np.log(share)
+    parts = [
+        (rows[start : start + BLOCK] @ (centres @ axes).T + bias).argmax(axis=1)
+        for start in range(0, len(rows), BLOCK)
+    ]
+    return np.concatenate(parts)
+
+
+def growth_cell(name: str, x_path: str, y_path: str, graph_path: str) -> dict[str, Any]:
+    """Fit a head (or build the graph) and predict."""
+    from fmcluster.functional.metrics import evaluate
+    from fmcluster.heads import make_head
+    from fmcluster.index import KNNGraph, faiss_module
+
+    faiss_module()
+    rows = np.load(x_path, mmap_mode="r")
+    if name.startswith("graph"):
+        method = name.partition(":")[2] or "auto"
+        stages = Stages()
+        build = partial(KNNGraph.build, rows, k=20, method=method, random_state=0)
+        graph = stages.run("graph", build)
+        if method == "auto":
+            graph.save(graph_path)
+        return {**stages.totals(), "method": graph.method, "recall": round(graph.recall, 4)}
+    head = make_head(name, n_clusters=CLUSTERS, random_state=0)
+    known = head.get_params()
+    short = {key: 1 for key in (*EPOCHS, "min_steps") if key in known}
+    head.set_params(**short)
+    graph = KNNGraph.load(graph_path)
+    stages = Stages()
+    stages.run("fit", lambda: head.fit(rows, graph=graph))
+    labels = stages.run("predict", lambda: head.predict(rows))
+    found = evaluate(np.load(y_path), labels)
+    return {**stages.totals(), "changed": short, "acc": round(found["acc"], 4)}
+
+
+# -- the run -------------------------------------------------------------------------------------
+
+
+def run_cell(arguments: argparse.Namespace, *cell: str) -> dict[str, Any]:
+    """Run this file again for one cell."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(arguments.threads)}
+    command = [sys.executable, __file__, "cell", *cell]
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    return {**json.loads(done.stdout.splitlines()[-1]), "threads": arguments.threads}
+
+
+def main() -> None:
+    """Run the cells that are missing."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=("pipeline", "growth"))
+    parser.add_argument("--rows", type=int, nargs="+", default=[1_000_000])
+    parser.add_argument("--heads", nargs="+", default=["kmeans"])
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--folder", type=Path, default=Path("/tmp/million"), help="for the rows")
+    parser.add_argument("--out", type=Path, default=OUT)
+    arguments = parser.parse_args()
+    results = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
+    names = ["pipeline"] if arguments.what == "pipeline" else ["graph", *arguments.heads]
+    for n_rows in arguments.rows:
+        files = [str(path) for path in write_rows(arguments.folder, n_rows)]
+        for name in names:
+            done = results.setdefault(name, {})
+            graph = arguments.folder / f"graph{n_rows}"
+            ready = name != "graph" or graph.exists()
+            if str(n_rows) in done and ready:
+                continue
+            print(f"{name} of {n_rows} rows", file=sys.stderr, flush=True)
+            more = [] if name == "pipeline" else [str(graph)]
+            done[str(n_rows)] = run_cell(arguments, name, *files, *more)
+            arguments.out.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["cell"]:
+        kind, *rest = sys.argv[2:]
+        cell = pipeline_cell(*rest) if kind == "pipeline" else growth_cell(kind, *rest)
+        print(json.dumps(cell))
+    else:
+        main()
