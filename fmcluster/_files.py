@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,12 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         with open(temporary, "rb+") as handle:
             os.fsync(handle.fileno())
         os.replace(temporary, target)
+    except Exception as error:
+        # Writers in Rust give the system's error number in words alone.
+        told = re.search(r"\(os error (\d+)\)", str(error))
+        if told is None or isinstance(error, OSError):
+            raise
+        raise OSError(int(told[1]), os.strerror(int(told[1])), str(target)) from None
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fmcluster._files import atomic_path, stable_hash
+from fmcluster._files import atomic_path, digest_bytes, stable_hash
+from fmcluster.errors import CorruptShardError
 
 
 class Checkpoint:
@@ -40,23 +41,27 @@ class Checkpoint:
                     tensors[f"optimizer.{index}.{slot}"] = torch.as_tensor(value).contiguous()
         # safetensors refuses tensors that share memory: clone what is written.
         tensors = {key: value.clone() for key, value in tensors.items()}
-        about = {"key": self.key, "history": json.dumps(history)}
+        about = {"key": self.key, "history": json.dumps(history), "digest": _digest(tensors)}
         with atomic_path(self.path) as temporary:
             save_file(tensors, temporary, metadata=about)
 
     def load(
         self, module: nn.Module, optimizer: torch.optim.Optimizer
     ) -> list[dict[str, float]] | None:
-        """Restore module and optimiser; return the loss curve, or None where there is nothing."""
-        from safetensors import safe_open
+        """Restore module and optimiser; return the loss curve, or None where there is nothing.
 
+        Raises
+        ------
+        CorruptShardError
+            The file is damaged.
+        """
+        for leftover in self.path.parent.glob(f".{self.path.name}.*.tmp"):  # of a killed process
+            leftover.unlink(missing_ok=True)
         if not self.path.is_file():
             return None
-        with safe_open(self.path, framework="pt") as handle:
-            about = handle.metadata() or {}
-            if about.get("key") != self.key:
-                return None
-            tensors = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118
+        about, tensors = self._read()
+        if about.get("key") != self.key:
+            return None
         module.load_state_dict(
             {key[7:]: value for key, value in tensors.items() if key.startswith("module.")}
         )
@@ -69,3 +74,29 @@ class Checkpoint:
         saved["state"] = state
         optimizer.load_state_dict(saved)
         return json.loads(about["history"])
+
+    def _read(self) -> tuple[dict[str, str], dict[str, Tensor]]:
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(self.path, framework="pt") as handle:
+                about = handle.metadata() or {}
+                tensors = {key: handle.get_tensor(key) for key in handle.keys()}  # noqa: SIM118
+        except (SafetensorError, ValueError) as error:
+            raise CorruptShardError(
+                f"{self.path} is not a readable checkpoint ({error}): remove it to begin again"
+            ) from None
+        if about.get("digest") != _digest(tensors):
+            raise CorruptShardError(
+                f"{self.path} does not match its own digest: remove it to begin again"
+            )
+        return about, tensors
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    """Return the digest of names and bytes."""
+    parts = [
+        key.encode() + value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes()
+        for key, value in sorted(tensors.items())
+    ]
+    return digest_bytes(b"".join(parts))
