@@ -532,6 +532,24 @@ def test_full_disk_keeps_finished_shards_and_says_so(fake, tmp_path, monkeypatch
     assert snapshot(tmp_path / "s") == snapshot(tmp_path / "whole")
 
 
+def test_a_write_that_the_system_refuses_leaves_no_part_of_its_shard(fake, tmp_path):
+    """The same through the system itself, by its limit on the length of files."""
+    resource = pytest.importorskip("resource")
+    wide = Fake("wide", dim=256)
+    embed_to_store(TEXTS, [fake, wide], folder=tmp_path / "whole", shard_rows=20)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, hard))
+    try:
+        with pytest.raises(OSError) as seen:
+            embed_to_store(TEXTS, [fake, wide], folder=tmp_path / "s", shard_rows=20)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert seen.value.errno == errno.EFBIG
+    assert not list((tmp_path / "s").glob("space*")) and not list((tmp_path / "s").glob(".*tmp"))
+    embed_to_store(TEXTS, [fake, wide], folder=tmp_path / "s", shard_rows=20)
+    assert snapshot(tmp_path / "s") == snapshot(tmp_path / "whole")
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
 def test_a_really_full_device_has_its_errno():
     """numpy's own writing loses the cause, so arrays are written through Python."""

@@ -60,6 +60,21 @@ def test_texts_become_clusters_by_topic(result):
     assert result.provenance["encoders"][0]["fingerprint"]["own"] == "words-"
 
 
+def test_nan_from_the_encoder_is_refused_by_prediction_too(result, texts, monkeypatch):
+    whole = WordEncoder.encode
+    encoder = WordEncoder()
+    result.predict(texts[:3], encoder=encoder)
+
+    def broken(self, rows):
+        out = whole(self, rows)
+        out[1, 0] = np.nan
+        return out
+
+    monkeypatch.setattr(WordEncoder, "encode", broken)
+    with pytest.raises(ValueError, match="NaN or infinite.* 1"):
+        result.predict(texts[:3], encoder=encoder)
+
+
 def test_the_same_call_finds_the_store_and_another_encoder_is_refused(texts, store, tmp_path):
     again = fmc.embed(texts, encoder=WordEncoder(), folder=tmp_path / "store")
     np.testing.assert_array_equal(np.asarray(again), np.asarray(store))

@@ -241,6 +241,50 @@ def test_equal_content_gives_equal_bytes(X, saved, tmp_path):
         assert path.read_bytes() == (other.folder / path.name).read_bytes()
 
 
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_any_store_comes_back_from_the_disk_as_it_was(data, tmp_path_factory):
+    n = data.draw(st.integers(1, 40), label="rows")
+    rng = np.random.default_rng(data.draw(st.integers(0, 99), label="seed"))
+    widths = data.draw(st.lists(st.integers(1, 5), min_size=1, max_size=3), label="widths")
+    dtype = data.draw(st.sampled_from(["float16", "float32"]), label="dtype")
+    spaces = {f"space {i}/é": rng.normal(size=(n, d)).astype(dtype) for i, d in enumerate(widths)}
+    names = st.lists(st.text(max_size=6), min_size=n, max_size=n, unique=True)
+    numbers = st.lists(st.integers(-(2**62), 2**62), min_size=n, max_size=n, unique=True)
+    ids = data.draw(st.none() | names | numbers, label="ids")
+    rows = data.draw(st.integers(1, n + 2), label="shard_rows")
+    store = EmbeddingStore.from_array(spaces, ids=ids)
+    folder = tmp_path_factory.mktemp("any") / "s"
+    back = store.save(folder, dtype=dtype, shard_rows=rows)
+    again = EmbeddingStore.open(folder)
+    again.verify()
+    assert again.ids.tolist() == (list(range(n)) if ids is None else ids)
+    for name, values in spaces.items():
+        assert np.array_equal(back.space(name)[:], values)
+        assert np.array_equal(again.space(name)[::-1], values[::-1])
+
+
+@settings(max_examples=80, deadline=None)
+@given(data=st.data())
+def test_a_bit_flipped_anywhere_is_noticed_or_does_no_harm(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("flip") / "s"
+    X = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
+    EmbeddingStore.from_array(X).save(folder, shard_rows=7)
+    path = data.draw(st.sampled_from(sorted(folder.iterdir())), label="file")
+    content = bytearray(path.read_bytes())
+    where = data.draw(st.integers(0, max(0, len(content) - 1)), label="byte")
+    if not content:
+        return
+    content[where] ^= 1 << data.draw(st.integers(0, 7), label="bit")
+    path.write_bytes(bytes(content))
+    try:
+        back = EmbeddingStore.open(folder)
+        back.verify()
+    except CorruptShardError:
+        return
+    assert np.array_equal(np.asarray(back), X) and np.array_equal(back.ids, np.arange(20))
+
+
 def test_save_again_is_a_no_op_and_other_data_is_refused(saved, X):
     stamp = (saved.folder / "manifest.json").stat().st_mtime_ns
     EmbeddingStore.from_array(X).save(saved.folder)

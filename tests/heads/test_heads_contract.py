@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from sklearn.base import clone
@@ -106,3 +109,18 @@ def test_impossible_requests_are_typed_errors(name, rows):
 def test_one_cluster_is_refused_by_trained_heads(name, rows):
     with pytest.raises(ValueError, match="at least 2"):
         short(name, n_clusters=1).fit(rows.x)
+
+
+def test_eight_threads_predict_what_one_does(fitted, rows):
+    whole = fitted.predict_proba(rows.x)
+    parts = [np.arange(start, 90, 8) for start in range(8)]
+    together = threading.Barrier(8)
+
+    def work(part):
+        together.wait(timeout=30)
+        return [fitted.predict_proba(rows.x[part]) for _ in range(5)]
+
+    with ThreadPoolExecutor(8) as pool:
+        for part, found in zip(parts, pool.map(work, parts), strict=True):
+            for proba in found:
+                np.testing.assert_allclose(proba, whole[part], atol=1e-6)
