@@ -17,7 +17,8 @@ from scipy.sparse.csgraph import connected_components
 
 from fmcluster._subject import Subject
 from fmcluster._validation import check_in, check_labels, check_proba, check_range, seed_of
-from fmcluster.functional.noise import denoise, estimate_channel, f1_cut
+from fmcluster.functional.channel import estimate_channel
+from fmcluster.functional.noise import denoise, f1_cut
 from fmcluster.index import KNNGraph
 from fmcluster.robust import RobustClassifier, fit_robust
 

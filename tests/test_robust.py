@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import fmcluster
-from fmcluster.robust import RobustClassifier, fit_robust
+from fmcluster.robust import RECIPES, RobustClassifier, fit_robust
 
 
 @parametrize_with_checks([RobustClassifier()])
@@ -38,6 +38,32 @@ def test_within_two_points_of_clean_training(planted):
     right = robust.label_quality_[given == y].mean()
     assert right > robust.label_quality_[given != y].mean() + 0.6
     assert np.allclose(robust.transition_.sum(axis=1), 1)
+
+
+def test_recipes_compete_on_given_labels_they_have_not_seen(planted):
+    x, y, given, test, truth = planted
+    robust = RobustClassifier(random_state=0).fit(x, given)
+    assert set(robust.agreement_) == set(RECIPES)
+    best = max(robust.agreement_, key=robust.agreement_.get)
+    assert robust.trust_ == best.trust
+    # Six labels in ten are right, and so no honest agreement can be far above.
+    assert 0.5 < max(robust.agreement_.values()) < (given == y).mean() + 0.02
+
+
+def test_trust_by_hand_or_too_few_rows_end_the_contest(planted):
+    x, _, given, _, _ = planted
+    by_hand = RobustClassifier(trust=0.2, random_state=0).fit(x, given)
+    assert (by_hand.agreement_, by_hand.trust_) == ({}, 0.2)
+    few = RobustClassifier(random_state=0).fit(x[:40], given[:40])
+    assert (few.agreement_, few.trust_) == ({}, 0.5)
+
+
+def test_corrected_labels_win_where_neighbours_are_pure_and_classes_few(blobs):
+    x, y = blobs(n=900, k=2, d=60, spread=0.6, seed=0)
+    given = np.where(np.random.default_rng(0).random(900) < 0.35, 1 - y, y)
+    robust = RobustClassifier(random_state=0).fit(x[:600], given[:600])
+    plain = LogisticRegression(C=10).fit(x[:600], given[:600])
+    assert robust.score(x[600:], y[600:]) > plain.score(x[600:], y[600:]) + 0.02
 
 
 def test_probabilities_scores_and_labels_agree(planted):
@@ -74,7 +100,12 @@ def test_scale_and_shift_of_features_do_not_matter(planted):
 
 @pytest.mark.parametrize(
     ("params", "message"),
-    [({"C": 0}, "C=0"), ({"robustness": 2}, "robustness=2"), ({"trust": -1}, "trust=-1")],
+    [
+        ({"C": 0}, "C=0"),
+        ({"robustness": 2}, "robustness=2"),
+        ({"trust": -1}, "trust=-1"),
+        ({"trust": "much"}, "'much'"),
+    ],
 )
 def test_bad_parameters(planted, params, message):
     with pytest.raises(ValueError, match=message):

@@ -30,10 +30,11 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
 from scipy.sparse import csr_matrix
 
+from fmcluster.functional.channel import adaptive_channel, estimate_channel
+
 BLOCK_ROWS = 16_384
 POOL_ROWS = 4_000
 SHRINKAGE = 0.3
-CHANNEL_STRENGTH = 10.0
 Floats = NDArray[Any]
 
 
@@ -74,24 +75,6 @@ def stratified_folds(given: NDArray[np.int64], n_folds: int, seed: int) -> NDArr
     fold = np.empty(len(given), np.int64)
     fold[order] = np.arange(len(given)) % n_folds
     return fold
-
-
-def estimate_channel(joint: Floats, *, strength: float = CHANNEL_STRENGTH) -> NDArray[np.float64]:
-    """Return the channel (k, k) from (true, given) counts, shrunk where a class is rare.
-
-    Each row is shrunk with the weight of `strength` rows towards the noise common to all classes:
-    the overall rate, spread as the given labels are.
-    """
-    joint = np.asarray(joint, dtype=np.float64)
-    k = len(joint)
-    if k == 1:
-        return np.ones((1, 1))
-    kept = np.trace(joint) / joint.sum()
-    common = np.tile(joint.sum(axis=0) + 1e-12, (k, 1))
-    np.fill_diagonal(common, 0)
-    common *= (1 - kept) / common.sum(axis=1, keepdims=True)
-    np.fill_diagonal(common, kept)
-    return (joint + strength * common) / (joint.sum(axis=1, keepdims=True) + strength)
 
 
 def f1_cut(wrong: Floats, *, floor: float = 0.25) -> NDArray[np.bool_]:
@@ -267,6 +250,7 @@ def denoise(
     clusters: NDArray[np.int64] | None = None,
     n_folds: int = 5,
     n_iter: int = 5,
+    adaptive: bool = False,
     seed: int = 0,
 ) -> Denoised:
     """Estimate each row's true class, the channel and who was given a wrong label.
@@ -285,8 +269,12 @@ def denoise(
         A clustering of the rows, one more witness.
     n_folds, n_iter, seed : int
         Folds of the discriminant, rounds of EM, seed of folds and of the pool's sample.
+    adaptive : bool
+        Let the counts say how alike the classes' noise is (`adaptive_channel`): better corrected
+        labels where classes are many and noise is alike; who is wrong is better told without.
     """
     n = len(given)
+    estimate = adaptive_channel if adaptive else estimate_channel
     n_folds = max(2, min(n_folds, n))
     narrow = max(1, indices.shape[1] // 5)
     experts: list[Any] = [
@@ -302,7 +290,7 @@ def denoise(
     if n > POOL_ROWS:
         sample = np.sort(np.random.default_rng(seed).choice(n, POOL_ROWS, replace=False))
     weights = np.array([0.2] * len(experts) + [1.0])
-    channel = _first_channel(experts[2], q, given)
+    channel = estimate(_first_joint(experts[2], q, given))
     score = np.empty(n)
     for _ in range(n_iter):
         for expert in experts:
@@ -321,13 +309,13 @@ def denoise(
             score[rows] = block[np.arange(len(rows)), given[rows]]
             new[rows] = block
             joint += _joint(block, given[rows])
-        q, channel = new, estimate_channel(joint)
+        q, channel = new, estimate(joint)
     prior = q.mean(axis=0, dtype=np.float64)
     pool = tuple(float(w) for w in weights)
     return Denoised(q, np.clip(score, 0, 1), channel, prior / prior.sum(), pool)
 
 
-def _first_channel(
+def _first_joint(
     votes: Votes, q: NDArray[np.float32], given: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """Count the given labels under the classes that win the neighbours' vote."""
@@ -337,7 +325,7 @@ def _first_channel(
     for rows in _row_blocks(len(q)):
         winner = (votes(rows) + np.log(votes.prior)).argmax(axis=1)
         np.add.at(joint, (winner, given[rows]), 1)
-    return estimate_channel(joint)
+    return joint
 
 
 def _joint(q: Floats, given: NDArray[np.int64]) -> Floats:

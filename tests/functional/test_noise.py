@@ -14,7 +14,6 @@ from fmcluster.functional.noise import (
     Votes,
     denoise,
     discriminant,
-    estimate_channel,
     f1_cut,
     fit_pool,
     softmax_rows,
@@ -42,23 +41,6 @@ def test_folds_are_even_and_stratified():
     for c, size in enumerate([50, 25, 10]):
         assert np.bincount(fold[given == c], minlength=5).tolist() == [size // 5] * 5
     assert not np.array_equal(fold, stratified_folds(given, 5, seed=2))
-
-
-def test_channel_rows_sum_to_one_and_follow_counts():
-    joint = np.array([[900.0, 100, 0], [0, 500, 500], [0, 0, 1000]])
-    channel = estimate_channel(joint, strength=1e-9)
-    assert np.allclose(channel, joint / joint.sum(axis=1, keepdims=True), atol=1e-6)
-    shrunk = estimate_channel(joint, strength=10)
-    assert np.allclose(shrunk.sum(axis=1), 1)
-    kept = np.trace(joint) / joint.sum()
-    assert shrunk[1, 1] == pytest.approx((500 + 10 * kept) / 1010)
-
-
-def test_channel_of_a_class_without_rows_is_the_common_noise():
-    joint = np.array([[80.0, 20, 0], [20, 80, 0], [0, 0, 0]])
-    channel = estimate_channel(joint)
-    assert channel[2, 2] == pytest.approx(0.8)
-    assert channel[2, 0] == pytest.approx(0.1)
 
 
 def test_f1_cut_is_the_best_of_all_prefixes():

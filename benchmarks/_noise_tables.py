@@ -1,0 +1,139 @@
+"""The tables of noise.py.
+
+A mean is over kinds and rates of the mean over sets of the mean over seeds: a set, kind or rate
+counts alike however many seeds of it are finished.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from _sets import SETS, markdown, spread
+
+KINDS = ("symmetric", "pair", "instance")
+RATES = (0.1, 0.2, 0.4, 0.6)
+OURS, VOTE = "fmcluster", "50-neighbour vote"
+NOISY, CLEAN = "logistic, noisy", "logistic, clean"
+ORACLE = "logistic, right rows only"
+Run = dict[str, Any]
+
+
+def tables(cells: Iterable[Run]) -> str:
+    """Return the Markdown of all finished cells."""
+    keys = ("part", "set", "kind", "seed")
+    runs = [run | {key: cell[key] for key in keys} for cell in cells for run in cell["runs"]]
+    found = [run for run in runs if run["part"] == "find"]
+    text = "# Label noise\n\nWritten by `benchmarks/noise.py`.\n"
+    if found:
+        text += "\n## Seeds finished, detection\n\n" + _counts(found)
+        text += "\n## The bars: ours, and the best of the others\n\n" + _bars(found)
+        for measure, title in (("f1", "F1 of the flagged rows"), ("auroc", "AUROC of the score")):
+            text += f"\n## {title} (%)\n\n" + _by_column(found, measure)
+            text += "\nBy set:\n\n" + _by_set(found, measure, percent=True)
+        text += "\n## Processor seconds, graph or cross-validation included\n\n"
+        text += _by_set(found, "seconds", percent=False)
+    return text + _fits([run for run in runs if run["part"] == "fit"])
+
+
+def mean(runs: list[Run], measure: str, **match: Any) -> float:
+    """Average as the module says, over runs that match."""
+    kept = [run for run in runs if all(run[key] == value for key, value in match.items())]
+    columns = []
+    for kind, rate in sorted({(run["kind"], run["rate"]) for run in kept}):
+        column = [run for run in kept if (run["kind"], run["rate"]) == (kind, rate)]
+        sets = {run["set"] for run in column}
+        by_set = [np.mean([r[measure] for r in column if r["set"] == name]) for name in sets]
+        columns.append(np.mean(by_set))
+    return float(np.mean(columns)) if columns else float("nan")
+
+
+def _methods(runs: list[Run]) -> list[str]:
+    return list(dict.fromkeys(run["method"] for run in runs))
+
+
+def _sets(runs: list[Run]) -> list[str]:
+    return [name for name in SETS if any(run["set"] == name for run in runs)]
+
+
+def _counts(runs: list[Run]) -> str:
+    ours = [run for run in runs if run["method"] == OURS]
+    body = []
+    for kind in KINDS:
+        for rate in RATES:
+            seeds = [
+                sum(r["set"] == name and r["kind"] == kind and r["rate"] == rate for r in ours)
+                for name in SETS
+            ]
+            body.append([f"{kind} {rate:.0%}", *seeds])
+    return markdown(["noise", *SETS], body)
+
+
+def _bars(runs: list[Run]) -> str:
+    others = [method for method in _methods(runs) if method != OURS]
+    body = []
+    for measure in ("f1", "auroc"):
+        best = max(others, key=lambda method: mean(runs, measure, method=method))
+        ours, theirs = (mean(runs, measure, method=method) for method in (OURS, best))
+        body.append([measure, f"{100 * ours:.1f}", f"{100 * theirs:.1f}", best])
+    seconds = {method: mean(runs, "seconds", method=method) for method in _methods(runs)}
+    for method in others:
+        ratio = f"{seconds[OURS] / seconds[method]:.2f}"
+        body.append(["seconds", f"{seconds[OURS]:.2f}", f"{seconds[method]:.2f}", method, ratio])
+    body = [[*row, *[""] * (5 - len(row))] for row in body]
+    return markdown(["measure", OURS, "other", "which", "time ratio"], body)
+
+
+def _by_column(runs: list[Run], measure: str) -> str:
+    columns = [(kind, rate) for kind in KINDS for rate in RATES]
+    header = ["method", "mean", *(f"{kind} {rate:.0%}" for kind, rate in columns)]
+    body = [
+        [m, f"{100 * mean(runs, measure, method=m):.1f}"]
+        + [f"{100 * mean(runs, measure, method=m, kind=k, rate=r):.1f}" for k, r in columns]
+        for m in _methods(runs)
+    ]
+    return markdown(header, body)
+
+
+def _by_set(runs: list[Run], measure: str, *, percent: bool) -> str:
+    def shown(value: float) -> str:
+        return f"{100 * value:.1f}" if percent else f"{value:.2f}"
+
+    names = _sets(runs)
+    body = [
+        [m, shown(mean(runs, measure, method=m))]
+        + [shown(mean(runs, measure, method=m, set=name)) for name in names]
+        for m in _methods(runs)
+    ]
+    return markdown(["method", "mean", *names], body)
+
+
+def _fits(runs: list[Run]) -> str:
+    if not runs:
+        return ""
+    body = []
+    for kind, rate in sorted({(r["kind"], r["rate"]) for r in runs}, key=_order):
+        some = [run for run in runs if (run["kind"], run["rate"]) == (kind, rate)]
+        names = _sets(some)
+        held = {
+            m: {
+                n: [r["accuracy"] for r in some if r["method"] == m and r["set"] == n]
+                for n in names
+            }
+            for m in _methods(some)
+        }
+        for method, by_set in held.items():
+            average = 100 * np.mean([np.mean(values) for values in by_set.values()])
+            columns = [spread(by_set[n]) if n in by_set else "" for n in SETS]
+            body.append([f"{kind} {rate:.0%}", method, f"{average:.1f}", *columns])
+        gap = {n: 100 * (np.mean(held[OURS][n]) - np.mean(held[CLEAN][n])) for n in names}
+        shown = [f"{gap[n]:+.1f} ({len(held[OURS][n])})" if n in gap else "" for n in SETS]
+        average = f"{np.mean(list(gap.values())):+.1f}"
+        body.append([f"{kind} {rate:.0%}", "ours - clean (seeds)", average, *shown])
+    title = "\n## Robust fit: accuracy on held-out rows with true labels (%)\n\n"
+    return title + markdown(["noise", "method", "mean", *SETS], body)
+
+
+def _order(column: tuple[str, float]) -> tuple[int, float]:
+    return KINDS.index(column[0]), column[1]
