@@ -91,7 +91,23 @@ def check_labels(y: ArrayLike, n_rows: int | None = None, *, name: str = "labels
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         bad = np.flatnonzero(~np.isfinite(array))
         raise ValueError(f"{name} holds NaN or infinite values at position(s) {_some(bad)}")
+    if array.dtype.kind in "OUS":
+        _check_objects(array if isinstance(y, np.ndarray) else np.asarray(y, dtype=object), name)
     return array
+
+
+def _check_objects(values: NDArray[Any], name: str) -> None:
+    """Refuse what numpy would turn into the label "nan", or could not sort."""
+    if values.dtype.kind != "O":
+        return
+    missing = [i for i, value in enumerate(values) if value is None or value != value]
+    if missing:
+        raise ValueError(
+            f"{name} holds no label at position(s) {_some(np.array(missing))}: leave these rows out"
+        )
+    kinds = {"a number" if isinstance(v, (int, float, np.number)) else "text" for v in values}
+    if len(kinds) > 1:
+        raise ValueError(f"{name} holds both numbers and text, as {values[0]!r}: give one kind")
 
 
 def check_proba(proba: ArrayLike, *, name: str = "proba", atol: float = 1e-3) -> NDArray[Any]:

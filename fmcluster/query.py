@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fmcluster._subject import Subject
-from fmcluster._validation import check_in, seed_of
+from fmcluster._validation import check_in, check_labels, seed_of
 from fmcluster.functional.selection import (
     ball_kernel,
     best_per_cluster,
@@ -132,7 +132,7 @@ def query(
     subject = Subject.of(result)
     target = None
     if isinstance(labeled, Mapping):
-        target = np.asarray(list(labeled.values()))
+        target = check_labels(list(labeled.values()), name="the labels in labeled")
         labeled = list(labeled)
     taken = subject.find([] if labeled is None else labeled, name="labeled")
     unlabelled = subject.n_rows - len(taken)

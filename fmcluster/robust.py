@@ -23,7 +23,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from fmcluster._validation import check_in, check_range, seed_of
+from fmcluster._validation import check_in, check_labels, check_range, seed_of
 from fmcluster.functional.noise import Denoised, denoise, softmax_rows, stratified_folds
 from fmcluster.functional.softmax import Linear, fit_softmax
 from fmcluster.index import KNNGraph
@@ -130,7 +130,7 @@ class RobustClassifier(ClassifierMixin, BaseEstimator):
         n_classes = len(self.classes_)
         if n_classes < 2:
             raise ValueError(
-                f"y holds one class only, {self.classes_[0]!r}: a classifier needs at least two"
+                f"y holds one class only, {self.classes_.tolist()}: a classifier needs at least two"
             )
         mean = X.mean(axis=0, dtype=np.float64)
         centred = (X - mean).astype(np.float32)
@@ -253,4 +253,6 @@ def fit_robust(emb: Any, noisy_labels: ArrayLike, *, random_state: int = 0) -> R
     ValueError
         Labels of another length, one class only, NaN or infinite embeddings.
     """
-    return RobustClassifier(random_state=random_state).fit(np.asarray(emb), noisy_labels)
+    rows = np.asarray(emb)
+    labels = check_labels(noisy_labels, len(rows), name="noisy_labels")
+    return RobustClassifier(random_state=random_state).fit(rows, labels)

@@ -119,11 +119,21 @@ def test_equal_seeds_agree(planted):
         (np.arange(800) % 2, {"proba": np.full((800, 3), 1 / 3)}, r"\(800, 3\)"),
         (np.arange(800) % 2, {"proba": np.full((800, 2), 0.9)}, "sum to 1"),
         (np.full((800, 1), 1), {}, "1-D"),
+        ([None, *["a", "b"] * 399, "a"], {}, r"no label at position\(s\) 0"),
+        ([1, *["a", "b"] * 399, "a"], {}, "both numbers and text"),
+        (["ant", *["bee", "cat"] * 399, "dog"], {"classes": ["bee", "cat"]}, "'ant', 'dog'"),
+        (np.arange(800) % 2, {"proba": np.full((10, 2), 0.5)}, r"\(10, 2\), expected \(800, 2\)"),
     ],
 )
 def test_bad_input_says_what_is_wrong(planted, labels, kwargs, message):
     with pytest.raises(ValueError, match=message):
         find_label_issues(planted[0], labels, **kwargs)
+
+
+def test_labels_that_all_differ_and_two_rows_are_no_crash():
+    x = np.random.default_rng(0).normal(size=(60, 8))
+    assert len(find_label_issues(x, np.arange(60))) <= 60
+    assert len(find_label_issues(x[:2], ["a", "b"])) <= 2
 
 
 def test_nan_rows_are_named(planted):

@@ -129,6 +129,7 @@ def test_input_is_not_modified(data):
         ({"labeled": [5, 5]}, "more than once"),
         ({"labeled": [0, 999]}, "999"),
         ({"labeled": {999: 1}}, "999"),
+        ({"labeled": {0: "a", 1: None}}, r"no label at position\(s\) 1"),
     ],
 )
 def test_bad_questions_say_what_is_wrong(data, kwargs, message):
@@ -205,6 +206,8 @@ def test_confidence_is_near_accuracy(blobs):
         ([0, 1], ["a", "a"], "at least two"),
         ([0, 0], [1, 2], "more than once"),
         ([0, -7], [1, 2], "-7"),
+        ([0, 1, 2], ["a", None, "b"], r"no label at position\(s\) 1"),
+        ([], [], r"0 class\(es\)"),
     ],
 )
 def test_bad_labels_say_what_is_wrong(data, ids, labels, message):

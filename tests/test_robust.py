@@ -114,10 +114,12 @@ def test_bad_parameters(planted, params, message):
 
 def test_bad_labels(planted):
     x, _, given, _, _ = planted
-    with pytest.raises(ValueError, match="one class only"):
+    with pytest.raises(ValueError, match=r"one class only, \[0.0\]"):
         fit_robust(x, np.zeros(len(x)))
-    with pytest.raises(ValueError, match="inconsistent"):
+    with pytest.raises(ValueError, match="1499 entries for 1500 rows"):
         fit_robust(x, given[:-1])
+    with pytest.raises(ValueError, match=r"no label at position\(s\) 3"):
+        fit_robust(x, [None if i == 3 else "ab"[label % 2] for i, label in enumerate(given)])
 
 
 def test_public_name():

@@ -111,6 +111,9 @@ def test_labels_of_any_kind_pass_unchanged():
         ([[0], [1]], r"truth must be 1-D, got shape \(2, 1\)"),
         ([0, 1, 1], "truth has 3 entries for 2 rows"),
         ([0.0, np.nan], "position.*1"),
+        (["a", None], r"truth holds no label at position\(s\) 1"),
+        (["a", float("nan")], r"truth holds no label at position\(s\) 1"),
+        (["a", 3], "truth holds both numbers and text, as 'a'"),
     ],
 )
 def test_bad_labels_are_quoted(y, match):

@@ -149,8 +149,10 @@ def discriminant(sums: Floats, counts: Floats, scatter: Floats) -> tuple[Floats,
     # Single precision and in place: shrinkage bounds the condition number, and d x d is large.
     between = (raw * np.sqrt(counts / total)[:, None]).astype(np.float32)
     within = scatter.astype(np.float32) / np.float32(total)
+    whole = float(np.trace(within)) / d
     within -= between.T @ between
-    scale = max(float(np.trace(within)) / d, 1e-8)
+    # Classes of one row each have no spread of their own: a trace of all keeps this invertible.
+    scale = max(float(np.trace(within)) / d, 1e-3 * whole, 1e-8)
     within *= np.float32(1 - SHRINKAGE)
     within[np.diag_indices(d)] += np.float32((SHRINKAGE + 1e-4) * scale)
     # One row's weight of the overall mean keeps an almost empty class from standing anywhere.
