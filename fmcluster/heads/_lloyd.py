@@ -8,7 +8,8 @@ k x d sums and the k counts are added over processes, so that all of them hold t
 
 Blocks are dealt in turn (block b to process b mod W) and summed in float64, so one process and
 several agree up to rounding. Clusters that lose all rows take over a part of the largest one. Above
-`TWO_LEVEL` clusters a coarse partition is made first and each part is split by itself.
+`TWO_LEVEL` clusters a coarse partition is made first and each part is split by itself. The start is
+k-means of a random sample, the best of several by its own objective.
 """
 
 from __future__ import annotations
@@ -19,13 +20,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
 
 from fmcluster import distributed
 from fmcluster._progress import bar
 from fmcluster._validation import seed_of
 from fmcluster.index import BLOCK_ROWS, faiss_module, unit_rows
 
-SEED_ROWS = 64
+# Rows of the starting sample: so many a cluster, while they take no more than so much memory.
+SEED_ROWS = 256
+SEED_BYTES = 2**30
 TOLERANCE = 1e-5
 # Share of a unit that tells a re-seeded centroid from the one it was split off.
 SPLIT_NOISE = 1e-2
@@ -48,10 +52,11 @@ def own_blocks(X: Any) -> Iterator[NDArray[np.float32]]:
         yield unit_rows(np.asarray(X[block * BLOCK_ROWS : (block + 1) * BLOCK_ROWS]))
 
 
-def seed_centroids(X: Any, n_clusters: int, *, seed: int) -> NDArray[np.float32]:
-    """Return starting centroids: k-means of a random sample, 64 rows a cluster, the same on all."""
+def seed_centroids(X: Any, n_clusters: int, *, seed: int, n_init: int = 1) -> NDArray[np.float32]:
+    """Return starting centroids: k-means of a random sample, the same on all processes."""
     generator = np.random.default_rng(seed)
-    size = min(X.shape[0], SEED_ROWS * n_clusters)
+    room = max(SEED_BYTES // (4 * X.shape[1]), 2 * n_clusters)
+    size = min(X.shape[0], SEED_ROWS * n_clusters, room)
     rows = np.sort(generator.choice(X.shape[0], size, replace=False))
     faiss = faiss_module()
     sample = unit_rows(np.asarray(X[rows]))
@@ -59,6 +64,7 @@ def seed_centroids(X: Any, n_clusters: int, *, seed: int) -> NDArray[np.float32]
         sample.shape[1],
         int(n_clusters),
         niter=10,
+        nredo=n_init,
         spherical=True,
         seed=seed,
         min_points_per_centroid=1,
@@ -77,9 +83,11 @@ def one_round(X: Any, centroids: NDArray[np.float32]) -> Round:
     for block in own_blocks(X):
         cosines, found = index.search(block, 1)
         labels = found.ravel()
-        order = np.argsort(labels, kind="stable")
-        present, starts = np.unique(labels[order], return_index=True)
-        packed[present, :-2] += np.add.reduceat(block[order].astype(np.float64), starts, axis=0)
+        member = csr_matrix(
+            (np.ones(len(labels)), (labels, np.arange(len(labels)))),
+            shape=(len(centroids), len(labels)),
+        )
+        packed[:, :-2] += member @ block
         packed[:, -2] += np.bincount(labels, minlength=len(centroids))
         packed[:, -1] += np.bincount(labels, cosines.ravel(), minlength=len(centroids))
     packed = distributed.sum_over_ranks(packed)
@@ -87,7 +95,7 @@ def one_round(X: Any, centroids: NDArray[np.float32]) -> Round:
 
 
 def lloyd(
-    X: Any, n_clusters: int, *, max_iter: int = 50, seed: int = 0
+    X: Any, n_clusters: int, *, n_init: int = 1, max_iter: int = 50, seed: int = 0
 ) -> tuple[NDArray[np.float32], int, float]:
     """Return unit centroids (k, d), the rounds taken, and the mean cosine to the own centroid.
 
@@ -97,14 +105,17 @@ def lloyd(
         Rows, read block by block each round; every process gives the same.
     n_clusters : int
         Number of clusters.
+    n_init : int
+        Starts that are compared on the sample.
     max_iter : int
         Rounds at most; fewer once the objective grows by less than 1e-5 of itself.
     seed : int
         Of the start.
     """
     if n_clusters > TWO_LEVEL:
-        return _two_level(X, n_clusters, max_iter=max_iter, seed=seed)
-    centroids = seed_centroids(X, n_clusters, seed=seed)
+        centroids, rounds = two_level(X, n_clusters, max_iter=max_iter, seed=seed)
+        return centroids, rounds, one_round(X, centroids).objective / X.shape[0]
+    centroids = seed_centroids(X, n_clusters, seed=seed, n_init=n_init)
     before, rounds = -np.inf, 0
     with bar(total=max_iter, description="k-means", unit="rounds") as shown:
         for rounds in range(1, max_iter + 1):
@@ -130,10 +141,13 @@ def _next(found: Round, *, seed: int) -> NDArray[np.float32]:
     return centroids
 
 
-def _two_level(
+def two_level(
     X: Any, n_clusters: int, *, max_iter: int, seed: int
-) -> tuple[NDArray[np.float32], int, float]:
-    """Split coarsely, then every part by itself, with clusters given out by the parts' sizes."""
+) -> tuple[NDArray[np.float32], int]:
+    """Split coarsely, then every part by itself, with clusters given out by the parts' sizes.
+
+    Returns the centroids (k, d) and the rounds of the coarse split.
+    """
     n_parts = int(np.sqrt(n_clusters))
     coarse, rounds, _ = lloyd(X, n_parts, max_iter=max_iter, seed=seed)
     faiss = faiss_module()
@@ -154,8 +168,7 @@ def _two_level(
         fine[first[part] : first[part + 1]] = seed_centroids(
             np.asarray(rows), int(share[part]), seed=seed_of(seed, "part", part)
         )
-    centroids = unit_rows(distributed.sum_over_ranks(fine))
-    return centroids, rounds, one_round(X, centroids).objective / X.shape[0]
+    return unit_rows(distributed.sum_over_ranks(fine)), rounds
 
 
 def _apportion(sizes: NDArray[np.int64], total: int) -> NDArray[np.int64]:

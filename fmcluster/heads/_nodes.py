@@ -1,8 +1,9 @@
 """What the classical heads share: a sample, a projection, and nodes that stand for all rows.
 
 Methods whose cost grows faster than the rows work on *nodes*: the rows themselves while they are
-few, mini-cluster centroids above that. New rows are placed by the nodes nearest to them, and so
-are the training rows, which keeps ``predict`` and ``labels_`` the same thing.
+few, a third as many mini-cluster centroids above that, made in two levels. New rows are placed by
+the nodes nearest to them, and so are the training rows, which keeps ``predict`` and ``labels_`` the
+same thing.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, diags
 
+from fmcluster.heads._lloyd import two_level
 from fmcluster.heads.base import HeadData, softmax
 from fmcluster.heads.kmeans import median_margin, spherical_kmeans
-from fmcluster.heads.partitions import nearest
 from fmcluster.index import KNNGraph, KNNIndex, unit_rows
 
 BLOCK = 1024
+NODE_ROWS = 10
 
 
 def sample_rows(data: HeadData, max_rows: int) -> NDArray[np.float32]:
@@ -60,12 +62,17 @@ class PCAMap:
 def graph_nodes(
     data: HeadData, n_neighbors: int, max_nodes: int
 ) -> tuple[NDArray[np.float32], KNNGraph]:
-    """Return unit nodes (m, d) and their neighbour graph: rows, or `max_nodes` mini-centroids."""
+    """Return unit nodes (m, d) and their neighbour graph.
+
+    The rows themselves, or, above `max_nodes` rows, a third as many centroids of mini-clusters of
+    at most ten times `max_nodes` rows.
+    """
     if data.n_rows <= max_nodes:
         return data.joint[:], data.graph(n_neighbors)
-    x = sample_rows(data, 64 * max_nodes)
-    nodes = spherical_kmeans(x, max_nodes, max_iter=10, seed=data.seed("nodes"))
-    nodes = unit_rows(nodes[np.unique(nearest(x, nodes))])
+    x = sample_rows(data, NODE_ROWS * max_nodes)
+    n_nodes = max(max_nodes // 3, 2 * data.n_clusters, 2)
+    nodes, _ = two_level(x, n_nodes, max_iter=10, seed=data.seed("nodes"))
+    nodes = np.unique(nodes, axis=0)
     return nodes, KNNGraph.build(nodes, k=min(n_neighbors, len(nodes) - 1))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,7 +39,7 @@ class TrainData:
 
     def __post_init__(self) -> None:
         self.tensors = [
-            torch.from_numpy(np.asarray(space.source)).to(self.device) if space.in_memory else None
+            read_only_tensor(np.asarray(space.source)).to(self.device) if space.in_memory else None
             for space in self.spaces
         ]
         self.neighbour_tensor = None
@@ -78,6 +79,13 @@ class TrainData:
         """Return at most `size` rows of every space, spread evenly: for statistics at the start."""
         step = max(1, self.n_rows // size)
         return self.take(torch.arange(0, self.n_rows, step)[:size])
+
+
+def read_only_tensor(array: NDArray[Any]) -> Tensor:
+    """Return a tensor on the memory of `array`, which may be a read-only map: nothing writes it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(array)
 
 
 def shuffled(spaces: list[Rows], generator: np.random.Generator) -> NDArray[np.int64]:

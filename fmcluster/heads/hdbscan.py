@@ -80,7 +80,7 @@ class HDBSCANHead(ClusterHead):
     outliers : {"assign", "abstain"}
         Noise goes to the nearest cluster, or gets equal probabilities.
     max_nodes : int
-        Above so many rows, so many mini-clusters stand for them.
+        Above so many rows, a third as many mini-clusters stand for them.
     random_state : None, int or RandomState
         Seed.
 

@@ -3,9 +3,9 @@ r"""Spherical k-means over faiss.
 Maximise :math:`\sum_i \max_k \langle x_i, c_k \rangle` over unit centroids :math:`c_k`, for rows
 normalised to length one (Dhillon & Modha, "Concept decompositions for large sparse text data using
 clustering", Machine Learning 2001). All rows are used: faiss' habit of training on 256 rows a
-centroid is switched off. Rows larger than memory, or spread over processes, go through
-`fmcluster.heads._lloyd`. Probabilities are a softmax of the cosines whose temperature is the median
-margin between the best and the second best centroid, a score until calibrated.
+centroid is switched off. Many rows, rows larger than memory, or rows spread over processes go
+through `fmcluster.heads._lloyd`. Probabilities are a softmax of the cosines whose temperature is
+the median margin between the best and the second best centroid, a score until calibrated.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from fmcluster.heads.base import ClusterHead, HeadData, softmax
 from fmcluster.index import faiss_module, iter_blocks
 
 MARGIN_ROWS = 20_000
+# Above it starts are compared on a sample, and all rows are for the best one.
+WHOLE_ROWS = 100_000
 
 
 def spherical_kmeans(
@@ -65,9 +67,10 @@ class KMeansHead(ClusterHead):
     n_clusters : int or "auto"
         Number of clusters.
     n_init : int
-        Random starts; the one with the largest objective is kept.
+        Random starts; the one with the largest objective is kept. Above 100,000 rows they are
+        compared on 256 rows a cluster, and Lloyd's rounds over all rows begin at the best.
     max_iter : int
-        Rounds of Lloyd's algorithm a start.
+        Rounds of Lloyd's algorithm.
     random_state : None, int or RandomState
         Seed of the starts.
 
@@ -105,7 +108,8 @@ class KMeansHead(ClusterHead):
         check_range(self.n_init, "n_init", low=1)
         check_range(self.max_iter, "max_iter", low=1)
         seed = data.seed("kmeans")
-        if all(space.in_memory for space in data.spaces) and not distributed.is_launched():
+        whole = data.n_rows <= WHOLE_ROWS and all(space.in_memory for space in data.spaces)
+        if whole and not distributed.is_launched():
             X = np.concatenate([block for _, block in iter_blocks(data.joint)])
             self.centroids_ = spherical_kmeans(
                 X, data.n_clusters, n_init=self.n_init, max_iter=self.max_iter, seed=seed
@@ -113,7 +117,11 @@ class KMeansHead(ClusterHead):
             self.n_iter_ = self.max_iter  # faiss runs every round
         else:
             self.centroids_, self.n_iter_, _ = lloyd(
-                data.joint, data.n_clusters, max_iter=self.max_iter, seed=seed
+                data.joint,
+                data.n_clusters,
+                n_init=self.n_init,
+                max_iter=self.max_iter,
+                seed=seed,
             )
         sample = data.joint[np.arange(0, data.n_rows, max(1, data.n_rows // MARGIN_ROWS))]
         self.temperature_ = median_margin(sample @ self.centroids_.T)

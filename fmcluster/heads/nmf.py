@@ -52,7 +52,7 @@ class NMFHead(ClusterHead):
     max_iter : int
         Rounds of multiplicative updates.
     max_nodes : int
-        Above so many rows, so many mini-clusters stand for them.
+        Above so many rows, a third as many mini-clusters stand for them.
     random_state : None, int or RandomState
         Seed.
     """

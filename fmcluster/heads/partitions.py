@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 LINKAGES = ("average", "ward", "graph")
 FAMILIES = ("kmeans", *LINKAGES)
 BLOCK_ROWS = 8192
+SUM_VALUES = 2**24
 MINI_PER_CLUSTER = 8
 
 
@@ -126,7 +127,10 @@ def group_sums(
 
     n = len(labels)
     member = csr_matrix((np.ones(n), (labels, np.arange(n))), shape=(n_groups, n))
-    return np.asarray(member @ X, dtype=np.float64)
+    # The product copies X in eight bytes a value: of many rows, some columns at a time.
+    width = max(1, SUM_VALUES // max(n, 1))
+    sums = [member @ X[:, at : at + width] for at in range(0, X.shape[1], width)]
+    return np.concatenate(sums, axis=1, dtype=np.float64)
 
 
 def smooth_rows(

@@ -76,7 +76,7 @@ class SpectralHead(ClusterHead):
     n_vectors : int, optional
         Eigenvectors kept; by default one a cluster, at least 16.
     max_nodes : int
-        Above so many rows, so many mini-clusters stand for them.
+        Above so many rows, a third as many mini-clusters stand for them.
     random_state : None, int or RandomState
         Seed.
     """

@@ -56,7 +56,7 @@ def test_normalised_graph_is_symmetric_with_degrees_as_its_first_vector(blobs):
 
 def test_mini_clusters_stand_for_many_rows(blobs):
     data = blobs(n=600, k=3)
-    head = make_head("spectral", n_clusters=3, max_nodes=100, random_state=0).fit(data.x)
+    head = make_head("spectral", n_clusters=3, max_nodes=300, random_state=0).fit(data.x)
     assert len(head.space_.nodes) <= 100
     assert accuracy(head, data.y) > 0.98
 
