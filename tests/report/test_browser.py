@@ -1,9 +1,11 @@
 """The report in a real headless Chromium: opens from file://, answers mouse and keyboard."""
 
+import io
 import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -51,9 +53,17 @@ def pages(tmp_path_factory):
     result = fmc.cluster(X, n_clusters=4, head="kmeans")
     texts = [f"{TOPICS[label]} {HOSTILE if i % 7 == 0 else i}" for i, label in enumerate(y)]
     named = name_by_terms(result, [TOPICS[label] for label in y])
-    named.report(
-        folder / "text.html", items=texts, labels=y, title=f"Texts {HOSTILE}", to_label=[1, 2, 3]
+    issues = pd.DataFrame(
+        {
+            "id": [4, 9],
+            "given": ["=1+1", "b"],
+            "suggested": ["b", 'a "quoted"'],
+            "score": [0.01, 0.2],
+        }
     )
+    title = f"Texts {HOSTILE}"
+    pages = {"to_label": [1, 2, 3], "issues": issues}
+    named.report(folder / "text.html", items=texts, labels=y, title=title, **pages)
     colours = np.array([[200, 40, 40], [40, 180, 60], [50, 80, 220], [220, 180, 40]])
     images = [Image.new("RGB", (32, 32), tuple(int(c) for c in colours[label])) for label in y]
     result.report(folder / "image.html", items=images, title="Images")
@@ -120,6 +130,41 @@ def test_hostile_text_is_shown_and_never_run(text_page):
     shown = text_page.execute_script("return document.getElementById('gallery').textContent")
     assert "</script>" in shown
     assert text_page.execute_script("return document.querySelectorAll('img[src=x]').length") == 0
+
+
+def exported(page, button):
+    """Return the table that a button offers as a file: its address is caught before it is gone."""
+    page.execute_script(
+        "window.saved=[];URL.createObjectURL=(b)=>{window.saved.push(b);return 'blob:none'};"
+        "HTMLAnchorElement.prototype.click=function(){window.saved.push(this.download)};"
+    )
+    find(page, button).click()
+    text = page.execute_async_script("window.saved[0].text().then(arguments[0])")
+    name = page.execute_script("return window.saved[1]")
+    return name, pd.read_csv(io.StringIO(text))
+
+
+def test_samples_to_label_are_listed_and_exported(text_page):
+    listed = text_page.find_elements("css selector", "#to-label li")
+    assert [f"id {i}," in node.text for i, node in zip((1, 2, 3), listed, strict=True)] == [
+        True
+    ] * 3
+    name, table = exported(text_page, "#export-label")
+    assert name == "to_label.csv"
+    assert table.columns.tolist() == ["id", "cluster", "confidence", "text"]
+    assert table["id"].tolist() == [1, 2, 3]
+    assert table["text"][0].startswith(TOPICS[1])
+
+
+def test_suspicious_labels_are_listed_and_exported_without_formulas(text_page):
+    first = find(text_page, "#issues li").text
+    assert "id 4, given =1+1, suggested b, score 0.01" in first
+    name, table = exported(text_page, "#export-issues")
+    assert name == "label_issues.csv"
+    assert table.columns.tolist() == ["id", "given", "suggested", "score", "text"]
+    assert table["given"].tolist() == ["'=1+1", "b"]
+    assert table["suggested"].tolist() == ["b", 'a "quoted"']
+    assert table["score"].tolist() == [0.01, 0.2]
 
 
 def test_search_filters_by_name_and_example(text_page):
