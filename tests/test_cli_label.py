@@ -54,3 +54,23 @@ def test_clean_finds_the_planted_errors_and_exits_3_when_asked(folder, capsys):
     assert "check failed" in capsys.readouterr().out
     assert run(*base, "--fail-over", 0.5) == 0
     assert run(*base, "--fail-over", 7) == 2
+
+
+def test_bad_questions_are_one_line_that_quotes_what_was_given(folder, capsys):
+    argv = ["cluster", folder / "X.npy", "--n-clusters", 4, "--head", "kmeans", "--no-report"]
+    assert run(*argv, "--out", folder / "run") == 0
+    base = ["query", folder / "run", "--embeddings", folder / "X.npy"]
+    np.save(folder / "short.npy", np.load(folder / "y.npy")[:-1])
+    np.save(folder / "one.npy", np.zeros(240, int))
+    clean = ["clean", folder / "X.npy", "--labels"]
+    for command, quoted in (
+        ([*base, "--budget", 241], "budget=241 must lie in 1..240"),
+        ([*base, "--budget", 5, "--strategy", "magic"], "'magic'"),
+        ([*clean, folder / "short.npy"], "239"),
+        ([*clean, folder / "one.npy"], "one class only, [0]"),
+    ):
+        capsys.readouterr()
+        assert run(*command) == 2
+        said = capsys.readouterr().err.strip().splitlines()
+        assert quoted in said[0]
+        assert len(said) <= 2
