@@ -3,8 +3,8 @@ r"""Spherical k-means over faiss.
 Maximise :math:`\sum_i \max_k \langle x_i, c_k \rangle` over unit centroids :math:`c_k`, for rows
 normalised to length one (Dhillon & Modha, "Concept decompositions for large sparse text data using
 clustering", Machine Learning 2001). All rows are used: faiss' habit of training on 256 rows a
-centroid is switched off. Many rows, rows larger than memory, or rows spread over processes go
-through `fmcluster.heads._lloyd`. Probabilities are a softmax of the cosines whose temperature is
+centroid is switched off. Many rows and rows larger than memory go through
+`fmcluster.heads._lloyd`, spread over the processes that there are. Probabilities are a softmax of the cosines whose temperature is
 the median margin between the best and the second best centroid, a score until calibrated.
 """
 
@@ -108,12 +108,15 @@ class KMeansHead(ClusterHead):
         check_range(self.n_init, "n_init", low=1)
         check_range(self.max_iter, "max_iter", low=1)
         seed = data.seed("kmeans")
-        whole = data.n_rows <= WHOLE_ROWS and all(space.in_memory for space in data.spaces)
-        if whole and not distributed.is_launched():
-            X = np.concatenate([block for _, block in iter_blocks(data.joint)])
-            self.centroids_ = spherical_kmeans(
-                X, data.n_clusters, n_init=self.n_init, max_iter=self.max_iter, seed=seed
-            )
+        if data.n_rows <= WHOLE_ROWS and all(space.in_memory for space in data.spaces):
+            centroids = np.zeros((data.n_clusters, data.joint.shape[1]), np.float32)
+            if distributed.is_main():
+                X = np.concatenate([block for _, block in iter_blocks(data.joint)])
+                centroids = spherical_kmeans(
+                    X, data.n_clusters, n_init=self.n_init, max_iter=self.max_iter, seed=seed
+                )
+            # Few rows are for one process: the same centroids, however many there are.
+            self.centroids_ = distributed.sum_over_ranks(centroids)
             self.n_iter_ = self.max_iter  # faiss runs every round
         else:
             self.centroids_, self.n_iter_, _ = lloyd(

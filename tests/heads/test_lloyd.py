@@ -92,6 +92,38 @@ def test_many_clusters_are_made_in_two_levels(blobs, monkeypatch):
     assert value > 0.85 * objective(X, spherical_kmeans(X, 12, n_init=4))
 
 
+def test_more_starts_on_the_sample_are_never_worse(blobs, monkeypatch):
+    X, _ = blobs(900, 12, spread=0.4)
+    seen = []
+    monkeypatch.setattr(_lloyd, "SEED_ROWS", 20)
+    for n_init in (1, 8):
+        sample = SeenRows(X)
+        centroids = _lloyd.seed_centroids(sample, 12, seed=0, n_init=n_init)
+        seen.append(objective(X[sample.rows], centroids))
+        assert len(sample.rows) == 240
+    assert seen[1] >= seen[0]
+
+
+def test_the_starting_sample_does_not_outgrow_its_memory(blobs, monkeypatch):
+    X, _ = blobs(900, 4)
+    monkeypatch.setattr(_lloyd, "SEED_BYTES", 100 * X.shape[1] * 4)
+    for n_clusters, expected in ((4, 100), (70, 140)):
+        sample = SeenRows(X)
+        assert _lloyd.seed_centroids(sample, n_clusters, seed=0).shape == (n_clusters, 16)
+        assert len(sample.rows) == expected
+
+
+class SeenRows:
+    """Rows that remember which of them were read."""
+
+    def __init__(self, X):
+        self.X, self.shape, self.rows = X, X.shape, None
+
+    def __getitem__(self, rows):
+        self.rows = rows
+        return self.X[rows]
+
+
 @pytest.mark.parametrize(
     ("sizes", "total"), [([10, 10], 4), ([1, 99], 10), ([0, 5, 5], 10), ([3, 3, 94], 7)]
 )
@@ -100,6 +132,18 @@ def test_clusters_are_given_out_by_size(sizes, total):
     assert share.sum() == total
     assert (share <= sizes).all()
     assert (share[np.array(sizes) > 0] >= 1).all()
+
+
+def test_many_rows_in_memory_are_not_copied_but_streamed(blobs, monkeypatch):
+    from fmcluster.heads import kmeans
+
+    X, y = blobs(600, 4)
+    whole = make_head("kmeans", n_clusters=4, random_state=0).fit(X)
+    monkeypatch.setattr(kmeans, "WHOLE_ROWS", 599)
+    monkeypatch.setattr(kmeans, "spherical_kmeans", None)
+    streamed = make_head("kmeans", n_clusters=4, random_state=0).fit(X)
+    assert streamed.n_iter_ < whole.n_iter_ == 50
+    assert len(set(zip(streamed.labels_, whole.labels_, strict=True))) == 4
 
 
 @pytest.mark.dist
