@@ -25,9 +25,11 @@ NODE_ROWS = 10
 
 
 def sample_rows(data: HeadData, max_rows: int) -> NDArray[np.float32]:
-    """Return unit rows of all spaces: all of them, or `max_rows` spread evenly in order."""
-    step = max(1, -(-data.n_rows // max(1, max_rows)))
-    return data.joint[slice(0, data.n_rows, step)]
+    """Return unit rows of all spaces: all of them, or `max_rows` at random, in their order."""
+    if data.n_rows <= max_rows:
+        return data.joint[:]
+    picked = np.random.default_rng(data.seed("sample")).choice(data.n_rows, max_rows, replace=False)
+    return data.joint[np.sort(picked)]
 
 
 @dataclass

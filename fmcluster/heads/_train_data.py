@@ -76,9 +76,12 @@ class TrainData:
         return torch.cat([function(xs).float().cpu() for _, xs in self.blocks()])
 
     def sample(self, size: int) -> list[Tensor]:
-        """Return at most `size` rows of every space, spread evenly: for statistics at the start."""
-        step = max(1, self.n_rows // size)
-        return self.take(torch.arange(0, self.n_rows, step)[:size])
+        """Return at most `size` random rows of every space: for statistics at the start."""
+        if self.n_rows <= size:
+            return self.take(torch.arange(self.n_rows))
+        generator = np.random.default_rng(self.seed)
+        picked = np.sort(generator.choice(self.n_rows, size, replace=False))
+        return self.take(torch.from_numpy(picked))
 
 
 def read_only_tensor(array: NDArray[Any]) -> Tensor:

@@ -4,8 +4,9 @@ Maximise :math:`\sum_i \max_k \langle x_i, c_k \rangle` over unit centroids :mat
 normalised to length one (Dhillon & Modha, "Concept decompositions for large sparse text data using
 clustering", Machine Learning 2001). All rows are used: faiss' habit of training on 256 rows a
 centroid is switched off. Many rows and rows larger than memory go through
-`fmcluster.heads._lloyd`, spread over the processes that there are. Probabilities are a softmax of the cosines whose temperature is
-the median margin between the best and the second best centroid, a score until calibrated.
+`fmcluster.heads._lloyd`, spread over the processes that there are. Probabilities are a softmax of
+the cosines whose temperature is the median margin between the best and the second best centroid, a
+score until calibrated.
 """
 
 from __future__ import annotations

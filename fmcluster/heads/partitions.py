@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 LINKAGES = ("average", "ward", "graph")
 FAMILIES = ("kmeans", *LINKAGES)
 BLOCK_ROWS = 8192
+SMOOTH_ROWS = 1024
 SUM_VALUES = 2**24
 MINI_PER_CLUSTER = 8
 
@@ -143,8 +144,8 @@ def smooth_rows(
     """
     for _ in range(n_steps):
         moved = np.empty_like(rows)
-        for start in range(0, len(rows), BLOCK_ROWS):
-            block = slice(start, start + BLOCK_ROWS)
+        for start in range(0, len(rows), SMOOTH_ROWS):
+            block = slice(start, start + SMOOTH_ROWS)
             moved[block] = rows[block] + rows[graph.indices[block]].mean(axis=1)
         rows = unit_rows(moved)
     return rows
@@ -245,6 +246,17 @@ def modularity_of(mass: NDArray[np.float64]) -> float:
     """Return the modularity of edge masses between clusters, (k, k)."""
     share = mass / mass.sum()
     return float(np.trace(share) - (share.sum(axis=1) ** 2).sum())
+
+
+def assortativity_of(mass: NDArray[np.float64]) -> float:
+    """Return Newman's assortativity of edge masses between clusters, (k, k); zero for one cluster.
+
+    It is modularity over the most that clusters of these sizes could have, so it does not rise
+    with their number or their evenness.
+    """
+    share = mass / mass.sum()
+    chance = (share.sum(axis=1) ** 2).sum()
+    return float((np.trace(share) - chance) / (1 - chance)) if chance < 1 - 1e-9 else 0.0
 
 
 def silhouette(

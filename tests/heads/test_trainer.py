@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -189,6 +190,26 @@ def test_rows_on_disk_are_all_visited_once(monkeypatch, tmp_path, blobs):
     torch.testing.assert_close(data.take(torch.tensor([3, 499]))[0], torch.from_numpy(x[[3, 499]]))
     found = data.map(lambda xs: xs[0])
     torch.testing.assert_close(found, torch.from_numpy(x))
+
+
+def test_samples_miss_no_part_of_ordered_or_periodic_rows(blobs):
+    x = np.arange(1000, dtype=np.float32)[:, None]
+    data = TrainData([Rows(x)], None, 2, seed=3)
+    assert len(data.sample(5000)[0]) == 1000
+    picked = data.sample(600)[0][:, 0].numpy()
+    assert len(np.unique(picked)) == 600
+    assert (np.diff(picked) > 0).all()
+    assert np.bincount(picked.astype(int) // 100).min() > 40
+    assert np.bincount(picked.astype(int) % 5).min() > 90
+
+
+def test_a_read_only_map_trains_without_a_warning(tmp_path, blobs):
+    x, _ = blobs(n=100, k=3, d=8)
+    np.save(tmp_path / "x.npy", x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mapped = TrainData([Rows(np.load(tmp_path / "x.npy", mmap_mode="r"))], None, 3, seed=0)
+    torch.testing.assert_close(mapped.tensors[0], torch.from_numpy(x))
 
 
 def test_quality_from_disk_is_that_from_memory(monkeypatch, tmp_path, blobs):

@@ -1,0 +1,88 @@
+"""Heads learn from rows on disk that the process has no room for: the system enforces it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fmcluster.store import EmbeddingStore
+
+ROWS, DIMS, CLUSTERS = 400_000, 128, 5
+ROOT = Path(__file__).resolve().parents[2]
+# RLIMIT_DATA counts what a process holds by itself, not the pages of files that it maps.
+SCRIPT = """
+import json, resource, sys
+import numpy as np
+from fmcluster import EmbeddingStore
+from fmcluster.heads import make_head
+from fmcluster.heads._rows import Rows
+from fmcluster.index import KNNGraph
+
+kind, name, folder = sys.argv[1:]
+Rows.__init__.__kwdefaults__["memory_bytes"] = 2**20
+rows = (np.load(f"{folder}/x.npy", mmap_mode="r") if kind == "map"
+        else EmbeddingStore.open(f"{folder}/store"))
+params = {"scan": {"epochs": 1, "self_label_epochs": 1, "min_steps": 1, "n_heads": 2},
+          "kmeans": {"max_iter": 5}, "auto": {"max_rows": 2000}, "gmm": {"max_rows": 5000}}[name]
+near = (np.arange(len(rows))[:, None] + np.arange(1, 21) * 5).astype(np.int32) % len(rows)
+graph = KNNGraph(near, np.full(near.shape, 0.9, np.float32))
+head = make_head(name, n_clusters=5, random_state=0, **params)
+few = np.asarray(rows[:4000], np.float32)
+head.fit(few).predict(few)  # libraries, threads, pools
+
+def held():
+    lines = open("/proc/self/status").read().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmData"))
+
+room = int(np.prod(rows.shape)) * 4 // 2
+resource.setrlimit(resource.RLIMIT_DATA, (held() + room, resource.RLIM_INFINITY))
+try:
+    np.ones(rows.shape, np.float32)
+    print("no limit")
+except MemoryError:
+    head.fit(rows, graph=graph)
+    labels = head.predict(rows)
+    shown = labels[:1000].tolist()
+    print(json.dumps([bool((labels == head.labels_).all()), head.n_clusters_, shown]))
+"""
+
+
+@pytest.fixture(scope="module")
+def on_disk(tmp_path_factory):
+    """205 MB of rows around five axes in turn, as one file and as a store of shards."""
+    folder = tmp_path_factory.mktemp("disk")
+    rng = np.random.default_rng(0)
+    x = 0.05 * rng.standard_normal((ROWS, DIMS), dtype=np.float32)
+    x[np.arange(ROWS), np.arange(ROWS) % CLUSTERS] += 1
+    np.save(folder / "x.npy", x)
+    EmbeddingStore.from_array(x).save(folder / "store", shard_rows=50_000)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("map", "kmeans"), ("store", "kmeans"), ("store", "scan"), ("map", "auto"), ("map", "gmm")],
+)
+def test_rows_are_never_held_whole(on_disk, kind, name):
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, kind, name, str(on_disk)],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=250,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    equal, n_clusters, labels = json.loads(done.stdout.strip().splitlines()[-1])
+    assert equal
+    assert n_clusters == CLUSTERS
+    # One of five in turn, by any names.
+    assert labels == (labels[:CLUSTERS] * 200)
+    assert len(set(labels)) == CLUSTERS
