@@ -6,13 +6,22 @@ raises the within-cluster variance least,
 .. math:: \Delta(A, B) = \frac{|A||B|}{|A| + |B|} \|\mu_A - \mu_B\|^2,
 
 ``average``: the smallest mean cosine distance between their rows, ``graph``: the densest neighbour
-edges between them. Adapted to frozen embeddings: mini-clusters of spherical k-means stand for the
-rows and count by their sizes, so that memory does not grow with the square of the rows and a new
-row belongs to the cluster of its nearest mini-centroid.
+edges between them. Adapted to frozen embeddings:
+
+* Mini-clusters of spherical k-means stand for the rows and count by their sizes, so that memory
+  does not grow with the square of the rows.
+* What is merged are means of rows averaged with their neighbours', `smoothing` times over, which
+  draws clusters apart (graph convolution without weights; Wu et al., ICML 2019).
+* No merge is ever undone; afterwards mini-clusters nearer to another cluster move there.
+* A row belongs to the mini-clusters around it: with centroids c and their clusters g,
+  :math:`p_k \propto \sum_{m: g_m = k} \exp(\cos(x, c_m) / \tau)`, :math:`\tau` the median gap
+  between a row's nearest and second nearest centroid. The nearest alone is a coin's throw where
+  clusters meet.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,20 +30,51 @@ from numpy.typing import NDArray
 from fmcluster._validation import check_in, check_range
 from fmcluster.heads._nodes import sample_rows
 from fmcluster.heads._rows import joint
-from fmcluster.heads.base import ClusterHead, HeadData, softmax
-from fmcluster.heads.kmeans import median_margin
-from fmcluster.heads.partitions import LINKAGES, cut_tree, merge_tree, mini_clusters
-from fmcluster.index import KNNGraph
+from fmcluster.heads.base import ClusterHead, HeadData
+from fmcluster.heads.kmeans import MARGIN_ROWS, median_margin
+from fmcluster.heads.partitions import (
+    LINKAGES,
+    MiniClusters,
+    cut_tree,
+    group_sums,
+    merge_tree,
+    mini_clusters,
+    smooth_rows,
+)
+from fmcluster.index import KNNGraph, unit_rows
+
+ROUNDS = 10
 
 
-def cluster_cosines(
-    x: NDArray[Any], centroids: NDArray[Any], groups: NDArray[Any], n_clusters: int
+def settle(mini: MiniClusters, groups: NDArray[np.int64], *, unit: bool) -> NDArray[np.int64]:
+    """Move mini-clusters to the cluster of the best mean cosine until none moves or one empties.
+
+    With `unit` clusters count by direction, as in k-means, otherwise by their mean cosine, which is
+    what average linkage goes by.
+    """
+    k = int(groups.max()) + 1
+    means = mini.sums / mini.sizes[:, None]
+    for _ in range(ROUNDS):
+        sizes = np.bincount(groups, mini.sizes, minlength=k)
+        centres = group_sums(mini.sums.astype(np.float32), groups, k) / sizes[:, None]
+        moved = (means @ (unit_rows(centres) if unit else centres).T).argmax(axis=1)
+        if len(np.unique(moved)) < k or (moved == groups).all():
+            break
+        groups = moved.astype(np.int64)
+    return groups
+
+
+def cluster_mass(
+    x: NDArray[Any], centroids: NDArray[Any], groups: NDArray[Any], temperature: float
 ) -> NDArray[np.float64]:
-    """Return the cosine (n, k) of each unit row to the nearest mini-centroid of each cluster."""
+    """Return the share (n, k) of each cluster's mini-clusters in the kernel around unit rows."""
     cosines = x.astype(np.float64) @ centroids.T.astype(np.float64)
+    cosines -= cosines.max(axis=1, keepdims=True)
+    mass = np.exp(cosines / temperature)
     order = np.argsort(groups, kind="stable")
-    starts = np.searchsorted(groups[order], np.arange(n_clusters))
-    return np.maximum.reduceat(cosines[:, order], starts, axis=1)
+    starts = np.searchsorted(groups[order], np.arange(groups.max() + 1))
+    mass = np.add.reduceat(mass[:, order], starts, axis=1)
+    return mass / mass.sum(axis=1, keepdims=True)
 
 
 class AgglomerativeHead(ClusterHead):
@@ -48,8 +88,10 @@ class AgglomerativeHead(ClusterHead):
         Which pair is merged; ``average`` and ``graph`` let sizes differ most.
     n_mini : int, optional
         Mini-clusters to begin with; by default 8 a cluster, at least 512.
+    smoothing : int
+        How often rows are averaged with their neighbours before mini-clusters are merged.
     n_neighbors : int
-        Neighbours in the graph of ``linkage="graph"``.
+        Neighbours in the graph of `smoothing` and of ``linkage="graph"``.
     max_rows : int
         Rows that mini-clusters are made from.
     random_state : None, int or RandomState
@@ -64,6 +106,7 @@ class AgglomerativeHead(ClusterHead):
         *,
         linkage: str = "ward",
         n_mini: int | None = None,
+        smoothing: int = 8,
         n_neighbors: int = 20,
         max_rows: int = 1_000_000,
         random_state: Any = None,
@@ -71,31 +114,35 @@ class AgglomerativeHead(ClusterHead):
         self.n_clusters = n_clusters
         self.linkage = linkage
         self.n_mini = n_mini
+        self.smoothing = smoothing
         self.n_neighbors = n_neighbors
         self.max_rows = max_rows
         self.random_state = random_state
 
     def _fit(self, data: HeadData) -> None:
         check_in(self.linkage, LINKAGES, "linkage")
+        check_range(self.smoothing, "smoothing", low=0)
         if self.n_mini is not None:
             check_range(self.n_mini, "n_mini", low=data.n_clusters)
         x = sample_rows(data, self.max_rows)
         wanted = self.n_mini or max(8 * data.n_clusters, min(512, len(x) // 4))
         mini = mini_clusters(x, min(wanted, len(x)), random_state=data.seed("mini"))
-        graph = None
-        if self.linkage == "graph":
-            whole = len(x) == data.n_rows
-            graph = data.graph(self.n_neighbors) if whole else KNNGraph.build(x, k=self.n_neighbors)
         self.centroids_ = mini.centroids
+        self.temperature_ = median_margin(x[:MARGIN_ROWS] @ mini.centroids.T)
+        graph = None
+        if self.smoothing or self.linkage == "graph":
+            whole = len(x) == data.n_rows
+            k = min(self.n_neighbors, len(x) - 1)
+            graph = data.graph(k) if whole else KNNGraph.build(x, k=k)
+            x = smooth_rows(x, graph, self.smoothing)
+            mini = replace(mini, sums=group_sums(x, mini.labels, len(mini.sizes)))
         self.groups_ = cut_tree(merge_tree(mini, self.linkage, graph), data.n_clusters)
+        if self.linkage != "graph":
+            self.groups_ = settle(mini, self.groups_, unit=self.linkage == "ward")
         data.n_clusters = int(self.groups_.max()) + 1
-        scores = cluster_cosines(x[:20_000], self.centroids_, self.groups_, data.n_clusters)
-        self.temperature_ = median_margin(scores)
 
     def _proba(self, xs: list[NDArray[np.float32]]) -> NDArray[np.floating]:
-        k = int(self.groups_.max()) + 1
-        scores = cluster_cosines(joint(xs), self.centroids_, self.groups_, k)
-        return softmax(scores / self.temperature_)
+        return cluster_mass(joint(xs), self.centroids_, self.groups_, self.temperature_)
 
     def _state(self) -> dict[str, NDArray[Any]]:
         about = {"groups": self.groups_, "temperature": np.array([self.temperature_])}

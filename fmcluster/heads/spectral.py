@@ -1,7 +1,9 @@
 r"""Spectral clustering of the neighbour graph (Ng, Jordan & Weiss, NIPS 2001).
 
 With W the symmetrised cosines of the k-neighbour graph and D its degrees, the leading eigenvectors
-of :math:`D^{-1/2} W D^{-1/2}`, made unit row by row, are clustered by k-means.
+of :math:`D^{-1/2} W D^{-1/2}`, made unit row by row, are clustered by k-means. A vector counts by
+its eigenvalue to the power `diffusion` (diffusion maps; Coifman & Lafon, 2006): the graph's view
+after so many steps of a random walk, where vectors that tell fine groups apart have faded.
 
 Adapted to frozen embeddings: the graph is sparse and its eigenvectors come from Lanczos iteration
 (ARPACK), so that 20,000 rows take seconds; with few clusters more eigenvectors than clusters are
@@ -75,6 +77,8 @@ class SpectralHead(ClusterHead):
         Neighbours a node in the graph.
     n_vectors : int, optional
         Eigenvectors kept; by default one a cluster, at least 16.
+    diffusion : float
+        Steps of the random walk; zero: all vectors count alike.
     max_nodes : int
         Above so many rows, a third as many mini-clusters stand for them.
     random_state : None, int or RandomState
@@ -89,21 +93,25 @@ class SpectralHead(ClusterHead):
         *,
         n_neighbors: int = 20,
         n_vectors: int | None = None,
+        diffusion: float = 8.0,
         max_nodes: int = 30_000,
         random_state: Any = None,
     ) -> None:
         self.n_clusters = n_clusters
         self.n_neighbors = n_neighbors
         self.n_vectors = n_vectors
+        self.diffusion = diffusion
         self.max_nodes = max_nodes
         self.random_state = random_state
 
     def _fit(self, data: HeadData) -> None:
         check_range(self.n_neighbors, "n_neighbors", low=1)
+        check_range(self.diffusion, "diffusion", low=0)
         k = data.n_clusters
         nodes, graph = graph_nodes(data, self.n_neighbors, max(self.max_nodes, 2 * k))
         n_vectors = self.n_vectors or max(k, 16)
-        _, vectors = laplacian_vectors(graph, n_vectors, seed=data.seed("lanczos"))
+        values, vectors = laplacian_vectors(graph, n_vectors, seed=data.seed("lanczos"))
+        vectors = vectors * values.clip(0, 1) ** self.diffusion
         self.space_ = NodeSpace.fit(nodes, vectors, k, self.n_neighbors, data.seed("kmeans"))
 
     def _proba(self, xs: list[NDArray[np.float32]]) -> NDArray[np.floating]:

@@ -7,7 +7,7 @@ from head_contract import accuracy, hold_to_contract, hold_to_sklearn
 from fmcluster.heads import make_head
 from fmcluster.heads._nodes import normalised_graph
 from fmcluster.heads.spectral import laplacian_vectors
-from fmcluster.index import KNNGraph
+from fmcluster.index import KNNGraph, unit_rows
 
 
 def test_contract(blobs, tmp_path):
@@ -52,6 +52,19 @@ def test_normalised_graph_is_symmetric_with_degrees_as_its_first_vector(blobs):
     matrix = normalised_graph(graph).toarray()
     np.testing.assert_allclose(matrix, matrix.T)
     assert np.linalg.eigvalsh(matrix).max() == pytest.approx(1)
+
+
+def test_vectors_of_fine_groups_fade_with_diffusion(blobs):
+    x = blobs(n=300, k=3, d=8, spread=0.3).x
+    graph = KNNGraph.build(x, k=10)
+    fitted = [
+        make_head("spectral", n_clusters=3, n_neighbors=10, diffusion=t, random_state=0).fit(x)
+        for t in (0, 8)
+    ]
+    plain, faded = (head.space_.values for head in fitted)
+    values, _ = laplacian_vectors(graph, 16, seed=fitted[0].n_clusters_)
+    expected = unit_rows(plain * values**8)
+    np.testing.assert_allclose(faded, expected, atol=1e-3)
 
 
 def test_mini_clusters_stand_for_many_rows(blobs):
