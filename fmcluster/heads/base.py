@@ -234,16 +234,20 @@ class ClusterHead(ClusterMixin, BaseEstimator):
         self, spaces: list[Rows], take: Callable[[NDArray[Any]], NDArray[Any]], dtype: Any
     ) -> NDArray[Any]:
         """Apply `take` to the probabilities of each block of rows and join the answers."""
-        parts = []
-        for start in range(0, spaces[0].n_rows, BLOCK_ROWS):
+        n_rows = spaces[0].n_rows
+        out = np.empty(0, dtype)
+        for start in range(0, n_rows, BLOCK_ROWS):
             xs = [space[start : start + BLOCK_ROWS] for space in spaces]
             for x in xs:
                 check_finite_rows(x, name="X")
             proba = np.asarray(self._proba(xs))[:, self.columns_]
             total = proba.sum(axis=1, keepdims=True)
             proba = np.where(total > 0, proba / np.where(total > 0, total, 1), 1 / proba.shape[1])
-            parts.append(take(proba.astype(np.float32)).astype(dtype, copy=False))
-        return np.concatenate(parts)
+            part = take(proba.astype(np.float32))
+            if start == 0:
+                out = np.empty((n_rows, *part.shape[1:]), dtype)
+            out[start : start + len(part)] = part
+        return out
 
     # -- saving -----------------------------------------------------------------------------
 
