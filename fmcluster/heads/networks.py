@@ -138,12 +138,16 @@ class BatchNorm(nn.BatchNorm1d):
 
 
 def mlp(
-    dims: Sequence[int], *, activation: type[nn.Module] = nn.ReLU, norm: bool = False
+    dims: Sequence[int],
+    *,
+    activation: type[nn.Module] = nn.ReLU,
+    norm: bool = False,
+    linear: type[nn.Linear] = nn.Linear,
 ) -> nn.Sequential:
     """Return Linear(-BatchNorm)-activation layers over `dims`, the last layer bare."""
     layers: list[nn.Module] = []
     for i, (a, b) in enumerate(zip(dims[:-1], dims[1:], strict=True)):
-        layers.append(nn.Linear(a, b))
+        layers.append(linear(a, b))
         if i < len(dims) - 2:
             layers += [BatchNorm(b)] * norm + [activation()]
     return nn.Sequential(*layers)
