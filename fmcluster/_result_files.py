@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,10 +12,13 @@ from numpy.typing import NDArray
 
 from fmcluster._files import (
     atomic_path,
+    digest_file,
     read_array,
     read_json,
     read_with_care,
     safe_child,
+    stable_hash,
+    to_json,
     write_array,
     write_json,
 )
@@ -67,7 +71,34 @@ def write_result(
         about["metrics"] = {
             key: value if np.isfinite(value) else None for key, value in metrics.items()
         }
-    write_json(folder / "result.json", about)
+    about["files"] = {name: digest_file(folder / name) for name in _names(folder, about)}
+    plain = json.loads(to_json(about))
+    write_json(folder / "result.json", {**plain, "digest": stable_hash(plain)})
+
+
+def _names(folder: Path, about: dict[str, Any]) -> list[str]:
+    """Return the files of a result that have no checksum elsewhere."""
+    names = ["labels.npy", "proba.npy", "score.npy", "prior.npy", "clusters.parquet"]
+    names += ["pipeline.json", "head/config.json"]
+    if about["has_graph"]:
+        names += sorted(f"graph/{path.name}" for path in (folder / "graph").iterdir())
+    return names
+
+
+def _check(folder: Path, about: dict[str, Any]) -> None:
+    """Hold ``result.json`` and the files against their checksums."""
+    body = {key: value for key, value in about.items() if key != "digest"}
+    if about.get("digest") != stable_hash(body):
+        raise CorruptShardError(
+            f"{folder}/result.json does not match its own digest: save the result again"
+        )
+    for name in _names(folder, about):
+        path = folder / name
+        if not path.is_file() or digest_file(path) != about["files"].get(name):
+            raise CorruptShardError(
+                f"{path} is missing or does not match its checksum in result.json: damaged, or "
+                "not of this result; save it again"
+            )
 
 
 def _write_table(result: ClusterResult, path: Path) -> None:
@@ -101,6 +132,7 @@ def write_pipeline(result: Any, folder: Path) -> None:
     arrays = {key: np.ascontiguousarray(value) for key, value in arrays.items()}
     with atomic_path(folder / "pipeline.safetensors") as temporary:
         save_file(arrays, temporary)
+    config["tensors"] = digest_file(folder / "pipeline.safetensors")
     config["encoder_states"] = sorted(result.encoder_states)
     for number, state in result.encoder_states.items():
         arrays = {k: v for k, v in state.items() if isinstance(v, np.ndarray)}
@@ -132,6 +164,7 @@ def read_result(folder: str | os.PathLike[str]) -> dict[str, Any]:
 def _result_of(folder: Path, about: dict[str, Any]) -> dict[str, Any]:
     import pyarrow.parquet as parquet
 
+    _check(folder, about)
     labels, proba = (read_array(folder / f"{name}.npy") for name in ("labels", "proba"))
     table = parquet.read_table(folder / "clusters.parquet")
     if not len(labels) == len(proba) == table.num_rows == about["n_rows"]:
@@ -174,6 +207,10 @@ def _pipeline_of(folder: Path, config: dict[str, Any]) -> Any:
         arrays = load_file(folder / "pipeline.safetensors")
     except (SafetensorError, ValueError, OSError) as error:
         raise CorruptShardError(f"{folder}/pipeline.safetensors is damaged: {error}") from None
+    if digest_file(folder / "pipeline.safetensors") != config["tensors"]:
+        raise CorruptShardError(
+            f"{folder}/pipeline.safetensors is not of this pipeline: fetch again"
+        )
 
     def under(prefix: str) -> dict[str, NDArray[Any]]:
         return {k[len(prefix) :]: v for k, v in arrays.items() if k.startswith(prefix)}

@@ -6,6 +6,8 @@ import json
 import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import fmcluster as fmc
 from fmcluster.errors import CorruptShardError
@@ -20,6 +22,17 @@ def data(blobs):
 @pytest.fixture
 def result(data):
     return fmc.cluster(data[0], n_clusters=4, head="kmeans")
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory):
+    """The files of a saved result, those of its folder first."""
+    x = np.random.default_rng(0).normal(size=(60, 6)).astype(np.float32)
+    folder = tmp_path_factory.mktemp("run")
+    fmc.cluster(x, n_clusters=3, head="kmeans").save(folder)
+    fmc.ClusterResult.load(folder)
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return sorted(files, key=lambda path: (path.parent != folder, path))
 
 
 def test_saved_and_loaded_it_is_the_same(result, data, tmp_path):
@@ -60,7 +73,7 @@ def test_a_damaged_file_is_named(result, tmp_path, name):
 def test_files_of_two_results_are_not_mixed(result, tmp_path):
     result.save(tmp_path)
     np.save(tmp_path / "labels.npy", result.labels[:10])
-    with pytest.raises(CorruptShardError, match="do not belong together"):
+    with pytest.raises(CorruptShardError, match="labels.npy.* not of this result"):
         fmc.ClusterResult.load(tmp_path)
     with pytest.raises(FileNotFoundError, match="no result"):
         fmc.ClusterResult.load(tmp_path / "nowhere")
@@ -147,3 +160,18 @@ def test_string_ids_are_kept_through_saving(data, tmp_path):
 def test_repr_says_what_matters(result):
     assert "240 rows, 4 clusters" in repr(result)
     assert "confidence" in repr(result)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_a_bit_flipped_anywhere_is_noticed(data, whole_run):
+    path = data.draw(st.sampled_from(whole_run), label="file")
+    content = path.read_bytes()
+    where = data.draw(st.integers(0, len(content) - 1), label="byte")
+    bit = 1 << data.draw(st.integers(0, 7), label="bit")
+    path.write_bytes(content[:where] + bytes([content[where] ^ bit]) + content[where + 1 :])
+    try:
+        with pytest.raises(CorruptShardError):
+            fmc.ClusterResult.load(whole_run[0].parent)
+    finally:
+        path.write_bytes(content)
