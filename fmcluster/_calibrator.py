@@ -21,6 +21,7 @@ Floats = NDArray[np.float64]
 OWN_SHARE = 0.5
 NEAREST_REGIONS = 3
 KNOTS = 201
+BLOCK_ROWS = 65_536
 
 
 @dataclass(frozen=True)
@@ -184,10 +185,18 @@ class Calibrator:
 
 def with_confidence(proba: NDArray[Any], confidence: Floats) -> NDArray[np.float32]:
     """Return rows whose largest entry is `confidence`, at the argmax of `proba`; sums are one."""
+    out = np.ones(proba.shape, dtype=np.float32)
+    if proba.shape[1] > 1:
+        for start in range(0, len(proba), BLOCK_ROWS):
+            rows = slice(start, start + BLOCK_ROWS)
+            out[rows] = _with_confidence(proba[rows], confidence[rows])
+    return out
+
+
+def _with_confidence(proba: NDArray[Any], confidence: Floats) -> Floats:
+    """Return a block of `with_confidence` in float64."""
     values = np.asarray(proba, dtype=np.float64)
     n_rows, k = values.shape
-    if k == 1:
-        return np.ones((n_rows, 1), dtype=np.float32)
     rows, top = np.arange(n_rows), values.argmax(axis=1)
     # A hair above 1/k, so that the label stays the only largest entry in float32 too.
     target = np.clip(confidence, (1.0 + 1e-4) / k, 1.0)
@@ -203,7 +212,7 @@ def with_confidence(proba: NDArray[Any], confidence: Floats) -> NDArray[np.float
     mix = np.clip((largest - ceiling) / spread, 0.0, 1.0)[:, None]
     out = ((1 - mix) * rest + mix / (k - 1)) * (1.0 - target)[:, None]
     out[rows, top] = target
-    return out.astype(np.float32)
+    return out
 
 
 def isotonic(score: Floats, target: Floats, weights: Floats) -> Curve:

@@ -188,6 +188,15 @@ def test_with_confidence_never_lets_another_column_overtake():
     assert with_confidence(np.ones((2, 1)), np.full(2, 0.3)).tolist() == [[1.0], [1.0]]
 
 
+def test_confidence_of_many_rows_is_set_block_by_block(monkeypatch):
+    rng = np.random.default_rng(0)
+    proba, level = rng.dirichlet(np.ones(5), 50), rng.uniform(0.2, 1, 50)
+    whole = with_confidence(proba, level)
+    monkeypatch.setattr("fmcluster._calibrator.BLOCK_ROWS", 7)
+    np.testing.assert_array_equal(with_confidence(proba, level), whole)
+    np.testing.assert_allclose(whole.max(axis=1), np.maximum(level, 0.2), atol=1e-4)
+
+
 def test_one_cluster_and_few_rows_are_defined():
     x = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
     assert (
