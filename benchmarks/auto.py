@@ -31,7 +31,7 @@ from fmcluster.heads import make_head
 from fmcluster.heads._auto_refine import Field
 from fmcluster.heads._auto_student import Student, teach
 from fmcluster.heads._auto_vote import Candidate, smooth, vote
-from fmcluster.heads.auto import AutoHead, electorate
+from fmcluster.heads.auto import AutoHead, electorate, most_correct
 from fmcluster.heads.base import softmax
 
 log = logging.getLogger("auto")
@@ -104,30 +104,51 @@ def lexical_space(data: Path, name: str) -> NDArray[np.float32]:
 
 
 class Trace:
-    """Keep what the head made on its way: the field and the partitions of its last fit."""
+    """Keep what the head made on its way: field, partitions and sizes of its last fit."""
 
     def __init__(self) -> None:
         self.field: Field
         self.candidates: list[Candidate]
-        self._make = auto_module.make_candidates
+        self.estimated: NDArray[np.float64] | None
+        self._make, self._elect = auto_module.make_candidates, auto_module.electorate
 
     def made(self, field: Field, k: int, shares: Any, *, seed: int) -> list[Candidate]:
         """Make the candidates and keep them."""
         self.field, self.candidates = field, self._make(field, k, shares, seed=seed)
         return self.candidates
 
+    def elected(self, candidates: list[Candidate], k: int, prior: Any, estimated: Any) -> Any:
+        """Choose the voters and keep the estimated sizes."""
+        self.estimated = estimated
+        return self._elect(candidates, k, prior, estimated)
+
+    def __enter__(self) -> Trace:
+        setattr(auto_module, "make_candidates", self.made)  # noqa: B010
+        setattr(auto_module, "electorate", self.elected)  # noqa: B010
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        setattr(auto_module, "make_candidates", self._make)  # noqa: B010
+        setattr(auto_module, "electorate", self._elect)  # noqa: B010
+
 
 def variants(trace: Trace, k: int) -> Iterator[tuple[str, NDArray[np.floating]]]:
     """Yield the probabilities of the head with one ingredient off."""
     field, made = trace.field, trace.candidates
-    voters, even = electorate(made, k, "auto")
+    voters, _ = electorate(made, k, "auto", trace.estimated)
 
     def answer(kept: list[Candidate], *, smoothed: bool = True) -> Student:
         V = vote(kept, k)
-        return teach(field, smooth(field, V) if smoothed else V, seed=0)
+        return bounded(teach(field, smooth(field, V) if smoothed else V, seed=0))
+
+    def bounded(taught: Student) -> Student:
+        labels = taught.proba(field.rows).argmax(axis=1)
+        shares = np.bincount(labels, minlength=k) / len(labels)
+        taught.bound(field.rows, most_correct(shares, trace.estimated))
+        return taught
 
     def fresh(drop: str) -> list[Candidate]:
-        return electorate([c for c in made if drop not in c.family], k, "auto")[0]
+        return electorate([c for c in made if drop not in c.family], k, "auto", trace.estimated)[0]
 
     full = answer(voters)
     yield "full", full.proba(field.rows)
@@ -147,7 +168,16 @@ def variants(trace: Trace, k: int) -> Iterator[tuple[str, NDArray[np.floating]]]
     alone = replace(full, votes=np.full_like(full.votes, 1 / k))
     yield "student: discriminant alone", one_factor(alone, field)
     bold = replace(full, reliability=np.ones_like(full.reliability))
-    yield "no reliability", bold.proba(field.rows)
+    yield "no reliability", bounded(bold).proba(field.rows)
+    unbound = teach(field, smooth(field, vote(voters, k)), seed=0)
+    yield "confidence not bound by sizes", unbound.proba(field.rows)
+    drawn_once = [c for c in made if ".0" in c.family]
+    for label, kept, sizes in (
+        ("no second draws", drawn_once, trace.estimated),
+        ("no assortativity", [replace(c, assortativity=0.0) for c in made], trace.estimated),
+        ("evenness not asked of estimated sizes", made, np.full(k, 1 / k)),
+    ):
+        yield label, answer(electorate(kept, k, "auto", sizes)[0]).proba(field.rows)
 
 
 def one_factor(student: Student, field: Field) -> NDArray[np.floating]:
@@ -165,12 +195,10 @@ def measured(y: NDArray[Any], proba: NDArray[Any]) -> dict[str, float]:
 def run(name: str, seed: int, X: Any, y: NDArray[Any], *, ablate: bool) -> dict[str, Any]:
     """Fit once and return metrics, seconds, the k-means of the same seed, and the variants."""
     k = int(y.max()) + 1
-    trace = Trace()
-    setattr(auto_module, "make_candidates", trace.made)  # noqa: B010
     began, spent = time.perf_counter(), time.process_time()
-    head = AutoHead(k, random_state=seed).fit(X)
+    with Trace() as trace:
+        head = AutoHead(k, random_state=seed).fit(X)
     seconds, cpu = time.perf_counter() - began, time.process_time() - spent
-    setattr(auto_module, "make_candidates", trace._make)  # noqa: B010
     proba = head.predict_proba(X)
     row: dict[str, Any] = {
         "set": name,

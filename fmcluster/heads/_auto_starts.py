@@ -3,12 +3,13 @@
 k-means favours clusters of even size and round shape; average linkage keeps small clusters and
 lets large ones be large; linkage by edges of the neighbour graph and spectral clustering of it
 follow connected shapes. The linkages merge mini-clusters (`fmcluster.heads.partitions`), of several
-finenesses, for how many are merged decides what they merge.
+finenesses, for how many are merged decides what they merge. Which rows begin a mini-cluster is
+chance, so a family that does well is drawn again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,40 +19,56 @@ from fmcluster._validation import seed_of
 from fmcluster.heads import partitions
 from fmcluster.index import KNNGraph, unit_rows
 
+FAMILIES = ("kmeans", *partitions.LINKAGES, "spectral")
 FINENESS = (3, 5, 8)
+N_KMEANS = 3
 MOST_MINI = 2_000
 
 
 def starts(
-    rows: NDArray[np.float32], n_clusters: int, graph: KNNGraph, *, seed: int, n_kmeans: int = 3
-) -> Iterator[tuple[str, NDArray[np.int64]]]:
-    """Yield (family, labels) of every starting partition of unit rows (n, d)."""
+    rows: NDArray[np.float32],
+    n_clusters: int,
+    graph: KNNGraph,
+    *,
+    seed: int,
+    families: Sequence[str] = FAMILIES,
+    draw: int = 0,
+) -> Iterator[tuple[str, str, NDArray[np.int64]]]:
+    """Yield (family, name, labels) of the starting partitions of unit rows (n, d).
+
+    Parameters
+    ----------
+    rows : (n, d) float32
+    n_clusters : int
+    graph : KNNGraph
+    seed : int
+    families : sequence of str
+        Some of `FAMILIES`.
+    draw : int
+        Another number, other seeds.
+    """
     k, n = n_clusters, len(rows)
-    for number in range(n_kmeans):
-        found = partitions.spherical_kmeans(
-            rows,
-            k,
-            random_state=seed_of(seed, "kmeans", number),
-            n_iter=30,
-            max_points=max(256, -(-n // k)),
-        )
-        yield f"kmeans{number}", found[1]
+    for number in range(N_KMEANS if "kmeans" in families else 0):
+        at = seed_of(seed, "kmeans", number, draw)
+        points = max(256, -(-n // k))
+        found = partitions.spherical_kmeans(rows, k, random_state=at, n_iter=30, max_points=points)
+        yield "kmeans", f"kmeans{number}.{draw}", found[1]
     near = graph.take(min(10, graph.k))
-    for fineness in FINENESS:
+    merged = [family for family in families if family != "kmeans"]
+    for fineness in FINENESS if merged else ():
         n_mini = max(min(fineness * k, n // 3, MOST_MINI), min(2 * k, n), min(100, n // 4))
-        mini = partitions.mini_clusters(
-            rows, n_mini, random_state=seed_of(seed, "mini", fineness), n_iter=8
-        )
-        for linkage in partitions.LINKAGES:
+        at = seed_of(seed, "mini", fineness, draw)
+        mini = partitions.mini_clusters(rows, n_mini, random_state=at, n_iter=8)
+        for family in merged:
+            if family == "spectral" and fineness != FINENESS[-1]:
+                continue
             if len(mini.sizes) <= k:
                 groups = np.arange(len(mini.sizes))
+            elif family == "spectral":
+                groups = spectral_groups(mini, near, k, seed=seed_of(seed, "spectral", draw))
             else:
-                tree = partitions.merge_tree(mini, linkage, near)
-                groups = partitions.cut_tree(tree, k)
-            yield f"{linkage}{fineness}", groups[mini.labels]
-        if fineness == FINENESS[-1] and len(mini.sizes) > k:
-            groups = spectral_groups(mini, near, k, seed=seed_of(seed, "spectral"))
-            yield "spectral", groups[mini.labels]
+                groups = partitions.cut_tree(partitions.merge_tree(mini, family, near), k)
+            yield family, f"{family}{fineness}.{draw}", groups[mini.labels]
 
 
 def spectral_groups(

@@ -83,6 +83,13 @@ class Student:
         scores, trust = self.scores(rows)
         return trust * softmax(scores) + (1 - trust) / scores.shape[1]
 
+    def bound(self, rows: Array, most: float) -> None:
+        """Bring the mean confidence on `rows` down to `most` (0..1) where it is above."""
+        even = 1 / len(self.bias)
+        excess = float(self.proba(rows).max(axis=1).mean()) - even
+        if excess > max(most - even, 0):
+            self.reliability *= np.float32(max(most - even, 0.01) / excess)
+
 
 def teach(field: Field, V: Array, *, seed: int) -> Student:
     """Fit the student of votes `V` (n, k) on the rows of `field`."""

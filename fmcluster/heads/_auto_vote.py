@@ -1,8 +1,10 @@
 r"""From many partitions to one: which regime of sizes holds, and the vote of the partitions.
 
-The score of a partition is modularity + simplified silhouette (`fmcluster.heads.partitions`).
-Partition j votes with the weight :math:`\exp((u_j - \max u) / \tau)` after its clusters are matched
-one to one (Hungarian) with those of the best.
+The score of a partition is modularity + assortativity + simplified silhouette
+(`fmcluster.heads.partitions`): modularity leans to even clusters, assortativity, modularity over
+the most that such sizes allow, to few large ones, and silhouette sees no graph. Partition j votes
+with the weight :math:`\exp((u_j - \max u) / \tau)` after its clusters are matched one to one
+(Hungarian) with those of the best.
 """
 
 from __future__ import annotations
@@ -17,9 +19,10 @@ from scipy.optimize import linear_sum_assignment
 from fmcluster.heads import partitions
 from fmcluster.heads._auto_refine import Array, Field
 
-TEMPERATURE = 0.03
+TEMPERATURE = 0.045
 EVEN_COST = 0.015
 EVEN_WAVER = 0.03
+LEAST_EVENNESS = 0.9
 RIVALS = 10
 
 
@@ -32,7 +35,7 @@ class Candidate:
     family : str
         Its start and what refined it, ``average5+lda``.
     labels : (n,) int64
-    modularity, silhouette : float
+    modularity, assortativity, silhouette : float
     even : bool
         Whether even sizes were imposed.
     """
@@ -40,34 +43,46 @@ class Candidate:
     family: str
     labels: NDArray[np.int64]
     modularity: float
+    assortativity: float
     silhouette: float
     even: bool = False
 
     @property
     def score(self) -> float:
-        """Modularity plus silhouette."""
-        return self.modularity + self.silhouette
+        """The sum of the three."""
+        return self.modularity + self.assortativity + self.silhouette
 
 
 def judge(
     field: Field, labels: NDArray[np.int64], n_clusters: int, family: str, *, even: bool = False
 ) -> Candidate:
     """Score a partition of the rows of `field`."""
-    graph = field.graph.take(min(10, field.graph.k))
-    modularity = partitions.modularity(labels, graph, n_clusters)
+    mass = partitions.edge_mass(labels, n_clusters, field.graph.take(min(10, field.graph.k)))
     sums = partitions.group_sums(field.rows, labels, n_clusters)
-    silhouette = partitions.silhouette(field.rows, labels, sums)
-    return Candidate(family, labels, modularity, silhouette, even)
+    return Candidate(
+        family,
+        labels,
+        partitions.modularity_of(mass),
+        partitions.assortativity_of(mass),
+        partitions.silhouette(field.rows, labels, sums),
+        even,
+    )
 
 
-def sizes_look_even(free: Sequence[Candidate], even: Sequence[Candidate], k: int) -> bool:
+def sizes_look_even(
+    free: Sequence[Candidate], even: Sequence[Candidate], k: int, *, evenness: float
+) -> bool:
     """Return whether even sizes cost next to no edges and are found from any start.
 
     Where sizes are uneven, even clusters must cut through dense regions: edges are lost, and where
     the cuts go depends on the start. Where they are even, the constraint only removes wrong merges.
+    A topic of many subtopics can be cut at no cost, so the sizes that were estimated by other means
+    have to look even (`evenness`, 0..1), too.
     """
     if not even or not free:
         return bool(even)
+    if evenness < LEAST_EVENNESS:
+        return False
     cost = max(c.modularity for c in free) - max(c.modularity for c in even)
     return cost < EVEN_COST and stability(even, k) > stability(free, k) - EVEN_WAVER
 

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 MODULARITY_SHARE = 0.1
 TEMPERATURE = 0.015
 EVENNESS_POWER = 8
-LOOKS_EVEN = 0.85
 
 
 def size_profile(
@@ -85,17 +84,12 @@ def shrunk_to_even(shares: NDArray[np.float64], n_rows: int) -> NDArray[np.float
     return np.sort(shares / shares.sum())[::-1]
 
 
-def shares_of_clusters(sizes: NDArray[Any], data: HeadData, *, even: bool) -> NDArray[np.float64]:
-    """Return the estimated share of each cluster (k,) of a partition with `sizes` rows in each.
+def shares_of_clusters(sizes: NDArray[Any], estimated: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Give `estimated` shares out to clusters of `sizes` rows by rank, (k,).
 
-    They are the estimated sizes, given out by rank: a partition is nearer to even than the truth
-    where large clusters are cut. A partition into even clusters is taken at its word where the
-    estimated sizes look even too.
+    A partition is nearer to even than the truth where large clusters are cut.
     """
     found = np.asarray(sizes, dtype=np.float64)
-    estimated = estimate_sizes(data)
-    if even and evenness(estimated) > LOOKS_EVEN:
-        return found / found.sum()
     shares = np.empty(len(found))
     shares[np.argsort(-found, kind="stable")] = estimated
     return shares

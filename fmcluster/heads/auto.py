@@ -9,14 +9,20 @@ r"""The toolkit's own head: partitions of many families, refined, scored and joi
              Q \propto P^{1-\gamma} (S P)^\gamma, \quad a = I(Q; SQ) / H(m)
 
    with sizes m that are learned as far as neighbours tell labels, or kept (`_auto_refine`).
+   The families that score best are drawn and refined again, for their starts are chance.
 4. *Are the sizes even?* The best starts are refined once more with even sizes imposed. If that
-   costs next to no modularity and leads to one answer from any start, they are (`_auto_vote`).
-5. *Vote* of the partitions, weighted by modularity + silhouette, smoothed over neighbours.
+   costs next to no modularity and leads to one answer from any start, and if the sizes estimated
+   by other means (`_sizes`) look even too, they are (`_auto_vote`).
+5. *Vote* of the partitions, weighted by their scores, smoothed over neighbours.
 6. *Student*, landmarks times a discriminant: probabilities for any row (`_auto_student`).
+7. *Bound.* If the true sizes are s and the partition's are q, both sorted, then no way to match
+   clusters with classes is right on more than :math:`1 - \tfrac12 \sum_r |s_r - q_r|` of the rows.
+   Mean confidence is brought down to that where it is above it, with the estimated sizes for s.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,17 +30,18 @@ from numpy.typing import NDArray
 
 from fmcluster._validation import check_in, check_prior, check_range
 from fmcluster.heads._auto_refine import Field, refine
-from fmcluster.heads._auto_starts import starts
+from fmcluster.heads._auto_starts import FAMILIES, starts
 from fmcluster.heads._auto_student import Student, teach
 from fmcluster.heads._auto_vote import Candidate, judge, sizes_look_even, smooth, vote
 from fmcluster.heads._rows import joint
-from fmcluster.heads._sizes import shares_of_clusters
+from fmcluster.heads._sizes import estimate_sizes, evenness, shares_of_clusters
 from fmcluster.heads.base import ClusterHead, HeadData
 from fmcluster.index import KNNGraph, unit_rows
 
 PRIORS = ("auto", "uniform", "estimate")
 NEIGHBOURS = 10
 EVEN_STARTS = 5
+MORE_DRAWS = (2, 1)  # how many of the best families are drawn again, each time
 MOST_DIMS = 256
 
 
@@ -87,14 +94,17 @@ class AutoHead(ClusterHead):
             field = self._prepare(data)
             candidates = make_candidates(field, k, shares, seed=data.seed("starts"))
             self.families_ = {c.family: c.score for c in candidates}
-            voters, self.even_sizes_ = electorate(candidates, k, self.cluster_prior)
+            estimates = isinstance(self.cluster_prior, str) and self.cluster_prior != "uniform"
+            estimated = estimate_sizes(data) if estimates else None
+            voters, self.even_sizes_ = electorate(candidates, k, self.cluster_prior, estimated)
             V = smooth(field, vote(voters, k))
             self.student_ = teach(field, V, seed=data.seed("student"))
             labels = self.student_.proba(field.rows).argmax(axis=1)
-            sizes: NDArray[Any] = np.bincount(labels, minlength=k)
-            if isinstance(self.cluster_prior, str) and self.cluster_prior != "uniform":
-                sizes = shares_of_clusters(sizes, data, even=self.even_sizes_)
-            self.cluster_prior_ = sizes
+            self.cluster_prior_: NDArray[Any] = np.bincount(labels, minlength=k) / len(labels)
+            if estimated is not None:
+                self.student_.bound(field.rows, most_correct(self.cluster_prior_, estimated))
+                if not self.even_sizes_:
+                    self.cluster_prior_ = shares_of_clusters(self.cluster_prior_, estimated)
 
     def _prepare(self, data: HeadData) -> Field:
         """Centre the (sampled) rows and find their neighbours."""
@@ -134,15 +144,23 @@ def resolve_shares(cluster_prior: Any, n_clusters: int) -> NDArray[np.float64] |
     return None if cluster_prior == "estimate" else np.full(n_clusters, 1 / n_clusters)
 
 
+def most_correct(shares: NDArray[np.float64], true: NDArray[np.float64]) -> float:
+    """Return the largest share of rows that a partition with `shares` can have right, 0..1."""
+    return 1 - float(np.abs(np.sort(shares) - np.sort(true)).sum()) / 2
+
+
 def electorate(
-    candidates: list[Candidate], n_clusters: int, cluster_prior: Any
+    candidates: list[Candidate],
+    n_clusters: int,
+    cluster_prior: Any,
+    estimated: NDArray[np.float64] | None,
 ) -> tuple[list[Candidate], bool]:
     """Return the partitions that vote, and whether they are those of imposed sizes."""
     free = [c for c in candidates if not c.even]
     held = [c for c in candidates if c.even]
-    if isinstance(cluster_prior, str) and cluster_prior == "auto":
+    if isinstance(cluster_prior, str) and cluster_prior == "auto" and estimated is not None:
         refined = [c for c in free if "+" in c.family]
-        impose = sizes_look_even(refined, held, n_clusters)
+        impose = sizes_look_even(refined, held, n_clusters, evenness=evenness(estimated))
     else:
         impose = bool(held)
     return (held if impose else free), impose
@@ -163,8 +181,9 @@ def make_candidates(
     """Make, refine and score the partitions of all families."""
     k = n_clusters
     found: list[Candidate] = []
-    begun = dict(starts(field.rows, k, field.graph, seed=seed))
+    begun: dict[str, NDArray[np.int64]] = {}
     best: dict[str, float] = {}
+    best_of_family = dict.fromkeys(FAMILIES, -np.inf)
 
     def add(name: str, labels: NDArray[np.int64], *, even: bool = False) -> float:
         candidate = judge(field, labels, k, name, even=even)
@@ -173,16 +192,23 @@ def make_candidates(
             found.append(candidate)
         return candidate.score
 
-    for family, labels in begun.items():
-        scores = [add(family, labels)]
-        for model in ("vmf", "lda"):
-            Q = refine(field, labels, k, model=model)
-            scores.append(add(f"{family}+{model}", Q.argmax(axis=1)))
-        best[family] = max(scores)
+    def draw(number: int, families: Sequence[str]) -> None:
+        drawn = starts(field.rows, k, field.graph, seed=seed, families=families, draw=number)
+        for family, name, labels in drawn:
+            scores = [add(name, labels)]
+            for model in ("vmf", "lda"):
+                Q = refine(field, labels, k, model=model)
+                scores.append(add(f"{name}+{model}", Q.argmax(axis=1)))
+            begun[name], best[name] = labels, max(scores)
+            best_of_family[family] = max(best_of_family[family], best[name])
+
+    draw(0, FAMILIES)
+    for number, families in enumerate(MORE_DRAWS, 1):
+        draw(number, sorted(FAMILIES, key=best_of_family.__getitem__)[-families:])
     if shares is None:
         return found
-    for family in sorted(best, key=lambda family: -best[family])[:EVEN_STARTS]:
+    for name in sorted(best, key=lambda name: -best[name])[:EVEN_STARTS]:
         for model in ("vmf", "lda"):
-            Q = refine(field, begun[family], k, model=model, shares=shares)
-            add(f"{family}+{model}+sizes", Q.argmax(axis=1), even=True)
+            Q = refine(field, begun[name], k, model=model, shares=shares)
+            add(f"{name}+{model}+sizes", Q.argmax(axis=1), even=True)
     return found

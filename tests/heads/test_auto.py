@@ -11,9 +11,9 @@ from fmcluster.heads import _auto_refine as refining
 from fmcluster.heads import _auto_student as student
 from fmcluster.heads import _auto_vote as voting
 from fmcluster.heads import load_head, make_head
-from fmcluster.heads._auto_starts import FINENESS, spectral_groups, starts
-from fmcluster.heads.auto import AutoHead, principal_axes, resolve_shares
-from fmcluster.heads.partitions import mini_clusters
+from fmcluster.heads._auto_starts import FAMILIES, FINENESS, N_KMEANS, spectral_groups, starts
+from fmcluster.heads.auto import AutoHead, most_correct, principal_axes, resolve_shares
+from fmcluster.heads.partitions import assortativity_of, mini_clusters, modularity_of
 from fmcluster.index import KNNGraph
 
 
@@ -237,11 +237,25 @@ def test_refinement_keeps_the_sizes_it_is_given(even):
 
 
 def test_every_family_starts_with_k_clusters(even):
-    found = dict(starts(even.x, 5, KNNGraph.build(even.x, k=10), seed=0))
-    assert len(found) == 3 + 3 * len(FINENESS) + 1
-    for labels in found.values():
+    graph = KNNGraph.build(even.x, k=10)
+    found = list(starts(even.x, 5, graph, seed=0))
+    assert [family for family, _, _ in found].count("average") == len(FINENESS)
+    assert {family for family, _, _ in found} == set(FAMILIES)
+    assert len({name for _, name, _ in found}) == N_KMEANS + 3 * len(FINENESS) + 1
+    for _, _, labels in found:
         assert labels.shape == (600,)
         np.testing.assert_array_equal(np.unique(labels), np.arange(5))
+
+
+def test_a_family_is_drawn_again_by_itself_and_otherwise(blobs):
+    data = blobs(n=400, k=4, d=8, spread=0.6, seed=2)
+    graph = KNNGraph.build(data.x, k=10)
+    first, again = (
+        [labels for _, _, labels in starts(data.x, 4, graph, seed=0, families=("ward",), draw=draw)]
+        for draw in (0, 1)
+    )
+    assert len(first) == len(again) == len(FINENESS)
+    assert any((a != b).any() for a, b in zip(first, again, strict=True))
 
 
 def test_spectral_groups_find_blobs(even):
@@ -266,9 +280,9 @@ def test_vote_weighs_by_score_and_ignores_names():
     labels = np.repeat(np.arange(3), 10)
     odd = labels.copy()
     odd[:5] = 1
-    best = voting.Candidate("a", labels, 0.5, 0.3)
-    same = voting.Candidate("b", (labels + 1) % 3, 0.5, 0.3)
-    worse = voting.Candidate("c", odd, 0.5, 0.3 - voting.TEMPERATURE)
+    best = voting.Candidate("a", labels, 0.5, 0.7, 0.3)
+    same = voting.Candidate("b", (labels + 1) % 3, 0.5, 0.7, 0.3)
+    worse = voting.Candidate("c", odd, 0.5, 0.7, 0.3 - voting.TEMPERATURE)
     V = voting.vote([best, same, worse], 3)
     np.testing.assert_allclose(V[5:, :].max(axis=1), 1)
     np.testing.assert_allclose(V[0], [2 / (2 + np.exp(-1)), np.exp(-1) / (2 + np.exp(-1)), 0])
@@ -277,7 +291,7 @@ def test_vote_weighs_by_score_and_ignores_names():
 def test_even_sizes_are_believed_where_they_cost_no_edges_and_starts_agree():
     rng = np.random.default_rng(0)
     labels, other = np.arange(90) % 3, rng.integers(0, 3, 90)
-    free = [voting.Candidate("a", labels, 0.8, 0.3), voting.Candidate("b", labels, 0.8, 0.2)]
+    free = [voting.Candidate(name, labels, 0.8, 0.9, 0.3) for name in "ab"]
     for modularity, second, answer in (
         (0.795, labels, True),
         (0.8, (labels + 1) % 3, True),
@@ -285,11 +299,12 @@ def test_even_sizes_are_believed_where_they_cost_no_edges_and_starts_agree():
         (0.8, other, False),
     ):
         even = [
-            voting.Candidate("c", labels, modularity, 0.3, even=True),
-            voting.Candidate("d", second, modularity, 0.2, even=True),
+            voting.Candidate("c", labels, modularity, 0.9, 0.3, even=True),
+            voting.Candidate("d", second, modularity, 0.9, 0.2, even=True),
         ]
-        assert voting.sizes_look_even(free, even, 3) is answer
-    assert not voting.sizes_look_even(free, [], 3)
+        assert voting.sizes_look_even(free, even, 3, evenness=0.95) is answer
+        assert not voting.sizes_look_even(free, even, 3, evenness=0.8)
+    assert not voting.sizes_look_even(free, [], 3, evenness=1.0)
     assert voting.stability(free[:1], 3) == 1.0
 
 
@@ -299,7 +314,18 @@ def test_score_is_networkx_free_modularity(even):
     edges = np.zeros((5, 5))
     np.add.at(edges, (np.repeat(even.y, 10), even.y[field.graph.indices].ravel()), 1)
     edges = (edges + edges.T) / (2 * edges.sum())
-    assert found.modularity == pytest.approx(np.trace(edges) - (edges.sum(1) ** 2).sum())
+    chance = (edges.sum(1) ** 2).sum()
+    assert found.modularity == pytest.approx(np.trace(edges) - chance)
+    assert found.assortativity == pytest.approx((np.trace(edges) - chance) / (1 - chance))
+    assert found.score == found.modularity + found.assortativity + found.silhouette
+
+
+def test_assortativity_does_not_rise_with_even_sizes():
+    even, uneven = np.diag([50.0, 50.0]), np.diag([98.0, 2.0])
+    assert assortativity_of(even) == assortativity_of(uneven) == 1
+    assert modularity_of(even) > modularity_of(uneven)
+    assert assortativity_of(np.array([[7.0]])) == 0
+    assert assortativity_of(np.full((3, 3), 1.0)) == pytest.approx(0)
 
 
 def test_silhouette_leaves_a_row_out_of_its_own_centroid(blobs):
@@ -333,6 +359,28 @@ def test_confidence_falls_where_neighbours_disagree(blobs):
     bold = taught.proba(data.x)
     np.testing.assert_array_equal(sure.argmax(1), bold.argmax(1))
     assert sure.max(1).mean() < bold.max(1).mean()
+
+
+def test_no_more_is_right_than_the_sizes_allow():
+    assert most_correct(np.array([0.2, 0.8]), np.array([0.8, 0.2])) == pytest.approx(1)
+    assert most_correct(np.full(4, 0.25), np.array([0.7, 0.1, 0.1, 0.1])) == pytest.approx(0.55)
+    rng = np.random.default_rng(0)
+    y, labels = rng.choice(4, 500, p=[0.7, 0.2, 0.05, 0.05]), rng.integers(0, 4, 500)
+    shares = [np.bincount(one, minlength=4) / 500 for one in (labels, y)]
+    assert evaluate(y, labels)["acc"] <= most_correct(*shares) + 1e-9
+
+
+def test_mean_confidence_is_brought_down_to_the_bound_and_never_up(even):
+    field = field_of(even.x)
+    taught = student.teach(field, refining.one_hot(even.y, 5), seed=0)
+    before = taught.proba(even.x)
+    taught.bound(even.x, 0.999)
+    np.testing.assert_array_equal(taught.proba(even.x), before)
+    taught.bound(even.x, 0.6)
+    after = taught.proba(even.x)
+    assert after.max(axis=1).mean() == pytest.approx(0.6, abs=1e-5)
+    np.testing.assert_allclose(after.sum(axis=1), 1)
+    np.testing.assert_array_equal(after.argmax(axis=1), before.argmax(axis=1))
 
 
 def test_a_cluster_that_nothing_predicts_is_given_its_likeliest_row(even):

@@ -75,25 +75,10 @@ def test_sizes_of_the_rows_of_a_head():
     np.testing.assert_allclose(estimate_sizes(head_data(rows[:5], 5)), 0.2)
 
 
-def test_a_partition_that_cuts_the_largest_cluster_does_not_hide_its_size():
-    sizes = [300, 60, 20, 8]
-    data = head_data(planted(sizes, noise=0.1), 4)
-    cut = np.array([80, 150, 150, 8])
-    shares = shares_of_clusters(cut, data, even=False)
-    assert distance(np.sort(shares)[::-1], sizes) < 0.03
-    assert shares[3] == shares.min() and shares[0] == np.sort(shares)[1]
-    # Even clusters of rows that are not even are not believed.
-    np.testing.assert_array_equal(
-        shares_of_clusters(np.full(4, 97), data, even=True), np.sort(shares)[::-1]
-    )
-
-
-def test_even_clusters_of_even_rows_are_taken_at_their_word():
-    data = head_data(planted([60, 60, 60, 60], noise=0.1), 4)
-    assert (
-        shares_of_clusters(np.array([61, 59, 60, 60]), data, even=True).tolist()
-        == (np.array([61, 59, 60, 60]) / 240).tolist()
-    )
+def test_estimated_sizes_go_to_clusters_by_rank():
+    estimated = np.array([0.7, 0.2, 0.07, 0.03])
+    shares = shares_of_clusters(np.array([80, 150, 151, 8]), estimated)
+    np.testing.assert_array_equal(shares, [0.07, 0.2, 0.7, 0.03])
 
 
 def test_evenness():
