@@ -11,8 +11,10 @@ at each k, averaged over seeds:
     \quad \log \hat k = \sum_k w_k \log k, \quad w_k \propto e^{U(k) / \tau}
 
 Its interval is the plateau: every k whose mean score is within a margin of the best, with the
-winners of the single seeds. Where the score is no better than that of one Gaussian of the same
-covariance there are no clusters to count, and the interval is the whole range.
+winners of the single seeds. Where even clusters of some other number score as well as anything and
+come out of any start, that number is taken and the interval reaches to it (`_even_number`). Where
+the score is no better than that of one Gaussian of the same covariance there are no clusters to
+count, and the interval is the whole range.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmcluster._validation import seed_of
+from fmcluster.heads._even_number import even_number
 from fmcluster.heads.partitions import (
     LINKAGES,
     cut_tree,
@@ -162,6 +165,10 @@ def estimate_number(
     interval = (int(ks[near.min()]), int(ks[near.max()]))
     if gain < STRUCTURE:
         interval = (int(k_range[0]), int(k_range[1]))
+    else:
+        even = even_number(rows, best, k_range=(low, high), seed=seed_of(random_state, "even"))
+        if even is not None:
+            best, interval = even, (min(even, interval[0]), max(even, interval[1]))
     return ClusterNumber(best, interval, ks, score, gain)
 
 
