@@ -108,7 +108,7 @@ class AgglomerativeHead(ClusterHead):
         n_mini: int | None = None,
         smoothing: int = 8,
         n_neighbors: int = 20,
-        max_rows: int = 1_000_000,
+        max_rows: int = 200_000,
         random_state: Any = None,
     ) -> None:
         self.n_clusters = n_clusters
@@ -128,7 +128,7 @@ class AgglomerativeHead(ClusterHead):
         wanted = self.n_mini or max(8 * data.n_clusters, min(512, len(x) // 4))
         mini = mini_clusters(x, min(wanted, len(x)), random_state=data.seed("mini"))
         self.centroids_ = mini.centroids
-        self.temperature_ = median_margin(x[:MARGIN_ROWS] @ mini.centroids.T)
+        self.temperature_ = median_margin(x[:: 1 + len(x) // MARGIN_ROWS] @ mini.centroids.T)
         graph = None
         if self.smoothing or self.linkage == "graph":
             whole = len(x) == data.n_rows
