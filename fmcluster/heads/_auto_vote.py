@@ -1,6 +1,6 @@
 r"""From many partitions to one: which regime of sizes holds, and the vote of the partitions.
 
-The score of a partition is modularity + assortativity + simplified silhouette
+The score of a partition is modularity + assortativity / 2 + simplified silhouette
 (`fmcluster.heads.partitions`): modularity leans to even clusters, assortativity, modularity over
 the most that such sizes allow, to few large ones, and silhouette sees no graph. Partition j votes
 with the weight :math:`\exp((u_j - \max u) / \tau)` after its clusters are matched one to one
@@ -19,7 +19,7 @@ from scipy.optimize import linear_sum_assignment
 from fmcluster.heads import partitions
 from fmcluster.heads._auto_refine import Array, Field
 
-TEMPERATURE = 0.045
+TEMPERATURE = 0.04
 EVEN_COST = 0.015
 EVEN_WAVER = 0.03
 LEAST_EVENNESS = 0.9
@@ -49,8 +49,8 @@ class Candidate:
 
     @property
     def score(self) -> float:
-        """The sum of the three."""
-        return self.modularity + self.assortativity + self.silhouette
+        """What partitions are weighed by; assortativity sees modularity's edges: it counts half."""
+        return self.modularity + self.assortativity / 2 + self.silhouette
 
 
 def judge(
