@@ -142,6 +142,9 @@ class DECHead(RepresentationHead):
         Of Adam while pretraining.
     learning_rate : float, optional
         Of Adam while clustering; by default 1e-4 for DEC, 5e-4 for IDEC.
+    min_steps : int
+        Epochs of pretraining are added up to so many steps where there are few rows, and of
+        clustering up to a quarter of them.
     random_state, options
         Seed; run-time options (`TrainOptions`).
     """
@@ -158,11 +161,12 @@ class DECHead(RepresentationHead):
         hidden: tuple[int, ...] = (500, 500, 2000),
         n_out: int | None = None,
         dropout: float = 0.2,
-        pretrain_epochs: int = 20,
-        epochs: int = 8,
+        pretrain_epochs: int = 10,
+        epochs: int = 5,
         batch_size: int = 256,
         pretrain_rate: float = 1e-3,
         learning_rate: float | None = None,
+        min_steps: int = 2_000,
         random_state: Any = None,
         options: TrainOptions | None = None,
     ) -> None:
@@ -175,6 +179,7 @@ class DECHead(RepresentationHead):
         self.batch_size = batch_size
         self.pretrain_rate = pretrain_rate
         self.learning_rate = learning_rate
+        self.min_steps = min_steps
         self.random_state = random_state
         self.options = options
 
@@ -190,7 +195,12 @@ class DECHead(RepresentationHead):
 
     def _stages(self, network: AutoEncoder, rows: TrainData) -> None:
         schedule = Schedule(
-            self.pretrain_epochs, self.batch_size, self.pretrain_rate, warmup_epochs=1, cosine=True
+            self.pretrain_epochs,
+            self.batch_size,
+            self.pretrain_rate,
+            warmup_epochs=1,
+            cosine=True,
+            min_steps=self.min_steps,
         )
         self._stage("pretrain", DenoisingObjective(network, dropout=self.dropout), rows, schedule)
         cluster, reconstruction = self._weights
@@ -198,7 +208,7 @@ class DECHead(RepresentationHead):
             network, cluster_weight=cluster, reconstruction_weight=reconstruction
         )
         rate = self._rate if self.learning_rate is None else self.learning_rate
-        schedule = Schedule(self.epochs, self.batch_size, rate)
+        schedule = Schedule(self.epochs, self.batch_size, rate, min_steps=self.min_steps // 4)
         self._stage("cluster", objective, rows, schedule)
 
 

@@ -10,7 +10,7 @@ from fmcluster.heads import make_head
 from fmcluster.heads._autoencoder import StudentT
 from fmcluster.heads.dec import group_means, smooth_codes, target_distribution
 
-SMALL = {"hidden": (32, 32), "pretrain_epochs": 30, "epochs": 3, "batch_size": 60}
+SMALL = {"hidden": (32, 32), "pretrain_epochs": 30, "epochs": 3, "batch_size": 60, "min_steps": 0}
 
 
 @pytest.mark.parametrize("name", ["dec", "idec"])
@@ -24,7 +24,7 @@ def test_contract(blobs, tmp_path, name):
 
 @pytest.mark.parametrize("name", ["dec", "idec"])
 def test_scikit_learn_checks(name):
-    hold_to_sklearn(name, hidden=(16,), pretrain_epochs=2, epochs=1)
+    hold_to_sklearn(name, hidden=(16,), pretrain_epochs=2, epochs=1, min_steps=0)
 
 
 def test_student_t_is_the_published_kernel():
@@ -56,6 +56,12 @@ def test_code_is_as_wide_as_the_clusters_but_at_least_ten(blobs):
     head = make_head("dec", n_clusters=12, hidden=(8,), pretrain_epochs=1, epochs=1)
     assert head.fit(x).transform(x).shape == (60, 12)
     assert head.set_params(n_clusters=3).fit(x).transform(x).shape == (60, 10)
+
+
+def test_few_rows_get_more_epochs(blobs):
+    head = make_head("dec", n_clusters=3, hidden=(8,), batch_size=30, min_steps=40, random_state=0)
+    stages = [record["stage"] for record in head.fit(blobs(n=60, k=3).x).history_]
+    assert stages == ["pretrain"] * 20 + ["cluster"] * 5
 
 
 def test_codes_are_averaged_with_their_neighbours():
