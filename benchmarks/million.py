@@ -108,6 +108,8 @@ class Stages:
             "cpu_seconds": round(sum(s["cpu_seconds"] for s in stages), 1),
             "peak_mib": max(s["peak_mib"] for s in stages),
             "baseline_mib": round(self.baseline),
+            # Above the cores, seconds are those of a shared machine: CPU seconds then tell more.
+            "load_average": round(os.getloadavg()[2], 1),
         }
 
 
