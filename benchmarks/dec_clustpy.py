@@ -66,6 +66,7 @@ def ours(name: str, x: Any, asked: argparse.Namespace, clock: Clock) -> Any:
         pretrain_epochs=asked.pretrain,
         epochs=asked.epochs,
         batch_size=asked.batch,
+        min_steps=0,
         random_state=asked.seed,
     )
     stage = head._stage
