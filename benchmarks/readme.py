@@ -22,6 +22,7 @@ from fmcluster.bench.tables import collect
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 SHOWN = ("auto", "kmeans", "p2ot", "peer/ward", "peer/evoc", "peer/umap-hdbscan")
+COMPARED = ("stackoverflow", "agnews")
 Values = dict[str, dict[str, dict[str, list[float]]]]
 
 
@@ -83,7 +84,42 @@ def long_tail() -> str:
     return table(["set", *complete], [*rows, ["**mean**", *means]])
 
 
-BLOCKS: dict[str, Callable[[], str]] = {"calibration": calibration, "long-tail": long_tail}
+def survey() -> str:
+    """Return each head's ACC on two sets, its means over all sets, and its cost on the largest.
+
+    A set counts that more than half of the heads have; a head without all of those has no means.
+    """
+    found: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for path in sorted((RESULTS / "survey").glob("*.json")):
+        cell = json.loads(path.read_text(encoding="utf-8"))
+        if "metrics" in cell:
+            values = {**cell["metrics"], "cpu_seconds": cell["cpu_seconds"]}
+            for key in ("acc", "nmi", "ari", "ece", "cpu_seconds"):
+                found[cell["head"], cell["set"]][key].append(values[key])
+    heads = {head for head, _ in found}
+    all_sets = {name for _, name in found}
+    sets = [s for s in sorted(all_sets) if 2 * sum((h, s) in found for h in heads) > len(heads)]
+    rows = []
+    for head in heads:
+        first = [percent(found[head, s]["acc"]) if (head, s) in found else "-" for s in COMPARED]
+        whole = bool(sets) and all((head, s) in found for s in sets)
+        mean = {
+            key: [float(np.mean(found[head, s][key])) for s in sets] if whole else []
+            for key in ("acc", "nmi", "ari", "ece")
+        }
+        cost = found[head, COMPARED[0]]["cpu_seconds"] if (head, COMPARED[0]) in found else []
+        row = [head, *first, *(percent(values) for values in mean.values())]
+        rows.append((-float(np.mean(mean["acc"] or [0])), [*row, f"{np.mean(cost or [0]):.1f}"]))
+    means = [f"mean {metric}" for metric in ("ACC", "NMI", "ARI", "ECE")]
+    lines = table(["head", *COMPARED, *means, "CPU s"], [row for _, row in sorted(rows)])
+    return f"{lines}\n\nMeans are over {', '.join(sets)}."
+
+
+BLOCKS: dict[str, Callable[[], str]] = {
+    "calibration": calibration,
+    "long-tail": long_tail,
+    "survey": survey,
+}
 
 
 def rewritten(text: str) -> str:
