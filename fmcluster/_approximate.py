@@ -3,10 +3,9 @@ r"""Approximate neighbours: which index for which data, how far to search, how w
 *Family.* Rows are compared with all others up to `EXACT_ROWS`. Above that, cells of k-means
 (an inverted file) are searched nearest first: product codes of half a byte for every two
 dimensions (``ivfpq``; Jegou et al., "Product quantization for nearest neighbor search", PAMI 2011;
-scanned in registers: Andre et al., VLDB 2015), at 200,000 rows of 128 dimensions 2.6 times faster
-to one recall than vectors in the cells (``ivf``), which are for rows of few dimensions. Graph
-search (``hnsw``) answers single queries fastest but takes long to build; it is there for those who
-ask.
+scanned in registers: Andre et al., VLDB 2015), which come to a given recall sooner than vectors in
+the cells (``ivf``); those are for rows of few dimensions. Graph search (``hnsw``) answers single
+queries fast but takes long to build; it is there for those who ask.
 
 *Second look.* Codes are for finding candidates: the best of them are compared again, by unit rows
 of four bytes a value, of one byte, or not at all, whichever the memory holds (`Refiner`).
