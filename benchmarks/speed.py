@@ -165,7 +165,7 @@ SECTIONS = {
     "kmeans": "k-means (100 clusters, 128 dimensions, one start, 25 rounds)",
     "epochs": "One epoch of each trained head (10,000 x 128, 20 clusters)",
     "growth": "From 10,000 to 100,000 rows (64 dimensions, one epoch a stage, neighbours given)",
-    "pipeline": "End to end (384 dimensions, 20 planted clusters)",
+    "pipeline": "End to end (128 dimensions, 20 planted clusters)",
 }
 OWN = ("cpu_s", "wall_s", "peak_mib")
 
