@@ -6,6 +6,8 @@ sizes imposed at the right number, refinement ends at *one* partition from any s
 other number, for there even clusters must cut through dense regions anywhere. A number k is
 accepted where, of partitions refined from several starts,
 
+* the best even one is even in its labels, too, not only in its probabilities: every cluster has
+  two thirds of an even share,
 * the even ones agree: the median share of rows on which the best agrees with another is 0.95,
 * evenness is free: the best even one scores no less, but for 0.015, than the best of free sizes
   at k, and than the best of free sizes at the number that the curve prefers.
@@ -32,6 +34,7 @@ MOST_CLUSTERS = 20  # above it every whole number is too many to try
 MINI = 250
 NEIGHBORS = 10
 AGREEMENT = 0.95
+LEAST_SHARE = 2 / 3
 COST = 0.015
 HOPELESS = 0.1  # a score so far below the best is not looked at further
 
@@ -79,6 +82,8 @@ def _even_score(field: Field, starts: Starts, k: int, goal: float) -> float | No
         if number == 1 and max(_plain(c) for c in found) < goal - HOPELESS:
             return None
     best = max(found, key=_plain)
+    if np.bincount(best.labels, minlength=k).min() < LEAST_SHARE * len(best.labels) / k:
+        return None
     agreed = [(match(best.labels, c.labels, k) == best.labels).mean() for c in found]
     agreed.remove(max(agreed))  # the best agrees with itself
     if np.median(agreed) < AGREEMENT or _plain(best) < goal - COST:

@@ -50,3 +50,13 @@ def test_many_rows_and_dimensions_are_sampled_and_the_answer_repeats():
     rows = nested([1500] * 3, d=150)
     assert even_number(rows, 9, k_range=(2, 6), seed=1) == 3
     assert even_number(rows, 9, k_range=(2, 6), seed=1) == 3
+
+
+def test_clusters_that_stay_empty_do_not_count():
+    rows = nested([40] * 12, d=32, noise=0.08, seed=12)
+    assert even_number(rows, 12, k_range=(2, 20), seed=0) == 12
+
+
+def test_two_clusters_of_uneven_labels_are_not_even():
+    rows = nested([200, 88], noise=0.05)
+    assert even_number(rows, 2, k_range=(2, 2), seed=0) is None
