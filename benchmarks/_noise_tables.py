@@ -33,6 +33,7 @@ def tables(cells: Iterable[Run]) -> str:
             text += f"\n## {title} (%)\n\n" + _by_column(found, measure)
             text += "\nBy set:\n\n" + _by_set(found, measure, percent=True)
         text += "\n## Processor seconds, graph or cross-validation included\n\n"
+        text += "Of the cells that were timed by the processor; the first ones were not.\n\n"
         text += _by_set(found, "seconds", percent=False)
     return text + _fits([run for run in runs if run["part"] == "fit"])
 
@@ -40,6 +41,7 @@ def tables(cells: Iterable[Run]) -> str:
 def mean(runs: list[Run], measure: str, **match: Any) -> float:
     """Average as the module says, over runs that match."""
     kept = [run for run in runs if all(run[key] == value for key, value in match.items())]
+    kept = [run for run in kept if measure in run]
     columns = []
     for kind, rate in sorted({(run["kind"], run["rate"]) for run in kept}):
         column = [run for run in kept if (run["kind"], run["rate"]) == (kind, rate)]
