@@ -59,7 +59,8 @@ def test_code_is_as_wide_as_the_clusters_but_at_least_ten(blobs):
 
 
 def test_few_rows_get_more_epochs(blobs):
-    head = make_head("dec", n_clusters=3, hidden=(8,), batch_size=30, min_steps=40, random_state=0)
+    given = {"hidden": (8,), "batch_size": 30, "pretrain_epochs": 3, "epochs": 2}
+    head = make_head("dec", n_clusters=3, min_steps=40, random_state=0, **given)
     stages = [record["stage"] for record in head.fit(blobs(n=60, k=3).x).history_]
     assert stages == ["pretrain"] * 20 + ["cluster"] * 5
 
