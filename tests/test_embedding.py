@@ -398,8 +398,10 @@ def test_widths_that_differ_between_shards_are_found(tmp_path):
 WORKER = (
     ENCODER
     + """
-import sys
+import signal, sys
 from fmcluster.embedding import embed_to_store
+# A suite that was started in the background hands down that Ctrl-C is ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 texts = [f"text number {i}" for i in range(400)]
 texts[13] = ""
 print("go", flush=True)
