@@ -44,7 +44,7 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 COLUMNS = ("acc", "nmi", "ari", "ece", "auroc", "aurc", "fpr95")
 N_NEIGHBORS = 50
-RESULTS = Path(__file__).parent / "results" / "calibration"
+RESULTS = Path(__file__).parent / "results" / "confidence"
 logger = logging.getLogger("calibration")
 
 
@@ -144,7 +144,7 @@ def write_table() -> None:
     text += _sets.markdown(["method", "confidence", "cells", *head], means)
     text += "\n## By set\n\n"
     text += _sets.markdown(["method", "confidence", "set", "seeds", *head], rows)
-    (RESULTS.parent / "calibration.md").write_text(text)
+    (RESULTS.parent / "confidence.md").write_text(text)
 
 
 def _row(cells: list[dict[str, Any]], stage: str, *, over_sets: bool = False) -> list[str]:

@@ -40,7 +40,7 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 def calibration() -> str:
     """Return mean ACC and ECE of each head over the sets that it has all of."""
     found: Values = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
-    for path in sorted((RESULTS / "calibration").glob("*.json")):
+    for path in sorted((RESULTS / "confidence").glob("*.json")):
         cell = json.loads(path.read_text(encoding="utf-8"))
         for kind in ("raw", "label_free"):
             for metric in ("acc", "ece", "auroc"):
