@@ -142,9 +142,10 @@ def variants(trace: Trace, k: int) -> Iterator[tuple[str, NDArray[np.floating]]]
         return bounded(teach(field, smooth(field, V) if smoothed else V, seed=0))
 
     def bounded(taught: Student) -> Student:
-        labels = taught.proba(field.rows).argmax(axis=1)
+        proba = taught.proba(field.rows)
+        labels = proba.argmax(axis=1)
         shares = np.bincount(labels, minlength=k) / len(labels)
-        taught.bound(field.rows, most_correct(shares, trace.estimated))
+        taught.bound(proba, most_correct(shares, trace.estimated))
         return taught
 
     def fresh(drop: str) -> list[Candidate]:

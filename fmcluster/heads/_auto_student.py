@@ -83,10 +83,10 @@ class Student:
         scores, trust = self.scores(rows)
         return trust * softmax(scores) + (1 - trust) / scores.shape[1]
 
-    def bound(self, rows: Array, most: float) -> None:
-        """Bring the mean confidence on `rows` down to `most` (0..1) where it is above."""
+    def bound(self, proba: NDArray[np.float64], most: float) -> None:
+        """Bring the mean confidence of its own `proba` (m, k) down to `most` (0..1) if above."""
         even = 1 / len(self.bias)
-        excess = float(self.proba(rows).max(axis=1).mean()) - even
+        excess = float(proba.max(axis=1).mean()) - even
         if excess > max(most - even, 0):
             self.reliability *= np.float32(max(most - even, 0.01) / excess)
 

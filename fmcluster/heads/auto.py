@@ -99,10 +99,11 @@ class AutoHead(ClusterHead):
             voters, self.even_sizes_ = electorate(candidates, k, self.cluster_prior, estimated)
             V = smooth(field, vote(voters, k))
             self.student_ = teach(field, V, seed=data.seed("student"))
-            labels = self.student_.proba(field.rows).argmax(axis=1)
+            proba = self.student_.proba(field.rows)
+            labels = proba.argmax(axis=1)
             self.cluster_prior_: NDArray[Any] = np.bincount(labels, minlength=k) / len(labels)
             if estimated is not None:
-                self.student_.bound(field.rows, most_correct(self.cluster_prior_, estimated))
+                self.student_.bound(proba, most_correct(self.cluster_prior_, estimated))
                 if not self.even_sizes_:
                     self.cluster_prior_ = shares_of_clusters(self.cluster_prior_, estimated)
 
