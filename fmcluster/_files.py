@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import glob
 import hashlib
 import json
 import os
+import platform
 import re
 import uuid
 from collections.abc import Iterator
@@ -20,10 +23,17 @@ from fmcluster.errors import CorruptShardError
 
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it replaces `path`, else it is removed."""
+    """Yield a temporary path beside `path`; on success it replaces `path`, else it is removed.
+
+    A killed writer removes nothing: what it left of `path` goes when `path` is written again.
+    """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
+    for leftover in target.parent.glob(f".{glob.escape(target.name)}.{_machine()}-*.tmp"):
+        if not _is_alive(int(leftover.name.split("-")[-2])):
+            leftover.unlink(missing_ok=True)
+    unique = f"{_machine()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    temporary = target.with_name(f".{target.name}.{unique}.tmp")
     try:
         yield temporary
         with open(temporary, "rb+") as handle:
@@ -37,6 +47,25 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise OSError(int(told[1]), os.strerror(int(told[1])), str(target)) from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@functools.cache
+def _machine() -> str:
+    """Return a digest of what makes a process number unique: the host and its process table."""
+    table = "/proc/self/ns/pid"
+    return stable_hash([platform.node(), os.readlink(table) if os.path.islink(table) else ""])[:8]
+
+
+def _is_alive(pid: int) -> bool:
+    if os.name != "posix":  # Windows cannot ask without harm, and refuses to remove an open file
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:

@@ -92,6 +92,29 @@ def test_writers_at_once_do_not_mix(tmp_path):
 # --- JSON ------------------------------------------------------------------------------------
 
 
+KILLED = """
+import os, signal, sys
+from fmcluster._files import atomic_path
+with atomic_path(sys.argv[1]) as temporary:
+    temporary.write_bytes(b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kills by signal")
+def test_what_a_killed_writer_left_goes_with_the_next_write_of_that_file(tmp_path):
+    for name in ("a[1]-b.bin", "other.bin"):
+        subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / name)], check=False)
+    assert len(list(tmp_path.glob(".*.tmp"))) == 2
+    with _files.atomic_path(tmp_path / "a[1]-b.bin") as living:
+        living.write_bytes(b"first")
+        _files.write_bytes(tmp_path / "a[1]-b.bin", b"second")
+        assert living.exists(), "a writer that lives was robbed"
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names[0].startswith(".other.bin.")
+    assert names[1:] == ["a[1]-b.bin"]
+
+
 def test_json_holds_numpy_sets_and_paths_as_plain_values(tmp_path):
     value = {
         "scalar": np.float32(0.5),

@@ -55,8 +55,6 @@ class Checkpoint:
         CorruptShardError
             The file is damaged.
         """
-        for leftover in self.path.parent.glob(f".{self.path.name}.*.tmp"):  # of a killed process
-            leftover.unlink(missing_ok=True)
         if not self.path.is_file():
             return None
         about, tensors = self._read()
