@@ -95,6 +95,12 @@ def my_share(n_items: int) -> range:
     return range(rank(), n_items, world_size())
 
 
+def my_block(n_items: int) -> range:
+    """Return the item numbers of this rank: as many as any other has, one after the other."""
+    edges = [n_items * r // world_size() for r in (rank(), rank() + 1)]
+    return range(*edges)
+
+
 def sum_over_ranks(array: NDArray[Any]) -> NDArray[Any]:
     """Return the elementwise sum of `array` over all processes (fp64 on the wire)."""
     if not is_launched():
@@ -105,6 +111,15 @@ def sum_over_ranks(array: NDArray[Any]) -> NDArray[Any]:
     tensor = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float64)).to(device())
     torch.distributed.all_reduce(tensor)
     return tensor.cpu().numpy().astype(array.dtype, copy=False).reshape(array.shape)
+
+
+def join_blocks(own: NDArray[Any], n_items: int) -> NDArray[Any]:
+    """Return all items' rows (n, ...), of which each process gives those of `my_block`."""
+    if not is_launched():
+        return own
+    block, whole = my_block(n_items), np.zeros((n_items, *own.shape[1:]), own.dtype)
+    whole[block.start : block.stop] = own
+    return sum_over_ranks(whole)
 
 
 def mean_over_ranks(tensor: torch.Tensor) -> torch.Tensor:

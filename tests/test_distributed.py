@@ -50,9 +50,22 @@ def test_shares_of_three_processes_partition_the_items_evenly(monkeypatch, n_ite
     assert max(sizes) - min(sizes) <= 1
 
 
+@pytest.mark.parametrize("n_items", [0, 2, 7, 12])
+def test_blocks_of_three_processes_follow_one_another(monkeypatch, n_items):
+    monkeypatch.setattr(distributed, "world_size", lambda: 3)
+    blocks = []
+    for rank in range(3):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        blocks.append(list(distributed.my_block(n_items)))
+    assert sum(blocks, []) == list(range(n_items))
+    sizes = [len(block) for block in blocks]
+    assert max(sizes) - min(sizes) <= 1
+
+
 def test_reductions_are_the_identity_without_a_copy():
     array = np.arange(6, dtype=np.float32).reshape(2, 3)
     assert distributed.sum_over_ranks(array) is array
+    assert distributed.join_blocks(array, 2) is array
     tensor = torch.arange(3.0, requires_grad=True)
     assert distributed.mean_over_ranks(tensor) is tensor
     distributed.mean_over_ranks(tensor).sum().backward()

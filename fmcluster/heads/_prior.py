@@ -86,7 +86,7 @@ class PriorTarget:
         """
         if self.is_uniform:
             return None
-        sizes = rows.map(lambda xs: network(xs).softmax(dim=-1)).mean(dim=0)
+        sizes = rows.mean(lambda xs: network(xs).softmax(dim=-1))
         given = torch.empty_like(sizes)
         given[sizes.argsort(descending=True)] = self.sorted_shares.to(sizes)
         return given.double().numpy()

@@ -61,10 +61,13 @@ class TrainData:
                 found.append(torch.from_numpy(space[rows.cpu().numpy()]).to(self.device))
         return found
 
-    def blocks(self, size: int = BLOCK_ROWS) -> Iterator[tuple[slice, list[Tensor]]]:
-        """Yield (slice, tensors a space) over all rows in order."""
-        for start in range(0, self.n_rows, size):
-            where = slice(start, min(start + size, self.n_rows))
+    def blocks(
+        self, size: int = BLOCK_ROWS, *, rows: range | None = None
+    ) -> Iterator[tuple[slice, list[Tensor]]]:
+        """Yield (slice, tensors a space) over all rows in order, or over some that follow."""
+        rows = range(self.n_rows) if rows is None else rows
+        for start in range(rows.start, rows.stop, size):
+            where = slice(start, min(start + size, rows.stop))
             if all(tensor is not None for tensor in self.tensors):
                 yield where, [tensor[where] for tensor in self.tensors if tensor is not None]
             else:
@@ -73,7 +76,19 @@ class TrainData:
     @torch.no_grad()
     def map(self, function: Any) -> Tensor:
         """Apply ``function(list of (b, d_v)) -> (b, ...)`` to all rows, joined on the CPU."""
-        return torch.cat([function(xs).float().cpu() for _, xs in self.blocks()])
+        out = torch.empty(0)
+        for where, xs in self.blocks():
+            part = function(xs).float().cpu()
+            if where.start == 0:  # joined as they come: a list of parts is a second copy
+                out = part.new_empty(self.n_rows, *part.shape[1:])
+            out[where] = part
+        return out
+
+    @torch.no_grad()
+    def mean(self, function: Any) -> Tensor:
+        """Return the mean over all rows of ``function(list of (b, d_v)) -> (b, ...)``."""
+        sums = [function(xs).double().sum(dim=0).cpu() for _, xs in self.blocks()]
+        return (torch.stack(sums).sum(dim=0) / self.n_rows).float()
 
     def sample(self, size: int) -> list[Tensor]:
         """Return at most `size` random rows of every space: for statistics at the start."""

@@ -1,7 +1,9 @@
 """What `sela`, `p2ot` and `sp2ot` share: pseudo-labels from one global transport plan an epoch.
 
 The published methods solve a plan for each batch or for a bank of recent batches. Embeddings that
-are frozen allow one plan over all rows, once an epoch, warm-started from the last.
+are frozen allow one plan over all rows, once an epoch. Each process solves the rows of its own
+block and only column sums cross; what is kept of the plan are its potentials, one number a cluster:
+with the weights that it was solved at, they give the share of any row when a batch asks for it.
 """
 
 from __future__ import annotations
@@ -12,9 +14,11 @@ from typing import Any
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from fmcluster import distributed
 from fmcluster.functional.losses import soft_cross_entropy
-from fmcluster.functional.ot import sinkhorn
+from fmcluster.functional.ot import SinkhornResult, sinkhorn
 from fmcluster.heads._cosine import CosineNetwork
 from fmcluster.heads._prior import PriorTarget
 from fmcluster.heads.base import HeadData
@@ -45,17 +49,41 @@ class TransportObjective(Objective):
         self.epsilon = epsilon
         self.col_penalty = col_penalty
         self.rho = 1.0
-        self.last: Any = None
 
     def start(self, data: TrainData) -> None:
         self.network.start(data)
 
-    def plan(self, scores: Tensor) -> Tensor:
-        """Return targets (n, k): the plan times n, rows summing to their assigned share."""
+    def before_epoch(self, epoch: int, data: TrainData) -> None:
+        # Not modules: neither trained, nor sent, nor part of a checkpoint.
+        self.then = {key: value.clone() for key, value in self.network.state_dict().items()}
+        if self.prior.needs_shares:
+            self.prior.align(data.mean(lambda xs: self.scores(xs).exp()))
+        own = distributed.my_block(data.n_rows)
+        scores = torch.empty(len(own), data.n_clusters)
+        with torch.no_grad():
+            for where, xs in data.blocks(rows=own):
+                scores[where.start - own.start : where.stop - own.start] = self.scores(xs)
+        self.learn(scores, data)
+
+    def scores(self, xs: list[Tensor]) -> Tensor:
+        """Return log-probabilities (m, k) under the weights at the start of the epoch."""
+        logits = torch.func.functional_call(self.network, self.then, (xs,))
+        return logits.log_softmax(dim=1)
+
+    def learn(self, scores: Tensor, data: TrainData) -> None:
+        """Solve the plan of all rows; this process has the scores (m, k) of its own."""
+        found = self.solve(scores)
+        potential = torch.as_tensor(found.col_potential)
+        if found.virtual_potential is not None:
+            potential = torch.cat([potential, potential.new_tensor([found.virtual_potential])])
+        self.potential = potential.to(data.device)
+
+    def solve(self, scores: Tensor) -> SinkhornResult:
+        """Return the plan of all processes' rows, of which this one holds its own."""
         with warnings.catch_warnings():
             # A plan at tolerance 1e-3 teaches no worse than an exact one.
             warnings.simplefilter("ignore", ConvergenceWarning)
-            self.last = sinkhorn(
+            return sinkhorn(
                 scores,
                 col_marginal=self.prior.target.cpu().double().numpy(),
                 epsilon=self.epsilon,
@@ -63,22 +91,26 @@ class TransportObjective(Objective):
                 col_penalty=self.col_penalty,
                 tol=1e-3,
                 max_iter=200,
+                reduce=distributed.sum_over_ranks,
             )
-        return torch.as_tensor(self.last.plan) * len(scores)
 
-    def before_epoch(self, epoch: int, data: TrainData) -> None:
-        scores = data.map(lambda xs: self.network(xs).log_softmax(dim=1))
-        if self.prior.needs_shares:
-            self.prior.align(scores.exp().mean(dim=0))
-        self.targets = self.plan(scores).float().to(data.device)
+    @torch.no_grad()
+    def target(self, batch: Batch) -> Tensor:
+        """Return the batch's rows (B, k) of the plan times n; they sum to their assigned share."""
+        with torch.autocast(self.potential.device.type, enabled=False):
+            scores = self.scores(batch.x)
+        k = scores.shape[1]
+        # The virtual cluster of a partial plan comes last and has score zero.
+        padded = F.pad(scores, (0, len(self.potential) - k)) + self.potential
+        return (padded / self.epsilon).softmax(dim=1)[:, :k]
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        target = self.targets[batch.rows]
+        target = self.target(batch)
         own = soft_cross_entropy(self.network(batch.weak()), target)
         near = soft_cross_entropy(self.network(batch.neighbour()[1]), target)
         mass = target.sum(dim=1)
-        loss = (own + near).sum() / (2 * mass.sum().clamp_min(1e-6))
-        return {"loss": loss, "assigned": mass.mean()}
+        total = distributed.mean_over_ranks(mass.sum()).clamp_min(1e-6)
+        return {"loss": (own + near).sum() / (2 * total), "assigned": mass.mean()}
 
 
 class TransportHead(TrainedHead):

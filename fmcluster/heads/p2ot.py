@@ -25,14 +25,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.sparse import csr_matrix
 from torch import Tensor
 
+from fmcluster import distributed
 from fmcluster._validation import check_range
 from fmcluster.heads._cosine import CosineNetwork
 from fmcluster.heads._prior import PriorTarget
+from fmcluster.heads._rows import BLOCK_ROWS
 from fmcluster.heads._transport import TransportHead, TransportObjective
 from fmcluster.heads.base import HeadData
 from fmcluster.heads.trainer import TrainData, TrainOptions
+from fmcluster.heads.views import Batch
 
 MAJORISATION_STEPS = 3
 
@@ -71,22 +75,37 @@ class SP2OTObjective(P2OTObjective):
 
     def start(self, data: TrainData) -> None:
         super().start(data)
-        table = data.neighbour_tensor
+        table = data.neighbours
         if table is None:
             raise ValueError("sp2ot needs a neighbour graph: n_neighbors must be at least 1")
         n, k = table.shape
-        rows = torch.arange(n).repeat_interleave(k)
-        index = torch.stack([rows, table.reshape(-1).long()])
-        graph = torch.sparse_coo_tensor(index, torch.full((n * k,), 0.5 / k), (n, n))
-        self.graph = (graph + graph.t()).coalesce()
+        half = np.full(n * k, 0.5 / k, np.float32)
+        graph = csr_matrix((half, table.ravel(), np.arange(0, n * k + 1, k)), shape=(n, n))
+        own = distributed.my_block(n)
+        self.graph = (graph + graph.T.tocsr())[own.start : own.stop]
 
-    def plan(self, scores: Tensor) -> Tensor:
+    def learn(self, scores: Tensor, data: TrainData) -> None:
         weight = self.semantic_weight * (1 - self.rho)
-        targets = scores.exp()
-        for _ in range(MAJORISATION_STEPS if weight > 1e-3 else 1):
-            reward = weight * (self.graph @ targets) if weight > 1e-3 else 0.0
-            targets = super().plan(scores + reward).float()
-        return targets
+        self.shares: Tensor | None = None
+        if weight <= 1e-3:
+            super().learn(scores, data)
+            return
+        # The reward reads the shares of neighbours, wherever they are: all are kept, and sent.
+        n_rows, p = data.n_rows, scores.numpy()
+        shares = distributed.join_blocks(np.exp(p), n_rows)
+        for _ in range(MAJORISATION_STEPS):
+            work = self.graph @ shares
+            work *= weight
+            work += p
+            found = self.solve(torch.from_numpy(work))
+            for at in range(0, len(work), BLOCK_ROWS):
+                part = slice(at, at + BLOCK_ROWS)
+                work[part] = found.plan_rows(part) * n_rows  # in the place of their scores
+            shares = distributed.join_blocks(work, n_rows)
+        self.shares = torch.from_numpy(shares).to(data.device)
+
+    def target(self, batch: Batch) -> Tensor:
+        return super().target(batch) if self.shares is None else self.shares[batch.rows]
 
 
 class P2OTHead(TransportHead):

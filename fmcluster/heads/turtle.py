@@ -140,7 +140,7 @@ class TURTLEObjective(Objective):
         """Seed the epoch's probes; give out the prior."""
         self.generator.manual_seed(seed_of(data.seed, "probe", epoch))
         if self.prior.needs_shares:
-            shares = data.map(lambda xs: self.task(xs).exp()).mean(dim=0)
+            shares = data.mean(lambda xs: self.task(xs).exp())
             self.prior.align(shares.to(data.device))
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:

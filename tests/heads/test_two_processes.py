@@ -1,4 +1,4 @@
-"""Two launched processes (gloo, on CPU) find what one finds: the same k-means, the same SCAN."""
+"""Two launched processes (gloo, on CPU) find what one finds: k-means, SCAN, transport plans."""
 
 from __future__ import annotations
 
@@ -27,12 +27,15 @@ kinds = {
     "kmeans on disk": ("kmeans", 1000, {}),
     "scan": ("scan", 2**31, {"epochs": 3, "min_steps": 150, "self_label_epochs": 1}),
     "scan on disk": ("scan", 1000, {"epochs": 3, "min_steps": 150, "self_label_epochs": 1}),
+    "sela": ("sela", 2**31, {"epochs": 4, "batch_size": 64}),
+    "p2ot on disk": ("p2ot", 1000, {"epochs": 4, "batch_size": 64}),
+    "sp2ot": ("sp2ot", 2**31, {"epochs": 4, "batch_size": 64}),
 }
 found = {}
 for kind, (name, memory, params) in kinds.items():
     Rows.__init__.__kwdefaults__["memory_bytes"] = memory
     head = make_head(name, n_clusters=6, random_state=0, **params).fit(x)
-    found[kind] = {"labels": head.labels_.tolist()}
+    found[kind] = {"labels": head.labels_.tolist(), "history": getattr(head, "history_", None)}
     if name == "kmeans":
         cosines = (np.asarray(x) * head.cluster_centers_[head.labels_]).sum(axis=1)
         found[kind]["inertia"] = float((2 - 2 * cosines.astype(np.float64)).sum())
@@ -78,3 +81,15 @@ def test_scan_finds_the_same_clusters(fits, kind):
     assert two[0] == two[1]
     assert len(set(one)) == 6
     assert adjusted_rand_score(one, two[0]) >= 0.98
+
+
+@pytest.mark.dist
+@pytest.mark.parametrize("kind", ["sela", "p2ot on disk", "sp2ot"])
+def test_a_plan_solved_in_parts_is_the_plan_of_all_rows(fits, kind):
+    one, *two = (found[kind] for found in fits)
+    assert two[0]["labels"] == two[1]["labels"]
+    assert adjusted_rand_score(one["labels"], two[0]["labels"]) >= 0.98
+    # The mass is the plan's own; the loss is of equal targets, weights and views.
+    for key, within in (("assigned", 1e-3), ("loss", 1e-2)):
+        curve = [record[key] for record in one["history"]]
+        assert [record[key] for record in two[0]["history"]] == pytest.approx(curve, rel=within)
