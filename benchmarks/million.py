@@ -201,6 +201,11 @@ def run_cell(arguments: argparse.Namespace, *cell: str) -> dict[str, Any]:
     return {**json.loads(done.stdout.splitlines()[-1]), "threads": arguments.threads}
 
 
+def read(path: Path) -> dict[str, Any]:
+    """Return the cells that are finished."""
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
 def main() -> None:
     """Run the cells that are missing."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -211,16 +216,16 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("/tmp/million"), help="for the rows")
     parser.add_argument("--out", type=Path, default=OUT)
     arguments = parser.parse_args()
-    results = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
     names = ["pipeline"] if arguments.what == "pipeline" else arguments.heads
     for n_rows in arguments.rows:
         files = [str(path) for path in write_rows(arguments.folder, n_rows)]
         for name in names:
-            done = results.setdefault(name, {})
-            if str(n_rows) in done:
+            if str(n_rows) in read(arguments.out).get(name, {}):
                 continue
             print(f"{name} of {n_rows} rows", file=sys.stderr, flush=True)
-            done[str(n_rows)] = run_cell(arguments, name, *files)
+            found = run_cell(arguments, name, *files)
+            results = read(arguments.out)  # again: another run may have added its cells
+            results.setdefault(name, {})[str(n_rows)] = found
             arguments.out.write_text(json.dumps(results, indent=1) + "\n")
 
 
