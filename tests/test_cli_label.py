@@ -1,12 +1,14 @@
 """The commands that label and clean: CSV out, labels in, the check that exits 3."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from fmcluster.cli import main
+from fmcluster.commands import options
 
 
 @pytest.fixture
@@ -74,3 +76,62 @@ def test_bad_questions_are_one_line_that_quotes_what_was_given(folder, capsys):
         said = capsys.readouterr().err.strip().splitlines()
         assert quoted in said[0]
         assert len(said) <= 2
+
+
+@pytest.fixture
+def listed(folder):
+    """A saved result, its samples to label and its suspicious labels as the commands write them."""
+    argv = ["cluster", folder / "X.npy", "--n-clusters", 4, "--head", "kmeans", "--no-report"]
+    assert run(*argv, "--out", folder / "run") == 0
+    base = ["query", folder / "run", "--budget", 6, "--embeddings", folder / "X.npy"]
+    assert run(*base, "--out", folder / "ask.csv") == 0
+    clean = ["clean", folder / "X.npy", "--labels", folder / "y.npy"]
+    assert run(*clean, "--out", folder / "issues.csv") == 0
+    return folder
+
+
+def test_report_lists_what_query_and_clean_wrote(listed, capsys):
+    texts = [f"ticket {i}" for i in range(240)]
+    pd.DataFrame({"text": texts}).to_csv(listed / "t.csv", index=False)
+    base = ["report", listed / "run", "--data", listed / "t.csv", "--column", "text"]
+    lists = ["--to-label", listed / "ask.csv", "--issues", listed / "issues.csv"]
+    capsys.readouterr()
+    assert run(*base, *lists, "--out", listed / "r.html") == 0
+    ask, issues = pd.read_csv(listed / "ask.csv"), pd.read_csv(listed / "issues.csv")
+    said = capsys.readouterr().out
+    assert f"6 samples to label, {len(issues)} suspicious labels" in said
+    page = (listed / "r.html").read_text(encoding="utf-8")
+    data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.S).group(1))
+    assert [row["id"] for row in data["to_label"]] == ask["id"].astype(str).tolist()
+    assert [row["text"] for row in data["to_label"]] == [texts[i] for i in ask["id"]]
+    assert [row["id"] for row in data["issues"]] == issues["id"].astype(str).tolist()
+    assert [row["given"] for row in data["issues"]] == issues["given"].astype(str).tolist()
+    assert data["issues"][0]["score"] == pytest.approx(issues["score"][0], abs=1e-4)
+    assert "export-label" in page
+    assert "export-issues" in page
+
+
+def test_report_refuses_lists_that_are_none(listed, capsys):
+    (listed / "empty.csv").write_text("")
+    (listed / "foreign.csv").write_text("id,given,suggested,score\n999,a,b,0.1\n")
+    (listed / "words.csv").write_text("id,given,suggested,score\nx7,a,b,0.1\n")
+    (listed / "sure.csv").write_text("id,given,suggested,score\n7,a,b,low\n")
+    for option, name, quoted in (
+        ("--to-label", "none.csv", "no such CSV file"),
+        ("--to-label", "empty.csv", "empty.csv is no CSV table"),
+        ("--issues", "ask.csv", "a column given is needed"),
+        ("--issues", "foreign.csv", "id 999 is not in this result"),
+        ("--issues", "words.csv", "'x7'"),
+        ("--issues", "sure.csv", "'low'"),
+    ):
+        capsys.readouterr()
+        assert run("report", listed / "run", option, listed / name) == 2, name
+        assert quoted in capsys.readouterr().err.splitlines()[0]
+
+
+def test_ids_of_text_and_labels_that_look_empty_stay_text(tmp_path):
+    (tmp_path / "t.csv").write_text("id,given,suggested,score\n007,None,3,0.25\n")
+    table = options.read_table(tmp_path / "t.csv", ["id"], ids=np.array(["007", "8"]))
+    assert table.to_dict("records") == [
+        {"id": "007", "given": "None", "suggested": "3", "score": 0.25}
+    ]

@@ -138,6 +138,33 @@ def read_label_file(path: str) -> NDArray[Any]:
     return np.array(Path(path).read_text(encoding="utf-8").split("\n")[:-1])
 
 
+def read_table(path: str, columns: list[str], *, ids: NDArray[Any]) -> Any:
+    """Read a CSV that another command wrote: its ids are of the kind of `ids`, labels are text.
+
+    Ids of text stay text ("007" is no number), and so does a label "None".
+    """
+    import pandas as pd
+
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no such CSV file")
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except ValueError as error:  # empty, or rows of differing length
+        raise DataError(f"{path} is no CSV table: {error}") from error
+    for column in columns:
+        if column not in table.columns:
+            raise DataError(
+                f"{path} has columns {list(table.columns)}: a column {column} is needed"
+            )
+    for column, kind in (("id", np.asarray(ids).dtype), ("score", np.dtype(float))):
+        if column in table.columns and kind.kind in "iuf":
+            try:
+                table[column] = table[column].astype(kind)
+            except ValueError as error:
+                raise DataError(f"{path}, column {column}: {error}") from error
+    return table
+
+
 def numbers(metrics: dict[str, float]) -> str:
     """Render metrics as one line of percentages."""
     shown = [

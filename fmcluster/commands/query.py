@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,9 +41,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         result = result.attach(options.open_embeddings(args.embeddings))
     labeled = None
     if args.labeled:
-        if not Path(args.labeled).is_file():
-            raise FileNotFoundError(f"{args.labeled}: no such file of labelled ids")
-        labeled = _labeled(pd.read_csv(args.labeled), args.labeled)
+        labeled = _labeled(options.read_table(args.labeled, ["id"], ids=result.ids))
     ids = query(
         result,
         budget=args.budget,
@@ -66,12 +63,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _labeled(table: Any, path: str) -> Any:
+def _labeled(table: Any) -> Any:
     """Return the labelled ids, with their labels where the file has them."""
-    if "id" not in table.columns:
-        raise ValueError(f"{path} has columns {list(table.columns)}: a column id is needed")
     if "label" in table.columns:
-        return dict(zip(table["id"].tolist(), table["label"].tolist(), strict=True))
+        answers = [label or None for label in table["label"]]
+        return dict(zip(table["id"].tolist(), answers, strict=True))
     return table["id"].to_numpy()
 
 

@@ -20,6 +20,8 @@ MAP_ROWS = 20_000
 MAP_IMAGES = 2_500
 # Examples over all clusters together: bounds the page's size for a thousand clusters.
 MOST_EXAMPLES = 2_400
+# Rows of a list that are shown with their text or picture; the others keep their numbers only.
+MOST_LISTED = 1_000
 TEXT_LENGTH = 240
 MAP_TEXT_LENGTH = 90
 FIRST = {
@@ -54,7 +56,8 @@ def page_data(
     map_rows = _map_rows(result, limit=MAP_IMAGES if shown.kind == "image" else MAP_ROWS)
     listed = _rows_of(result, to_label)
     flagged = _issue_rows(result, issues)
-    wanted = np.unique(np.concatenate([*[r for pair in chosen for r in pair], listed, flagged]))
+    lists = [rows[:MOST_LISTED] for rows in (listed, flagged)]
+    wanted = np.unique(np.concatenate([*[r for pair in chosen for r in pair], *lists]))
     shown.load(np.union1d(wanted, map_rows).astype(np.int64), n_examples=len(wanted))
     return {
         "title": title,
@@ -161,11 +164,11 @@ def _clusters(
     return clusters
 
 
-def _example(result: ClusterResult, items: Items, row: int) -> dict[str, Any]:
+def _example(result: ClusterResult, items: Items | None, row: int) -> dict[str, Any]:
     return {
         "id": str(result.ids[row]),
         "confidence": round(float(result.confidence[row]), 3),
-        **items.show(int(row), TEXT_LENGTH),
+        **(items.show(int(row), TEXT_LENGTH) if items else {}),
     }
 
 
@@ -216,7 +219,11 @@ def _rows_of(result: ClusterResult, ids: Any) -> NDArray[np.int64]:
 
 def _to_label(result: ClusterResult, items: Items, rows: NDArray[np.int64]) -> list[dict[str, Any]]:
     return [
-        {"cluster": int(result.labels[row]), **_example(result, items, int(row))} for row in rows
+        {
+            "cluster": int(result.labels[row]),
+            **_example(result, items if place < MOST_LISTED else None, int(row)),
+        }
+        for place, row in enumerate(rows)
     ]
 
 
@@ -234,9 +241,9 @@ def _issues(
             "given": str(given),
             "suggested": str(suggested),
             "score": round(float(score), 4),
-            **_example(result, items, int(row)),
+            **_example(result, items if place < MOST_LISTED else None, int(row)),
         }
-        for row, given, suggested, score in zip(
-            rows, issues["given"], issues["suggested"], issues["score"], strict=True
+        for place, (row, given, suggested, score) in enumerate(
+            zip(rows, issues["given"], issues["suggested"], issues["score"], strict=True)
         )
     ]

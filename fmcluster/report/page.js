@@ -95,11 +95,13 @@
   function listed(id, rows, extra) {
     const node = byId(id);
     if (!node) return;
-    node.replaceChildren(...rows.slice(0, 500).map((row) => {
+    const most = 500;
+    node.replaceChildren(...rows.slice(0, most).map((row) => {
       const item = example(row);
       item.append(" ", make("span", { class: "dim" }, "id " + row.id + extra(row)));
       return item;
     }));
+    if (rows.length > most) node.after(make("p", { class: "dim" }, "The first " + most + " of " + rows.length.toLocaleString("en") + "; the export has all."));
   }
   listed("to-label", data.to_label, (row) => ", " + data.clusters[row.cluster].name);
   listed("issues", data.issues, (row) => ", given " + row.given + ", suggested " + row.suggested + ", score " + row.score);

@@ -103,6 +103,15 @@ def test_samples_to_label_and_suspicious_labels_are_listed(result, tmp_path):
     assert "export-issues" in page
 
 
+def test_long_lists_keep_their_numbers_and_lose_their_texts(result, tmp_path, monkeypatch):
+    monkeypatch.setattr("fmcluster.report.content.MOST_LISTED", 5)
+    items = [f"row {i}" for i in range(200)]
+    path = result[0].report(tmp_path / "r.html", items=items, to_label=np.arange(9))
+    rows = data_of(path.read_text())["to_label"]
+    assert [row["id"] for row in rows] == [str(i) for i in range(9)]
+    assert [row.get("text") for row in rows] == [f"row {i}" for i in range(5)] + [None] * 4
+
+
 def test_unknown_projection_and_ids_are_refused(result, tmp_path):
     with pytest.raises(ValueError, match="'tsne'"):
         result[0].report(tmp_path / "r.html", projection="tsne")
