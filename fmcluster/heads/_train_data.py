@@ -74,11 +74,11 @@ class TrainData:
                 yield where, self.take(torch.arange(where.start, where.stop))
 
     @torch.no_grad()
-    def map(self, function: Any) -> Tensor:
+    def map(self, function: Any, dtype: torch.dtype = torch.float32) -> Tensor:
         """Apply ``function(list of (b, d_v)) -> (b, ...)`` to all rows, joined on the CPU."""
         out = torch.empty(0)
         for where, xs in self.blocks():
-            part = function(xs).float().cpu()
+            part = function(xs).to(dtype).cpu()
             if where.start == 0:  # joined as they come: a list of parts is a second copy
                 out = part.new_empty(self.n_rows, *part.shape[1:])
             out[where] = part
@@ -90,13 +90,16 @@ class TrainData:
         sums = [function(xs).double().sum(dim=0).cpu() for _, xs in self.blocks()]
         return (torch.stack(sums).sum(dim=0) / self.n_rows).float()
 
-    def sample(self, size: int) -> list[Tensor]:
-        """Return at most `size` random rows of every space: for statistics at the start."""
+    def sampled(self, size: int) -> Tensor:
+        """Return at most `size` random row numbers, ascending; the same at each call."""
         if self.n_rows <= size:
-            return self.take(torch.arange(self.n_rows))
+            return torch.arange(self.n_rows)
         generator = np.random.default_rng(self.seed)
-        picked = np.sort(generator.choice(self.n_rows, size, replace=False))
-        return self.take(torch.from_numpy(picked))
+        return torch.from_numpy(np.sort(generator.choice(self.n_rows, size, replace=False)))
+
+    def sample(self, size: int) -> list[Tensor]:
+        """Return the rows that `sampled` names, of every space: for statistics at the start."""
+        return self.take(self.sampled(size))
 
 
 def read_only_tensor(array: NDArray[Any]) -> Tensor:

@@ -26,6 +26,8 @@ calibrated probabilities are averaged under one naming of the clusters; ``n_star
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -38,6 +40,8 @@ from fmcluster._validation import check_in, check_range
 from fmcluster.functional.consensus import align_columns
 from fmcluster.functional.losses import kl_to_prior
 from fmcluster.heads._prior import PriorTarget
+from fmcluster.heads._region_means import RegionMeans
+from fmcluster.heads._rows import BLOCK_ROWS
 from fmcluster.heads.base import HeadData
 from fmcluster.heads.kmeans import spherical_kmeans
 from fmcluster.heads.networks import BatchNorm, Heads, UnitInput
@@ -52,6 +56,16 @@ ORTHOGONALISE = ("both", "last", "none")
 OUTPUTS = ("calibration", "clustering")
 ROWS_A_MINI_CLUSTER = 25
 MAX_MINI_CLUSTERS = 4_096
+# Rows that prototypes and mini-clusters are made from, and that starts are aligned on.
+SAMPLE_ROWS = 100_000
+# Probabilities of all rows that take more are computed in turns, and kept in two bytes.
+KEPT_BYTES = 2**30
+
+
+def over_blocks(function: Callable[[list[Tensor]], Tensor], xs: list[Tensor]) -> Tensor:
+    """Apply `function` to all spaces' rows (n, d_v), some at a time."""
+    parts = zip(*(x.split(BLOCK_ROWS) for x in xs), strict=True)
+    return torch.cat([function(list(part)) for part in parts])
 
 
 def calibrated_selection(proba: Tensor, shares: Tensor) -> Tensor:
@@ -72,34 +86,6 @@ def calibrated_selection(proba: Tensor, shares: Tensor) -> Tensor:
         n_kept = int(len(first) * float(confidence[first].mean()))
         chosen[first[:n_kept]] = True
     return chosen
-
-
-def region_means(proba: Tensor, regions: Tensor, neighbours: Tensor | None) -> Tensor:
-    """Return each row's target (N, K): its mini-cluster's and its neighbours' mean, itself out.
-
-    Parameters
-    ----------
-    proba : Tensor (N, K)
-        The clustering head's probabilities.
-    regions : Tensor (N,) int64
-        Mini-cluster of each row.
-    neighbours : Tensor (N, k) int64, optional
-        Nearest neighbours of each row.
-    """
-    n_regions = int(regions.max()) + 1
-    total = torch.zeros(n_regions, proba.shape[1]).index_add_(0, regions, proba)
-    size = torch.bincount(regions, minlength=n_regions)[regions][:, None].float()
-    others = (total[regions] - proba) / (size - 1).clamp_min(1)
-    alone = (size <= 1).squeeze(1)
-    if neighbours is None:
-        others[alone] = proba[alone]
-        return others.clamp_min(0)
-    near = torch.zeros_like(proba)
-    for column in neighbours.unbind(1):
-        near += proba[column]
-    near /= neighbours.shape[1]
-    others[alone] = near[alone]
-    return (0.5 * (others + near)).clamp_min(0)
 
 
 class DualHead(nn.Module):
@@ -125,6 +111,13 @@ class DualHead(nn.Module):
         """Return logits (B, H, K)."""
         return self.last(self.hidden(x))
 
+    def some(self, x: Tensor, heads: Tensor) -> Tensor:
+        """Return the logits (B, h, K) of some of the last layers."""
+        linear, shape = self.last.linear, self.last.shape
+        weight, bias = linear.weight.unflatten(0, shape)[heads], linear.bias.unflatten(0, shape)
+        z = nn.functional.linear(self.hidden(x), weight.flatten(0, 1), bias[heads].flatten())
+        return z.unflatten(1, (len(heads), -1))
+
 
 class CDCNetwork(nn.Module):
     """Inference: the mean over starts of aligned probabilities, as log-probabilities (m, k)."""
@@ -144,7 +137,8 @@ class CDCNetwork(nn.Module):
         n_heads, n_clusters = self.head.last.shape
         if n_heads == 1:
             return
-        proba = data.map(lambda xs: self.head(self.input(xs)).softmax(dim=-1))
+        xs = data.sample(SAMPLE_ROWS)
+        proba = over_blocks(lambda xs: self.head(self.input(xs)).softmax(dim=-1).cpu(), xs)
         order = torch.from_numpy(align_columns(proba.numpy()))
         flat = (order + n_clusters * torch.arange(n_heads)[:, None]).flatten()
         linear = self.head.last.linear
@@ -183,12 +177,13 @@ class CDCObjective(Objective):
     def start(self, data: TrainData) -> None:
         """Set both layers of both heads from prototypes, and find the mini-clusters."""
         seed = data.seed % 2**31
-        x = data.map(lambda xs: standardise_rows(self.input(xs)))
+        rows = data.sample(SAMPLE_ROWS)
+        x = over_blocks(self._unit, rows)
         head = self.calibration
         centres = prototypes(x, len(head.first.weight), seed=seed)
         head.first.weight.copy_(spread(centres) if self.orthogonalise == "both" else centres)
         head.first.bias.zero_()
-        raw = data.map(lambda xs: head.first(self.input(xs)))
+        raw = over_blocks(lambda xs: head.first(self.input(xs)).cpu(), rows)
         # The paper leaves these at 0 and 1; the data's own keep the start the same in training
         # mode, where the batch's statistics rule.
         head.norm.running_mean.copy_(raw.mean(dim=0))
@@ -199,11 +194,14 @@ class CDCObjective(Objective):
         self.clustering.load_state_dict(head.state_dict())
         self.regions = self._mini_clusters(x.numpy(), data, seed + 1)
 
+    def _unit(self, xs: list[Tensor]) -> Tensor:
+        return standardise_rows(self.input(xs)).cpu()
+
     def _last_layers(self, unit: Tensor, data: TrainData, seed: int) -> list[Tensor]:
         """Return the prototypes (K, hidden) of every start."""
         n_starts, n_clusters = self.clustering.last.shape
         if self.start_labels is not None:
-            labels = torch.from_numpy(self.start_labels)
+            labels = torch.from_numpy(self.start_labels)[data.sampled(SAMPLE_ROWS)]
             sums = torch.zeros(n_clusters, unit.shape[1]).index_add_(0, labels, unit)
             found = [nn.functional.normalize(sums, dim=1)] * n_starts
         else:
@@ -216,39 +214,54 @@ class CDCObjective(Objective):
         return found if self.orthogonalise == "none" else [spread(centres) for centres in found]
 
     def _mini_clusters(self, rows: NDArray[np.float32], data: TrainData, seed: int) -> Tensor:
-        """Return the mini-cluster (N,) of each row."""
+        """Return the mini-cluster (N,) of each row; they are made from the rows given."""
         asked = self.n_mini_clusters or int(
             np.clip(data.n_rows / ROWS_A_MINI_CLUSTER, 4 * data.n_clusters, MAX_MINI_CLUSTERS)
         )
-        n_regions = max(1, min(asked, data.n_rows // 2))
-        centroids = spherical_kmeans(rows, n_regions, max_iter=10, seed=seed)
-        return torch.from_numpy(np.argmax(rows @ centroids.T, axis=1))
+        n_regions = max(1, min(asked, len(rows) // 2))
+        centroids = torch.from_numpy(spherical_kmeans(rows, n_regions, max_iter=10, seed=seed))
+        return data.map(lambda xs: (self._unit(xs) @ centroids.T).argmax(dim=1), torch.int64)
 
     @torch.no_grad()
     def before_epoch(self, epoch: int, data: TrainData) -> None:
         """Choose the pseudo-labels and compute the regions' targets from all rows."""
         self.eval()
-        sure = data.map(lambda xs: self.calibration(self.input(xs)).softmax(dim=-1))
-        believed = data.map(lambda xs: self.clustering(self.input(xs)).softmax(dim=-1))
-        self.train()
+        n, (n_heads, k) = data.n_rows, self.clustering.last.shape
         if self.prior.needs_shares:
-            self.prior.align(sure.mean(dim=0))
-        shares = self.prior.target.cpu()
-        chosen = [calibrated_selection(sure[:, h], shares[h]) for h in range(sure.shape[1])]
-        self.chosen = torch.stack(chosen, dim=1).float().to(data.device)
-        self.labels = sure.argmax(dim=-1).to(data.device)
-        targets = region_means(believed.flatten(1), self.regions, data.neighbour_tensor)
-        self.targets = targets.view_as(believed).to(data.device)
+            self.prior.align(data.mean(lambda xs: self.calibration(self.input(xs)).softmax(dim=-1)))
+        chosen, labels = torch.empty(n, n_heads), torch.empty(n, n_heads, dtype=torch.int64)
+        # As many starts at a time as the memory holds: a class's surest rows are among all rows.
+        at_once = max(1, min(n_heads, KEPT_BYTES // (4 * n * k)))
+        for heads in torch.arange(n_heads, device=data.device).split(at_once):
+            sure = data.map(partial(self._sure, heads=heads))
+            for at, h in enumerate(heads.tolist()):
+                shares = self.prior.target[h].cpu()
+                chosen[:, h] = calibrated_selection(sure[:, at], shares).float()
+                labels[:, h] = sure[:, at].argmax(dim=-1)
+        self.chosen, self.labels = chosen.to(data.device), labels.to(data.device)
+        wide = torch.float32 if 4 * n * n_heads * k <= KEPT_BYTES else torch.float16
+        believed = data.map(
+            lambda xs: self.clustering(self.input(xs)).softmax(dim=-1).flatten(1), wide
+        )
+        self.train()
+        near = data.neighbour_tensor
+        near = None if near is None else near.to(data.device)
+        device = data.device
+        self.targets = RegionMeans(believed.to(device), self.regions.to(device), near)
+
+    def _sure(self, xs: list[Tensor], heads: Tensor) -> Tensor:
+        return self.calibration.some(self.input(xs), heads).softmax(dim=-1)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        rows = batch.rows.to(self.targets.device)
+        rows = batch.rows.to(self.labels.device)
         chosen, labels = self.chosen[rows], self.labels[rows]
         z = self.clustering(self.input(batch.strong()))
         losses = nn.functional.cross_entropy(z.movedim(1, -1), labels, reduction="none")
         n_chosen = distributed.mean_over_ranks(chosen.sum()).clamp_min(1)
         clustering = (losses * chosen).sum() / n_chosen
         log_p = self.calibration(self.input(batch.x)).log_softmax(dim=-1)
-        fit = -(self.targets[rows] * log_p).sum(dim=-1).mean()
+        targets = self.targets[rows].view_as(log_p)
+        fit = -(targets * log_p).sum(dim=-1).mean()
         mean = distributed.mean_over_ranks(log_p.exp().mean(dim=0))
         even = kl_to_prior(mean, self.prior.target.to(mean.device)).mean()
         return {

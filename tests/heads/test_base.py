@@ -361,6 +361,15 @@ def test_shares_are_given_out_by_the_rank_of_the_clusters(blobs):
     np.testing.assert_allclose(single.shares(fixed, rows), [0.2, 0.5, 0.3], atol=1e-6)
 
 
+def test_a_mean_over_rows_is_that_of_all_of_them(blobs, monkeypatch):
+    monkeypatch.setattr(TrainData.blocks, "__defaults__", (17,))
+    rows = TrainData(head_data(blobs(n=60, k=3, d=8).x, 3).spaces, None, 3, seed=0)
+    assert [where.stop for where, _ in rows.blocks(rows=range(20, 60))] == [37, 54, 60]
+    held = rows.map(lambda xs: xs[0].abs())
+    np.testing.assert_array_equal(held, np.abs(rows.spaces[0][:]))
+    torch.testing.assert_close(rows.mean(lambda xs: xs[0].abs()), held.mean(dim=0))
+
+
 def test_an_even_prior_leaves_the_sizes_to_the_rows(blobs):
     data = head_data(blobs(n=60, k=3, d=8).x, 3)
     for even in ("uniform", [1 / 3] * 3):

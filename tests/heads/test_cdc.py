@@ -9,7 +9,8 @@ from head_contract import accuracy, hold_to_contract, hold_to_sklearn
 
 from fmcluster.functional.consensus import align_columns
 from fmcluster.heads import make_head
-from fmcluster.heads.cdc import calibrated_selection, region_means
+from fmcluster.heads._region_means import RegionMeans
+from fmcluster.heads.cdc import calibrated_selection
 from fmcluster.heads.prototypes import prototypes, spread, standardise_rows
 
 QUICK = {"n_clusters": 4, "hidden": 32, "n_starts": 3, "epochs": 4, "min_steps": 20}
@@ -32,13 +33,16 @@ def test_selection_of_a_sure_head_is_everything_and_follows_the_prior():
 def test_region_targets_by_hand_leave_the_row_itself_out():
     proba = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]])
     regions = torch.tensor([0, 0, 1])
-    found = region_means(proba, regions, None)
+    rows = torch.arange(3)
+    found = RegionMeans(proba, regions, None)[rows]
     # Rows 0 and 1 see each other; row 2 is alone in its region and keeps its own.
     torch.testing.assert_close(found, torch.tensor([[0.0, 1.0], [1.0, 0.0], [0.5, 0.5]]))
     near = torch.tensor([[2], [2], [0]])
-    found = region_means(proba, regions, near)
+    found = RegionMeans(proba, regions, near)[rows]
     torch.testing.assert_close(found, torch.tensor([[0.25, 0.75], [0.75, 0.25], [1.0, 0.0]]))
     torch.testing.assert_close(found.sum(dim=1), torch.ones(3))
+    halved = RegionMeans(proba.half(), regions, near)[rows[1:]]
+    torch.testing.assert_close(halved, found[1:])
 
 
 def test_standardised_rows():
@@ -126,6 +130,23 @@ def test_several_spaces(blobs):
     with pytest.raises(ValueError, match="dimensions"):
         head.predict([other, x])
     assert accuracy(head, y) > 0.5
+
+
+def test_turns_and_half_the_bytes_find_the_same(blobs, monkeypatch):
+    x, _ = blobs(n=240, k=4, d=16)
+    whole = make_head("cdc", random_state=0, **QUICK).fit(x)
+    monkeypatch.setattr("fmcluster.heads.cdc.KEPT_BYTES", 4 * 240 * 4)
+    turns = make_head("cdc", random_state=0, **QUICK).fit(x)
+    np.testing.assert_array_equal(turns.labels_, whole.labels_)
+    np.testing.assert_allclose(turns.predict_proba(x), whole.predict_proba(x), atol=5e-3)
+
+
+def test_a_sample_makes_prototypes_of_many_rows(blobs, monkeypatch):
+    monkeypatch.setattr("fmcluster.heads.cdc.SAMPLE_ROWS", 100)
+    x, y = blobs(n=240, k=4, d=16)
+    for init in ("paper", "partition"):
+        head = make_head("cdc", random_state=0, **{**QUICK, "init": init}).fit(x)
+        assert accuracy(head, y) > 0.95
 
 
 def test_scikit_learn_checks():
