@@ -81,6 +81,8 @@ class KMeansHead(ClusterHead):
         Unit centroids, in the order of the labels.
     temperature_ : float
         Divides the cosines before the softmax.
+    n_iter_ : int
+        Rounds taken above 100,000 rows; up to that, the most that faiss was allowed for a start.
 
     Examples
     --------
@@ -118,7 +120,7 @@ class KMeansHead(ClusterHead):
                 )
             # Few rows are for one process: the same centroids, however many there are.
             self.centroids_ = distributed.sum_over_ranks(centroids)
-            self.n_iter_ = self.max_iter  # faiss runs every round
+            self.n_iter_ = self.max_iter  # at most: faiss ends a start where nothing moves
         else:
             self.centroids_, self.n_iter_, _ = lloyd(
                 data.joint,
