@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fmcluster import distributed
-from fmcluster._validation import check_range
+from fmcluster._validation import check_range, seed_of
 from fmcluster.heads._autoencoder import AutoEncoder, DenoisingObjective
 from fmcluster.heads._contrastive import RepresentationHead
 from fmcluster.heads._split_linear import shared_by_threads
@@ -84,14 +84,24 @@ class DECObjective(Objective):
         self.network = network
         self.cluster_weight = cluster_weight
         self.reconstruction_weight = reconstruction_weight
+        self.q = torch.empty(0)
+
+    def get_extra_state(self) -> Tensor:
+        """Return the assignments: a resumed run's next target is made of them."""
+        return self.q
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take the assignments of a checkpoint."""
+        self.q = state.to(self.q.device)
 
     @torch.no_grad()
     def start(self, data: TrainData) -> None:
         codes = data.map(self.network.embed).numpy()
         smooth = smooth_codes(codes, seed=data.seed)
-        step = max(1, len(codes) // KMEANS_ROWS)
         kmeans = KMeans(data.n_clusters, n_init=KMEANS_STARTS, random_state=data.seed)
-        labels = kmeans.fit(smooth[::step]).predict(smooth)
+        draw = np.random.default_rng(seed_of(data.seed, "kmeans"))
+        some = smooth if len(smooth) <= KMEANS_ROWS else draw.choice(smooth, KMEANS_ROWS, False)
+        labels = kmeans.fit(some).predict(smooth)
         centres = group_means(codes, labels, kmeans.cluster_centers_)
         self.network.student.centres.copy_(torch.from_numpy(centres))
         self.q = self.network.student(torch.from_numpy(smooth).to(data.device)).softmax(dim=1)

@@ -3,12 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from head_contract import hold_to_sklearn
+from head_contract import accuracy, hold_to_sklearn
 from representation import hold_to_representation
 
-from fmcluster.heads import make_head
-from fmcluster.heads._autoencoder import StudentT
-from fmcluster.heads.dec import group_means, smooth_codes, target_distribution
+from fmcluster.errors import TrainingError
+from fmcluster.heads import dec, make_head
+from fmcluster.heads._autoencoder import AutoEncoder, StudentT
+from fmcluster.heads.dec import DECObjective, group_means, smooth_codes, target_distribution
+from fmcluster.heads.trainer import TrainOptions
 
 SMALL = {"hidden": (32, 32), "pretrain_epochs": 30, "epochs": 3, "batch_size": 60, "min_steps": 0}
 
@@ -76,6 +78,45 @@ def test_centres_are_means_and_an_empty_cluster_keeps_what_it_had():
     codes = np.array([[1, 0], [3, 0], [0, 4]], np.float32)
     found = group_means(codes, np.array([0, 0, 2]), np.full((3, 2), 7.0))
     np.testing.assert_allclose(found, [[2, 0], [7, 7], [0, 4]])
+
+
+def test_a_run_that_broke_off_goes_on_as_if_it_had_not(blobs, tmp_path, monkeypatch):
+    x, given = blobs(n=240, k=4, spread=0.6).x, {**SMALL, "n_clusters": 4, "random_state": 0}
+    unbroken = make_head("dec", **given).fit(x)
+    given["options"] = TrainOptions(checkpoint_dir=str(tmp_path))
+    whole = DECObjective.before_epoch
+
+    def breaks(self, epoch, data):
+        if epoch == 2:
+            raise TrainingError("power cut")
+        whole(self, epoch, data)
+
+    monkeypatch.setattr(DECObjective, "before_epoch", breaks)
+    with pytest.raises(TrainingError, match="power cut"):
+        make_head("dec", **given).fit(x)
+    monkeypatch.setattr(DECObjective, "before_epoch", whole)
+    resumed = make_head("dec", **given).fit(x)
+    assert resumed.history_ == unbroken.history_
+    np.testing.assert_array_equal(resumed.predict_proba(x), unbroken.predict_proba(x))
+
+
+def test_layers_start_at_maps_that_keep_lengths():
+    network = AutoEncoder([12], (16, 24), 5, 3)
+    wide, wider, code = [m.weight for m in network.encoder if isinstance(m, torch.nn.Linear)]
+    torch.testing.assert_close(wide.T @ wide, 2 * torch.eye(12), atol=1e-5, rtol=0)
+    torch.testing.assert_close(wider.T @ wider, 2 * torch.eye(16), atol=1e-5, rtol=0)
+    torch.testing.assert_close(code @ code.T, torch.eye(5), atol=1e-5, rtol=0)
+    assert all(not m.bias.any() for m in network.decoder if isinstance(m, torch.nn.Linear))
+
+
+def test_the_start_samples_rows_at_random(blobs, monkeypatch):
+    """At equal steps, rows of interleaved sources would all come from one of them."""
+    monkeypatch.setattr(dec, "KMEANS_ROWS", 60)
+    rows = blobs(n=160, k=2, spread=0.1)
+    a, b = (np.flatnonzero(rows.y == k)[:60] for k in range(2))
+    turns = np.stack([a, b], axis=1).ravel()
+    head = make_head("dec", n_clusters=2, random_state=0, **SMALL).fit(rows.x[turns])
+    assert accuracy(head, rows.y[turns]) > 0.97
 
 
 def test_threads_do_not_change_labels(blobs):
