@@ -33,7 +33,7 @@ from scipy.sparse import csr_matrix
 from fmcluster.functional.channel import adaptive_channel, estimate_channel
 
 BLOCK_ROWS = 16_384
-POOL_ROWS = 4_000
+POOL_ROWS = 1_000
 SHRINKAGE = 0.3
 Floats = NDArray[Any]
 
@@ -104,6 +104,7 @@ class Discriminant:
 
     def __init__(self, x: Any, fold: NDArray[np.int64], n_folds: int) -> None:
         self.x, self.fold, self.n_folds = x, fold, n_folds
+        self.factors: list[Any] = []
         d = x.shape[1]
         self.scatter = np.zeros((n_folds, d, d), np.float32)
         for rows, block in _blocks(x):
@@ -120,13 +121,15 @@ class Discriminant:
                 mine = self.fold[rows] == f
                 sums[f] += q[rows][mine].T @ block[mine]
                 counts[f] += q[rows][mine].sum(axis=0)
-        scatter = self.scatter.sum(axis=0)
+        others, others_counts = sums.sum(axis=0) - sums, counts.sum(axis=0) - counts
+        if not self.factors:
+            scatter = self.scatter.sum(axis=0)
+            self.factors = [
+                regular_factor(others[f], others_counts[f], scatter - self.scatter[f])
+                for f in range(self.n_folds)
+            ]
         self.models = [
-            discriminant(
-                sums.sum(axis=0) - sums[f],
-                counts.sum(axis=0) - counts[f],
-                scatter - self.scatter[f],
-            )
+            solve_discriminant(self.factors[f], others[f], others_counts[f])
             for f in range(self.n_folds)
         ]
 
@@ -142,23 +145,47 @@ class Discriminant:
 
 def discriminant(sums: Floats, counts: Floats, scatter: Floats) -> tuple[Floats, Floats]:
     """Return weights (d, k) and biases (k,) of the linear discriminant of soft classes."""
+    return solve_discriminant(regular_factor(sums, counts, scatter), sums, counts)
+
+
+def regular_factor(sums: Floats, counts: Floats, scatter: Floats) -> Any:
+    """Return the Cholesky factor of the second moments with the ridge of the classes at hand.
+
+    Whatever classes come later, their covariance differs from this by k means, for which
+    `solve_discriminant` corrects: the d x d matrix is factored once.
+    """
     total = max(counts.sum(), 1e-9)
     d = sums.shape[1]
+    # Single precision and in place: the ridge bounds the condition number, and d x d is large.
+    whole = scatter.astype(np.float32)
+    whole *= np.float32(1 / total)
+    spread = float(np.trace(whole))
+    between = float(((sums**2).sum(axis=1) / np.maximum(counts, 1e-9)).sum() / total)
+    # Classes of one row each have no spread of their own: a trace of all keeps this invertible.
+    scale = max((spread - between) / d, 1e-3 * spread / d, 1e-8)
+    whole *= np.float32(1 - SHRINKAGE)
+    whole[np.diag_indices(d)] += np.float32((SHRINKAGE + 1e-4) * scale)
+    return cho_factor(whole, overwrite_a=True, check_finite=False)
+
+
+def solve_discriminant(factor: Any, sums: Floats, counts: Floats) -> tuple[Floats, Floats]:
+    r"""Return weights (d, k) and biases (k,) of classes, given the factor of all rows' moments A.
+
+    With M the class means times the roots of the class shares, the covariance within classes is
+    :math:`A - (1 - s) M^\top M`; Woodbury's identity inverts it by a k x k system.
+    """
+    k, total = len(counts), max(counts.sum(), 1e-9)
     mean = sums.sum(axis=0) / total
     raw = sums / np.maximum(counts, 1e-9)[:, None]
-    # Single precision and in place: shrinkage bounds the condition number, and d x d is large.
-    between = (raw * np.sqrt(counts / total)[:, None]).astype(np.float32)
-    within = scatter.astype(np.float32) / np.float32(total)
-    whole = float(np.trace(within)) / d
-    within -= between.T @ between
-    # Classes of one row each have no spread of their own: a trace of all keeps this invertible.
-    scale = max(float(np.trace(within)) / d, 1e-3 * whole, 1e-8)
-    within *= np.float32(1 - SHRINKAGE)
-    within[np.diag_indices(d)] += np.float32((SHRINKAGE + 1e-4) * scale)
+    both = np.concatenate([raw, mean[None]]).T.astype(np.float32)
+    solved = cho_solve(factor, both, overwrite_b=True, check_finite=False)
+    root = np.sqrt(counts / total)
+    means, far = raw * root[:, None], solved[:, :k] * root.astype(np.float32)
     # One row's weight of the overall mean keeps an almost empty class from standing anywhere.
     centres = (sums + mean) / (counts + 1)[:, None]
-    factor = cho_factor(within, overwrite_a=True, check_finite=False)
-    weight = cho_solve(factor, centres.T.astype(np.float32), check_finite=False)
+    weight = (solved[:, :k] * counts + solved[:, k:]) / (counts + 1)
+    inner = np.eye(k) / (1 - SHRINKAGE) - means @ far
+    weight += far @ np.linalg.solve(inner, means @ weight).astype(np.float32)
     bias = -0.5 * np.einsum("kd,dk->k", centres, weight)
     return weight.astype(np.float32), bias.astype(np.float32)
 
@@ -224,21 +251,22 @@ def fit_pool(evidence: list[Floats], likelihood: Floats, start: Floats) -> NDArr
     start : (number of experts,)
         Positive first weights.
     """
+    stack = np.stack([np.asarray(e, dtype=np.float32) for e in evidence])
+    likelihood = np.asarray(likelihood, dtype=np.float32)
 
     def loss(log_weights: Floats) -> tuple[float, Floats]:
         weights = np.exp(log_weights)
-        p = softmax_rows(sum(w * e for w, e in zip(weights, evidence, strict=True)))
+        p = softmax_rows(np.tensordot(weights.astype(np.float32), stack, 1))
         joint = p * likelihood
-        total = joint.sum(axis=1) + 1e-12
+        total = joint.sum(axis=1) + np.float32(1e-12)
         pull = joint / total[:, None] - p
-        slope = [w * float((pull * e).sum()) for w, e in zip(weights, evidence, strict=True)]
-        return -float(np.log(total).mean()), -np.array(slope) / len(p)
+        slope = weights * np.tensordot(stack, pull, 2)
+        return -float(np.log(total).mean(dtype=np.float64)), -slope / len(p)
 
     bounds = [(-6.0, 3.0)] * len(evidence)
     first = np.clip(np.log(start), -6, 3)
-    found = minimize(
-        loss, first, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 15}
-    )
+    options = {"maxiter": 15, "ftol": 1e-6}
+    found = minimize(loss, first, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
     return np.exp(found.x)
 
 
@@ -298,15 +326,18 @@ def denoise(
         for expert in experts:
             expert.update(q)
         prior = np.log(q.mean(axis=0) + 1e-3 / n_classes)[None].astype(np.float32)
-        evidence = [expert(sample) for expert in experts]
+        # Few rows are looked at once, many block by block and the sample for itself.
+        whole = [expert(np.arange(n)) for expert in experts] if n <= BLOCK_ROWS else None
+        evidence = [e[sample] for e in whole] if whole else [e(sample) for e in experts]
         evidence.append(np.broadcast_to(prior, evidence[0].shape))
-        weights = fit_pool(evidence, channel.T[given[sample]].astype(np.float32), weights)
+        weights = fit_pool(evidence, channel.T[given[sample]], weights)
+        scale, likely = weights.astype(np.float32), np.log(channel.T + 1e-12).astype(np.float32)
         new = np.empty_like(q)
         joint = np.zeros((n_classes, n_classes))
         for rows in _row_blocks(n):
-            z = weights[-1] * prior.astype(np.float64)
-            z = z + sum(w * e(rows) for w, e in zip(weights, experts, strict=False))
-            z = z + np.log(channel.T[given[rows]] + 1e-12)
+            z = likely[given[rows]] + scale[-1] * prior
+            for weight, one in zip(scale, whole or (e(rows) for e in experts), strict=False):
+                z += weight * one
             block = softmax_rows(z)
             score[rows] = block[np.arange(len(rows)), given[rows]]
             new[rows] = block

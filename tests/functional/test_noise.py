@@ -9,6 +9,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.metrics import f1_score
 
 from fmcluster.functional.noise import (
+    SHRINKAGE,
     Clusters,
     Discriminant,
     Votes,
@@ -16,7 +17,9 @@ from fmcluster.functional.noise import (
     discriminant,
     f1_cut,
     fit_pool,
+    regular_factor,
     softmax_rows,
+    solve_discriminant,
     stratified_folds,
 )
 from fmcluster.index import KNNGraph
@@ -70,6 +73,27 @@ def test_discriminant_is_lda_without_shrinkage(blobs, monkeypatch):
     ours = (x @ weight + bias).argmax(axis=1)
     theirs = LinearDiscriminantAnalysis(priors=[1 / 3] * 3).fit(x, y).predict(x)
     assert (ours == theirs).mean() > 0.995
+
+
+def test_one_factor_serves_all_soft_classes(blobs):
+    x, y = blobs(n=400, k=5, d=12, spread=0.3)
+    x = (x + 0.4).astype(np.float64)
+    first = np.eye(5)[flip(y, 0.4, 5)]
+    later = np.random.default_rng(0).dirichlet(np.full(5, 0.3), 400)
+    factor = regular_factor(first.T @ x, first.sum(axis=0), x.T @ x)
+    sums, counts = later.T @ x, later.sum(axis=0)
+    weight, bias = solve_discriminant(factor, sums, counts)
+
+    def within(q):
+        means = (q.T @ x) / q.sum(axis=0)[:, None]
+        return x.T @ x / 400 - means.T @ np.diag(q.mean(axis=0)) @ means
+
+    ridge = (SHRINKAGE + 1e-4) * np.trace(within(first)) / 12
+    matrix = (1 - SHRINKAGE) * within(later) + ridge * np.eye(12)
+    centres = (sums + x.mean(axis=0)) / (counts + 1)[:, None]
+    expected = np.linalg.solve(matrix, centres.T)
+    assert np.allclose(weight, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
+    assert np.allclose(bias, -0.5 * (centres * expected.T).sum(axis=1), rtol=1e-3)
 
 
 def test_discriminant_scores_do_not_see_the_rows_own_fold(blobs):
