@@ -5,8 +5,9 @@
 
 Both get the same rows, network (784-500-500-2000-10), optimiser (Adam), epochs, batch size and
 number of threads. The seconds of a stage are what it takes from start to end, over its epochs: for
-the second stage that is k-means of the codes and, for ours, their neighbour graph too. With
---out, each line is added to a JSON list.
+the second stage that is k-means of the codes and, for ours, their neighbour graph too. ClustPy
+gives two answers, the centres' own and k-means of the last codes: the more accurate one counts.
+With --out, each line is added to a JSON list.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class Clock:
 
 
 def ours(name: str, x: Any, asked: argparse.Namespace, clock: Clock) -> Any:
-    """Fit our head; return its labels."""
+    """Fit our head; return its answers: one."""
     head = make_head(
         name,
         n_clusters=N_CLUSTERS,
@@ -76,11 +77,11 @@ def ours(name: str, x: Any, asked: argparse.Namespace, clock: Clock) -> Any:
             return stage(which, *args, **kwargs)
 
     head._stage = timed
-    return head.fit(x).labels_
+    return [head.fit(x).labels_]
 
 
 def peers(name: str, x: Any, asked: argparse.Namespace, clock: Clock) -> Any:
-    """Fit ClustPy's algorithm of the same name; return its labels."""
+    """Fit ClustPy's algorithm of the same name; return its answers: the centres', k-means'."""
     deep = require("clustpy.deep", extra="baselines", package="clustpy")
     networks = require("clustpy.deep.neural_networks", extra="baselines", package="clustpy")
     x = x * np.float32(np.sqrt(x.size / np.square(x, dtype=np.float64).sum()))
@@ -99,15 +100,16 @@ def peers(name: str, x: Any, asked: argparse.Namespace, clock: Clock) -> Any:
     )
     with clock("cluster"):
         algorithm.fit(x)
-    return getattr(algorithm, "dec_labels_", algorithm.labels_).astype(np.int64)
+    return [algorithm.dec_labels_, algorithm.labels_]
 
 
 def measure(by: str, name: str, x: Any, y: Any, asked: argparse.Namespace) -> dict[str, Any]:
     """Fit once; return accuracy, and seconds of the whole and of an epoch of each stage."""
     clock = Clock()
     with clock("all"):
-        labels = (ours if by == "fmcluster" else peers)(name, x, asked, clock)
-    measured = evaluate(y, labels)
+        answers = (ours if by == "fmcluster" else peers)(name, x, asked, clock)
+    every = [evaluate(y, labels.astype(np.int64)) for labels in answers]
+    measured = max(every, key=lambda one: float(one["acc"]))
     found: dict[str, Any] = {"head": name, "by": by}
     for key in ("rows", "pretrain", "epochs", "batch", "threads", "seed"):
         found[key] = getattr(asked, key)
