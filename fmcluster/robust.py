@@ -3,14 +3,19 @@ r"""`RobustClassifier`: a classifier on embeddings whose training labels may be 
 `fmcluster.functional.noise.denoise` gives each row the classes it deserves, and a softmax
 regression is trained on those: first by cross-entropy on the corrected labels, then, for some
 recipes, by generalised cross-entropy on a blend of corrected and given labels, which lets go of
-rows that do not fit.
+rows that do not fit. The first fit is smooth, for it is to forget what was corrected wrongly; the
+second may follow the rows more closely. The penalty on a mean loss should fall as one over the root
+of the rows (Shalev-Shwartz et al., "Stochastic convex optimization", COLT 2009); as a class's
+weights are earned by its own rows, the inverse strength of a summed loss is C = 60 over the root of
+the rows a class.
 
 Which recipe is best depends on the data. Corrected labels err together, where neighbours err
 together; given labels err apart, and a robust loss forgives that the better the more classes there
 are. So the recipes compete, fitted to two thirds of the rows and judged by how often they agree
 with the *given* labels of the last third, which neither fit nor correction has seen. Where most
 labels of every class are right, agreement with noisy labels ranks classifiers as agreement with
-true ones would; no true label is needed.
+true ones would; no true label is needed. The first recipe is kept unless another is ahead by more
+than the standard error of their difference.
 """
 
 from __future__ import annotations
@@ -34,8 +39,10 @@ N_FOLDS = 3
 CONTEST_ROWS = 12_000
 # Fewer rows a class cannot be split in three.
 CONTEST_ROWS_PER_CLASS = 6
+# C times the root of the rows a class, of the fit to corrected labels.
+STRENGTH = 60.0
 # A generalised cross-entropy pulls on few rows: it needs less of a penalty for the same fit.
-ROBUST_SCALE = 3.0
+ROBUST_SCALE = 5.0
 
 
 class Recipe(NamedTuple):
@@ -45,7 +52,22 @@ class Recipe(NamedTuple):
     trust: float
 
 
-RECIPES = (Recipe(True, 0.5), Recipe(True, 0.0), Recipe(False, 0.8), Recipe(False, 0.0))
+RECIPES = (
+    Recipe(True, 0.5),
+    Recipe(True, 0.8),
+    Recipe(True, 1.0),
+    Recipe(True, 0.0),
+    Recipe(False, 0.8),
+    Recipe(False, 0.0),
+)
+
+
+def winner(hits: dict[Recipe, NDArray[np.bool_]], favourite: Recipe) -> Recipe:
+    """Return the recipe that is right most often, the favourite where it is not clearly behind."""
+    best = max(hits, key=lambda recipe: int(hits[recipe].sum()))
+    differ = hits[best] != hits[favourite]
+    ahead = int(hits[best].sum()) - int(hits[favourite].sum())
+    return best if ahead > np.sqrt(differ.sum()) else favourite
 
 
 class RobustClassifier(ClassifierMixin, BaseEstimator):
@@ -53,8 +75,9 @@ class RobustClassifier(ClassifierMixin, BaseEstimator):
 
     Parameters
     ----------
-    C : float
-        Inverse strength of the L2 penalty.
+    C : "auto" or float
+        Inverse strength of the L2 penalty of the first fit; "auto" is 60 over the root
+        of the rows a class.
     robustness : float in [0, 1]
         Exponent of the generalised cross-entropy: 0 is the cross-entropy, 1 the absolute error.
     trust : "auto" or float in [0, 1]
@@ -79,6 +102,8 @@ class RobustClassifier(ClassifierMixin, BaseEstimator):
     agreement_ : dict of (bool, float) to float
         Agreement with held-out given labels of each recipe (adaptive channel, trust) that competed;
         empty where none did.
+    C_ : float
+        The inverse strength that was used.
     coef_ : (k, d), intercept_ : (k,)
         The linear map, for rows as given.
     n_iter_ : int
@@ -97,7 +122,7 @@ class RobustClassifier(ClassifierMixin, BaseEstimator):
     def __init__(
         self,
         *,
-        C: float = 10.0,
+        C: Any = "auto",
         robustness: float = 0.9,
         trust: Any = "auto",
         max_iter: int = 50,
@@ -117,7 +142,10 @@ class RobustClassifier(ClassifierMixin, BaseEstimator):
         ValueError
             One class only, lengths that differ, NaN or infinite values.
         """
-        check_range(self.C, "C", low=0, open_low=True)
+        if isinstance(self.C, str):
+            check_in(self.C, ("auto",), "C")
+        else:
+            check_range(self.C, "C", low=0, open_low=True)
         check_range(self.robustness, "robustness", low=0, high=1)
         if isinstance(self.trust, str):
             check_in(self.trust, ("auto",), "trust")
@@ -137,14 +165,15 @@ class RobustClassifier(ClassifierMixin, BaseEstimator):
         scale = float(np.sqrt((centred.astype(np.float64) ** 2).sum(axis=1).mean())) or 1.0
         rows = centred / np.float32(scale)
         given = given.astype(np.int64)
-        self.agreement_ = self._contest(rows, given, n_classes) if self.trust == "auto" else {}
-        recipe = Recipe(True, 0.5 if self.trust == "auto" else float(self.trust))
-        if self.agreement_:
-            recipe = max(RECIPES, key=lambda one: self.agreement_[one])
+        hits = self._contest(rows, given, n_classes) if self.trust == "auto" else {}
+        self.agreement_ = {recipe: float(hit.mean()) for recipe, hit in hits.items()}
+        recipe = RECIPES[0] if self.trust == "auto" else Recipe(True, float(self.trust))
+        if hits:
+            recipe = winner(hits, recipe)
         found = self._denoise(rows, given, n_classes, adaptive=recipe.adaptive)
         start = self._start(rows, found)
         model = self._finish(rows, given, found, start, recipe.trust)
-        self.trust_ = recipe.trust
+        self.C_, self.trust_ = self._strength(len(rows), n_classes), recipe.trust
         self.coef_ = (model.weight / scale).T
         self.intercept_ = model.bias - mean @ self.coef_.T
         self.n_iter_ = max(1, start.n_iter + (0 if model is start else model.n_iter))
@@ -175,8 +204,14 @@ class RobustClassifier(ClassifierMixin, BaseEstimator):
             seed=seed_of(self.random_state, "robust"),
         )
 
+    def _strength(self, n_rows: int, n_classes: int) -> float:
+        if self.C != "auto":
+            return float(self.C)
+        return STRENGTH * float(np.sqrt(n_classes / n_rows))
+
     def _start(self, rows: NDArray[np.float32], found: Denoised) -> Linear:
-        return fit_softmax(rows, found.posterior, C=self.C, max_iter=self.max_iter)
+        C = self._strength(*found.posterior.shape)
+        return fit_softmax(rows, found.posterior, C=C, max_iter=self.max_iter)
 
     def _finish(
         self,
@@ -194,7 +229,7 @@ class RobustClassifier(ClassifierMixin, BaseEstimator):
         return fit_softmax(
             rows,
             blend,
-            C=ROBUST_SCALE * self.C,
+            C=ROBUST_SCALE * self._strength(*found.posterior.shape),
             robustness=self.robustness,
             start=start,
             max_iter=self.max_iter,
@@ -202,8 +237,8 @@ class RobustClassifier(ClassifierMixin, BaseEstimator):
 
     def _contest(
         self, rows: NDArray[np.float32], given: NDArray[np.int64], n_classes: int
-    ) -> dict[Recipe, float]:
-        """Return each recipe's agreement with given labels that it has not seen."""
+    ) -> dict[Recipe, NDArray[np.bool_]]:
+        """Return where each recipe agrees with given labels that it has not seen."""
         if len(given) < max(50, CONTEST_ROWS_PER_CLASS * n_classes):
             return {}
         seed = seed_of(self.random_state, "contest")
@@ -211,7 +246,7 @@ class RobustClassifier(ClassifierMixin, BaseEstimator):
             some = np.random.default_rng(seed).choice(len(given), CONTEST_ROWS, replace=False)
             rows, given = rows[some], given[some]
         fold = stratified_folds(given, N_FOLDS, seed)
-        agreed = dict.fromkeys(RECIPES, 0)
+        agreed = {recipe: np.zeros(len(given), bool) for recipe in RECIPES}
         for f in range(N_FOLDS):
             train, test = rows[fold != f], rows[fold == f]
             label, answer = given[fold != f], given[fold == f]
@@ -221,9 +256,8 @@ class RobustClassifier(ClassifierMixin, BaseEstimator):
                 start = self._start(train, found)
                 for recipe in (one for one in RECIPES if one.adaptive == adaptive):
                     model = self._finish(train, label, found, start, recipe.trust)
-                    guess = model.scores(test).argmax(axis=1)
-                    agreed[recipe] += int((guess == answer).sum())
-        return {recipe: count / len(given) for recipe, count in agreed.items()}
+                    agreed[recipe][fold == f] = model.scores(test).argmax(axis=1) == answer
+        return agreed
 
     def decision_function(self, X: ArrayLike) -> NDArray[Any]:
         """Return class scores (m, k), or (m,) of the second class where there are two."""
