@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.cluster import KMeans
 from sklearn.mixture import GaussianMixture
 
 from fmcluster._validation import check_in, check_range
@@ -21,8 +22,33 @@ from fmcluster.heads._nodes import PCAMap, sample_rows
 from fmcluster.heads._rows import joint
 from fmcluster.heads.base import ClusterHead, HeadData
 from fmcluster.heads.kmeans import spherical_kmeans
+from fmcluster.heads.partitions import group_sums, nearest
 
 COVARIANCES = ("tied", "full", "diag", "spherical")
+EMPTY = 1e-6  # rows that a cluster without any counts as
+START_ROWS = 20_000  # the first covariances are those of so many rows
+
+
+class Mixture(GaussianMixture):
+    """scikit-learn's, with the densities of a tied covariance by one projection of the rows.
+
+    It projects them once for each component: of a hundred components that is all there is to wait
+    for.
+    """
+
+    def _estimate_log_prob(self, X: NDArray[np.float64], **more: Any) -> NDArray[np.float64]:
+        """Return the log density (n, k) of each component; newer versions pass a namespace."""
+        if self.covariance_type != "tied":
+            return super()._estimate_log_prob(X, **more)
+        root = self.precisions_cholesky_
+        z, means = X @ root, self.means_ @ root
+        square = -2 * (z @ means.T)
+        square += np.einsum("nd,nd->n", z, z)[:, None]
+        square += np.einsum("kd,kd->k", means, means)
+        square += X.shape[1] * np.log(2 * np.pi)
+        square *= -0.5
+        square += np.log(np.diagonal(root)).sum()
+        return square
 
 
 class GMMHead(ClusterHead):
@@ -75,19 +101,42 @@ class GMMHead(ClusterHead):
         self.map_ = PCAMap.fit(x, self.n_components)
         z = self.map_(x)
         start = spherical_kmeans(x, k, n_init=4, max_iter=50, seed=data.seed("kmeans"))
-        member = np.eye(k)[(x @ start.T).argmax(axis=1)] + 1e-9
-        shares = member.mean(axis=0)
-        self.mixture_ = GaussianMixture(
+        labels = nearest(x, start)
+        counts = np.bincount(labels, minlength=k) + EMPTY
+        means = (group_sums(z, labels, k) + EMPTY * z.mean(axis=0)) / counts[:, None]
+        self.mixture_ = Mixture(
             k,
             covariance_type=self.covariance_type,
-            means_init=member.T @ z / (shares[:, None] * len(z)),
-            weights_init=shares / shares.sum(),
+            means_init=means,
+            weights_init=counts / counts.sum(),
+            precisions_init=self._precisions(z, k, data.seed("em")),
             max_iter=self.max_iter,
             reg_covar=self.reg_covar,
             random_state=data.seed("em"),
         ).fit(z)
         self.n_iter_ = self.mixture_.n_iter_
         self.cluster_prior_ = self.mixture_.weights_
+
+    def _precisions(self, z: NDArray[np.float64], k: int, seed: int) -> NDArray[np.float64]:
+        """Return the inverse covariances to begin with, in scikit-learn's shape.
+
+        Those inside the clusters of its k-means, which it would run on all rows.
+        """
+        if len(z) > START_ROWS:
+            size = min(len(z), max(START_ROWS, 10 * k))
+            z = z[np.random.default_rng(seed).choice(len(z), size, replace=False)]
+        labels = KMeans(k, n_init=1, random_state=seed).fit(z).labels_
+        counts = np.bincount(labels, minlength=k) + EMPTY
+        gaps = z - (group_sums(z, labels, k) / counts[:, None])[labels]
+        kind, ridge = self.covariance_type, self.reg_covar * np.eye(z.shape[1])
+        if kind == "tied":
+            return np.linalg.inv(gaps.T @ gaps / len(gaps) + ridge)
+        if kind == "full":
+            inside = (gaps[labels == c] for c in range(k))
+            found = [part.T @ part / n for part, n in zip(inside, counts, strict=True)]
+            return np.asarray(np.linalg.inv(np.array(found) + ridge), np.float64)
+        variances = group_sums(gaps**2, labels, k) / counts[:, None] + self.reg_covar
+        return np.asarray(1 / (variances if kind == "diag" else variances.mean(axis=1)))
 
     def _proba(self, xs: list[NDArray[np.float32]]) -> NDArray[np.floating]:
         return self.mixture_.predict_proba(self.map_(joint(xs)))
@@ -100,7 +149,7 @@ class GMMHead(ClusterHead):
     def _load_state(self, arrays: dict[str, NDArray[Any]]) -> None:
         self.map_ = PCAMap.from_arrays(arrays)
         k = len(arrays["weights"])
-        self.mixture_ = GaussianMixture(k, covariance_type=self.covariance_type)
+        self.mixture_ = Mixture(k, covariance_type=self.covariance_type)
         self.mixture_.weights_, self.mixture_.means_ = arrays["weights"], arrays["means"]
         self.mixture_.covariances_ = arrays["covariances"]
         self.mixture_.precisions_cholesky_ = arrays["precisions"]

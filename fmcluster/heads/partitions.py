@@ -121,7 +121,7 @@ def nearest(rows: NDArray[np.float32], centroids: NDArray[np.float32]) -> NDArra
 
 
 def group_sums(
-    X: NDArray[np.float32], labels: NDArray[np.int64], n_groups: int
+    X: NDArray[np.floating], labels: NDArray[np.int64], n_groups: int
 ) -> NDArray[np.float64]:
     """Return the sum of the rows of each group, (n_groups, d) float64."""
     from scipy.sparse import csr_matrix

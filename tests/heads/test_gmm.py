@@ -45,6 +45,25 @@ def test_likelihood_is_at_least_scikit_learns(blobs):
     assert head.mixture_.score(z) >= own.score(z) - 0.05
 
 
+@pytest.mark.parametrize("covariance", ["tied", "full", "diag", "spherical"])
+def test_first_covariances_are_those_that_scikit_learn_begins_with(blobs, covariance):
+    z = blobs(n=300, k=3, d=5, spread=0.4).x.astype(np.float64)
+    head = make_head("gmm", n_clusters=3, covariance_type=covariance)
+    own = GaussianMixture(3, covariance_type=covariance, random_state=7)
+    own._initialize_parameters(z, np.random.RandomState(7))
+    root = own.precisions_cholesky_
+    expected = root @ root.swapaxes(-1, -2) if root.ndim > 1 and covariance != "diag" else root**2
+    np.testing.assert_allclose(head._precisions(z, 3, 7), expected, rtol=1e-3)
+
+
+def test_densities_are_scikit_learns(blobs):
+    data = blobs(n=300, k=3, d=6, spread=0.4)
+    mixture = make_head("gmm", n_clusters=3, n_components=6, random_state=0).fit(data.x).mixture_
+    z = np.random.default_rng(0).normal(size=(50, len(mixture.means_[0])))
+    own = GaussianMixture._estimate_log_prob(mixture, z)
+    np.testing.assert_allclose(mixture._estimate_log_prob(z), own, rtol=1e-9)
+
+
 def test_projection_keeps_distances_at_full_rank(blobs):
     x = blobs(n=50, d=8).x.astype(np.float64)
     z = PCAMap.fit(x, 8)(x)
