@@ -2,9 +2,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from head_contract import accuracy, hold_to_contract, hold_to_sklearn
 
+from fmcluster.functional.ot import sinkhorn
 from fmcluster.heads import make_head
+from fmcluster.heads._cosine import CosineNetwork
+from fmcluster.heads._prior import PriorTarget
+from fmcluster.heads._rows import Rows
+from fmcluster.heads._transport import TransportObjective
+from fmcluster.heads.trainer import TrainData
+from fmcluster.heads.views import Views
 
 SMALL = {"epochs": 4, "batch_size": 64}
 
@@ -27,6 +35,25 @@ def test_uniform_prior_evens_out_what_is_not_even(blobs):
     given.fit(data.x)
     assert np.bincount(even.labels_).max() < np.bincount(given.labels_).max()
     np.testing.assert_allclose(np.sort(given.cluster_prior_), [1 / 6, 5 / 6], atol=1e-6)
+
+
+@pytest.mark.parametrize(("rho", "kept"), [(1.0, 3), (0.4, 4)])
+def test_k_potentials_give_the_shares_of_any_row(blobs, rho, kept):
+    data = TrainData([Rows(blobs(n=90, k=3, d=8, spread=0.5).x)], None, 3, seed=0)
+    network, even = CosineNetwork([8], 3), torch.full((3,), 1 / 3)
+    prior = PriorTarget(even, even, True)
+    objective = TransportObjective(network, prior=prior, epsilon=0.1, col_penalty=1.0)
+    objective.rho = rho
+    objective.start(data)
+    objective.before_epoch(0, data)
+    assert objective.potential.shape == (kept,)  # one more for what is left out
+    scores = network(data.sample(90)).detach().log_softmax(dim=1)
+    plan = sinkhorn(scores, epsilon=0.1, rho=rho, col_penalty=1.0, tol=1e-3).plan
+    with torch.no_grad():
+        network.head.prototypes.add_(1.0)  # training goes on, the epoch's plan does not move
+    rows = torch.tensor([5, 1, 77])
+    found = objective.target(Views(data, seed=0).batch(rows))
+    torch.testing.assert_close(found, 90 * plan[rows], atol=1e-4, rtol=0)
 
 
 def test_epsilon_must_be_positive(blobs):
