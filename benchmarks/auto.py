@@ -8,7 +8,8 @@ Labels are read by `evaluate` alone. One set of defaults for all sets; k is give
         --sets stackoverflow agnews tweet googlenews_t --out benchmarks/results/auto/two_spaces.json
 
 `--ablate N` measures the variants on the first N seeds: they reuse the partitions of the full run,
-so they cost little. `--cuts` adds long-tailed cuts and class subsets of the sets.
+so they cost little, but for the three that change the rows, a fit each. `--cuts` takes long-tailed
+cuts and class subsets of the sets.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ import argparse
 import logging
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +29,8 @@ from numpy.typing import NDArray
 
 from fmcluster._files import read_json, write_json
 from fmcluster.functional.metrics import evaluate
+from fmcluster.heads import _auto_refine, _auto_starts, make_head
 from fmcluster.heads import auto as auto_module
-from fmcluster.heads import make_head
 from fmcluster.heads._auto_refine import Field
 from fmcluster.heads._auto_student import Student, teach
 from fmcluster.heads._auto_vote import Candidate, smooth, vote
@@ -117,10 +120,10 @@ class Trace:
         self.field, self.candidates = field, self._make(field, k, shares, seed=seed)
         return self.candidates
 
-    def elected(self, candidates: list[Candidate], k: int, prior: Any, estimated: Any) -> Any:
+    def elected(self, candidates: list[Candidate], prior: Any, estimated: Any) -> Any:
         """Choose the voters and keep the estimated sizes."""
         self.estimated = estimated
-        return self._elect(candidates, k, prior, estimated)
+        return self._elect(candidates, prior, estimated)
 
     def __enter__(self) -> Trace:
         setattr(auto_module, "make_candidates", self.made)  # noqa: B010
@@ -135,7 +138,7 @@ class Trace:
 def variants(trace: Trace, k: int) -> Iterator[tuple[str, NDArray[np.floating]]]:
     """Yield the probabilities of the head with one ingredient off."""
     field, made = trace.field, trace.candidates
-    voters, _ = electorate(made, k, "auto", trace.estimated)
+    voters, _ = electorate(made, "auto", trace.estimated)
 
     def answer(kept: list[Candidate], *, smoothed: bool = True) -> Student:
         V = vote(kept, k)
@@ -149,7 +152,7 @@ def variants(trace: Trace, k: int) -> Iterator[tuple[str, NDArray[np.floating]]]
         return taught
 
     def fresh(drop: str) -> list[Candidate]:
-        return electorate([c for c in made if drop not in c.family], k, "auto", trace.estimated)[0]
+        return electorate([c for c in made if drop not in c.family], "auto", trace.estimated)[0]
 
     full = answer(voters)
     yield "full", full.proba(field.rows)
@@ -178,7 +181,38 @@ def variants(trace: Trace, k: int) -> Iterator[tuple[str, NDArray[np.floating]]]
         ("no assortativity", [replace(c, assortativity=0.0) for c in made], trace.estimated),
         ("evenness not asked of estimated sizes", made, np.full(k, 1 / k)),
     ):
-        yield label, answer(electorate(kept, k, "auto", sizes)[0]).proba(field.rows)
+        yield label, answer(electorate(kept, "auto", sizes)[0]).proba(field.rows)
+
+
+@contextmanager
+def changed(owner: Any, **values: Any) -> Iterator[None]:
+    """Set attributes for a while."""
+    before = {name: getattr(owner, name) for name in values}
+    try:
+        for name, value in values.items():
+            setattr(owner, name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(owner, name, value)
+
+
+def refitted(X: Any, k: int, seed: int) -> Iterator[tuple[str, NDArray[np.floating]]]:
+    """Yield the probabilities without what the partitions themselves depend on."""
+    prepare = AutoHead._prepare
+
+    def centred(self: AutoHead, data: Any, *, largest: float) -> Field:
+        return prepare(self, data, largest=0.0)
+
+    def uncentred(self: AutoHead, data: Any, *, largest: float) -> Field:
+        return prepare(self, data, largest=1.0)
+
+    never = {"vmf": 0, "lda": 0}
+    with changed(_auto_starts, DIFFUSION=(0, 0, 0)), changed(_auto_refine, MODEL_DIFFUSION=never):
+        yield "no diffusion", AutoHead(k, random_state=seed).fit(X).predict_proba(X)
+    for label, way in (("the whole mean taken away", centred), ("no centring", uncentred)):
+        with changed(AutoHead, _prepare=way):
+            yield label, AutoHead(k, random_state=seed).fit(X).predict_proba(X)
 
 
 def one_factor(student: Student, field: Field) -> NDArray[np.floating]:
@@ -213,7 +247,8 @@ def run(name: str, seed: int, X: Any, y: NDArray[Any], *, ablate: bool) -> dict[
     kmeans = make_head("kmeans", n_clusters=k, n_init=1, random_state=seed).fit(X)
     row["kmeans"] = measured(y, kmeans.predict_proba(X))
     if ablate:
-        row["variants"] = {label: measured(y, proba) for label, proba in variants(trace, k)}
+        off = chain(variants(trace, k), refitted(X, k, seed))
+        row["variants"] = {label: measured(y, proba) for label, proba in off}
     return row
 
 

@@ -5,6 +5,9 @@ lets large ones be large; linkage by edges of the neighbour graph and spectral c
 follow connected shapes. The linkages merge mini-clusters (`fmcluster.heads.partitions`), of several
 finenesses, for how many are merged decides what they merge. Which rows begin a mini-cluster is
 chance, so a family that does well is drawn again.
+
+Every family sees the rows as they are and diffused over the graph (`Field.diffused`), a start each:
+diffusion brings scattered clusters together, and drowns small ones.
 """
 
 from __future__ import annotations
@@ -17,47 +20,46 @@ from numpy.typing import NDArray
 
 from fmcluster._validation import seed_of
 from fmcluster.heads import partitions
+from fmcluster.heads._auto_refine import DIFFUSION, Field
 from fmcluster.index import KNNGraph, unit_rows
 
 FAMILIES = ("kmeans", *partitions.LINKAGES, "spectral")
-FINENESS = (3, 5, 8)
-N_KMEANS = 3
+FINENESS = (3, 5, 8)  # mini-clusters a cluster, the finer of rows more diffused
 MOST_MINI = 2_000
 
 
 def starts(
-    rows: NDArray[np.float32],
+    field: Field,
     n_clusters: int,
-    graph: KNNGraph,
     *,
     seed: int,
     families: Sequence[str] = FAMILIES,
     draw: int = 0,
 ) -> Iterator[tuple[str, str, NDArray[np.int64]]]:
-    """Yield (family, name, labels) of the starting partitions of unit rows (n, d).
+    """Yield (family, name, labels) of the starting partitions of the rows of `field`.
 
     Parameters
     ----------
-    rows : (n, d) float32
+    field : Field
     n_clusters : int
-    graph : KNNGraph
     seed : int
     families : sequence of str
         Some of `FAMILIES`.
     draw : int
         Another number, other seeds.
     """
-    k, n = n_clusters, len(rows)
-    for number in range(N_KMEANS if "kmeans" in families else 0):
+    k, n = n_clusters, len(field.rows)
+    for number, time in enumerate(DIFFUSION if "kmeans" in families else ()):
         at = seed_of(seed, "kmeans", number, draw)
-        points = max(256, -(-n // k))
+        rows, points = field.diffused[time].rows, max(256, -(-n // k))
         found = partitions.spherical_kmeans(rows, k, random_state=at, n_iter=30, max_points=points)
         yield "kmeans", f"kmeans{number}.{draw}", found[1]
-    near = graph.take(min(10, graph.k))
+    near = field.graph.take(min(10, field.graph.k))
     merged = [family for family in families if family != "kmeans"]
-    for fineness in FINENESS if merged else ():
+    for fineness, time in zip(FINENESS, DIFFUSION, strict=True) if merged else ():
         n_mini = max(min(fineness * k, n // 3, MOST_MINI), min(2 * k, n), min(100, n // 4))
         at = seed_of(seed, "mini", fineness, draw)
+        rows = field.diffused[time].rows
         mini = partitions.mini_clusters(rows, n_mini, random_state=at, n_iter=8)
         for family in merged:
             if family == "spectral" and fineness != FINENESS[-1]:

@@ -20,10 +20,8 @@ from fmcluster.heads import partitions
 from fmcluster.heads._auto_refine import Array, Field
 
 TEMPERATURE = 0.04
-EVEN_COST = 0.015
-EVEN_WAVER = 0.03
-LEAST_EVENNESS = 0.9
-RIVALS = 10
+EVEN_COST = 0.12
+LEAST_EVENNESS = 0.8
 
 
 @dataclass(frozen=True)
@@ -70,29 +68,18 @@ def judge(
 
 
 def sizes_look_even(
-    free: Sequence[Candidate], even: Sequence[Candidate], k: int, *, evenness: float
+    free: Sequence[Candidate], even: Sequence[Candidate], *, evenness: float
 ) -> bool:
-    """Return whether even sizes cost next to no edges and are found from any start.
+    """Return whether even sizes cost little of the best score and are what was estimated.
 
-    Where sizes are uneven, even clusters must cut through dense regions: edges are lost, and where
-    the cuts go depends on the start. Where they are even, the constraint only removes wrong merges.
-    A topic of many subtopics can be cut at no cost, so the sizes that were estimated by other means
-    have to look even (`evenness`, 0..1), too.
+    Where sizes are uneven, even clusters must cut through dense regions and join sparse ones: the
+    score falls. A topic of many subtopics can be cut at no cost, so the sizes that were estimated
+    by other means have to look even (`evenness`, 0..1), too.
     """
     if not even or not free:
         return bool(even)
-    if evenness < LEAST_EVENNESS:
-        return False
-    cost = max(c.modularity for c in free) - max(c.modularity for c in even)
-    return cost < EVEN_COST and stability(even, k) > stability(free, k) - EVEN_WAVER
-
-
-def stability(candidates: Sequence[Candidate], k: int) -> float:
-    """Return the mean agreement of the best partition with the next best ones, 0..1."""
-    best, *others = sorted(candidates, key=lambda c: -c.score)[:RIVALS]
-    if not others:
-        return 1.0
-    return float(np.mean([(match(best.labels, c.labels, k) == best.labels).mean() for c in others]))
+    cost = max(c.score for c in free) - max(c.score for c in even)
+    return evenness > LEAST_EVENNESS and cost < EVEN_COST
 
 
 def match(reference: NDArray[np.int64], labels: NDArray[np.int64], k: int) -> NDArray[np.int64]:

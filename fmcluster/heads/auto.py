@@ -1,6 +1,9 @@
 r"""The toolkit's own head: partitions of many families, refined, scored and joined in one vote.
 
-1. *Rows.* The spaces side by side, centred (a common direction carries no cluster), unit length.
+1. *Rows.* The spaces side by side, unit length, less :math:`(1 - \max_r s_r)` of their mean, unit
+   length again: a common direction carries no cluster, but the mean of skewed clusters is that of
+   the largest, whose share is max s, and without it the largest falls apart. The sizes s are
+   estimated beforehand (`_sizes`).
 2. *Starts.* k-means, mini-clusters merged by average, Ward and graph linkage, spectral clustering:
    no family is right for all data (`_auto_starts`).
 3. *Refinement*, closed form, ten rounds: turns of a linear classifier and the neighbour graph,
@@ -11,8 +14,8 @@ r"""The toolkit's own head: partitions of many families, refined, scored and joi
    with sizes m that are learned as far as neighbours tell labels, or kept (`_auto_refine`).
    The families that score best are drawn and refined again, for their starts are chance.
 4. *Are the sizes even?* The best starts are refined once more with even sizes imposed. If that
-   costs next to no modularity and leads to one answer from any start, and if the sizes estimated
-   by other means (`_sizes`) look even too, they are (`_auto_vote`).
+   costs little of the best score, and if the estimated sizes look even too, they are
+   (`_auto_vote`).
 5. *Vote* of the partitions, weighted by their scores, smoothed over neighbours.
 6. *Student*, landmarks times a discriminant: probabilities for any row (`_auto_student`).
 7. *Bound.* If the true sizes are s and the partition's are q, both sorted, then no way to match
@@ -91,12 +94,13 @@ class AutoHead(ClusterHead):
         k = data.n_clusters
         shares = resolve_shares(self.cluster_prior, k)
         with threadpool_limits(1, user_api="blas"):  # sums in one order, whatever the machine
-            field = self._prepare(data)
-            candidates = make_candidates(field, k, shares, seed=data.seed("starts"))
-            self.families_ = {c.family: c.score for c in candidates}
             estimates = isinstance(self.cluster_prior, str) and self.cluster_prior != "uniform"
             estimated = estimate_sizes(data) if estimates else None
-            voters, self.even_sizes_ = electorate(candidates, k, self.cluster_prior, estimated)
+            known = [given for given in (estimated, shares) if given is not None]
+            field = self._prepare(data, largest=float(known[0].max()))
+            candidates = make_candidates(field, k, shares, seed=data.seed("starts"))
+            self.families_ = {c.family: c.score for c in candidates}
+            voters, self.even_sizes_ = electorate(candidates, self.cluster_prior, estimated)
             V = smooth(field, vote(voters, k))
             self.student_ = teach(field, V, seed=data.seed("student"))
             proba = self.student_.proba(field.rows)
@@ -107,14 +111,15 @@ class AutoHead(ClusterHead):
                 if not self.even_sizes_:
                     self.cluster_prior_ = shares_of_clusters(self.cluster_prior_, estimated)
 
-    def _prepare(self, data: HeadData) -> Field:
-        """Centre the (sampled) rows and find their neighbours."""
+    def _prepare(self, data: HeadData, *, largest: float) -> Field:
+        """Centre the (sampled) rows, less if one cluster is most of them; find their neighbours."""
         index: Any = slice(None)
         if data.n_rows > self.max_rows:
             order = np.random.default_rng(data.seed("rows")).permutation(data.n_rows)
             index = np.sort(order[: self.max_rows])
         rows = data.joint[index]
-        self.centre_ = rows.mean(axis=0, dtype=np.float64).astype(np.float32)
+        common = (1 - largest) * rows.mean(axis=0, dtype=np.float64)
+        self.centre_ = common.astype(np.float32)
         self.axes_ = principal_axes(rows - self.centre_)
         rows = self._project(rows)
         graph = KNNGraph.build(rows, k=min(NEIGHBOURS, len(rows) - 1))
@@ -152,7 +157,6 @@ def most_correct(shares: NDArray[np.float64], true: NDArray[np.float64]) -> floa
 
 def electorate(
     candidates: list[Candidate],
-    n_clusters: int,
     cluster_prior: Any,
     estimated: NDArray[np.float64] | None,
 ) -> tuple[list[Candidate], bool]:
@@ -161,7 +165,7 @@ def electorate(
     held = [c for c in candidates if c.even]
     if isinstance(cluster_prior, str) and cluster_prior == "auto" and estimated is not None:
         refined = [c for c in free if "+" in c.family]
-        impose = sizes_look_even(refined, held, n_clusters, evenness=evenness(estimated))
+        impose = sizes_look_even(refined, held, evenness=evenness(estimated))
     else:
         impose = bool(held)
     return (held if impose else free), impose
@@ -194,7 +198,7 @@ def make_candidates(
         return candidate.score
 
     def draw(number: int, families: Sequence[str]) -> None:
-        drawn = starts(field.rows, k, field.graph, seed=seed, families=families, draw=number)
+        drawn = starts(field, k, seed=seed, families=families, draw=number)
         for family, name, labels in drawn:
             scores = [add(name, labels)]
             for model in ("vmf", "lda"):

@@ -147,3 +147,10 @@ def test_tweets_beat_average_linkage(shared_dir):
     found = evaluate(y, head.labels_, head.predict_proba(data["x"].astype(np.float32)))
     assert found["acc"] > (0.87 if found["acc"] <= 1 else 87)
     assert found["ece"] < (0.08 if found["acc"] <= 1 else 8)
+
+
+@pytest.mark.parametrize("prior", ["uniform", [0.7, 0.1, 0.1, 0.05, 0.03, 0.02]])
+def test_the_mean_is_taken_away_as_far_as_the_largest_cluster_lets(tailed, prior):
+    head = AutoHead(6, cluster_prior=prior, random_state=0).fit(tailed.x)
+    rest = 1 - (1 / 6 if prior == "uniform" else 0.7)
+    np.testing.assert_allclose(head.centre_, rest * tailed.x.mean(axis=0), atol=1e-5)
