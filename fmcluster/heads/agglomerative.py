@@ -12,7 +12,8 @@ edges between them. Adapted to frozen embeddings:
   does not grow with the square of the rows.
 * What is merged are means of rows averaged with their neighbours', `smoothing` times over, which
   draws clusters apart (graph convolution without weights; Wu et al., ICML 2019).
-* No merge is ever undone; afterwards mini-clusters nearer to another cluster move there.
+* No merge is ever undone; afterwards mini-clusters nearer to another cluster move there. On few
+  broad classes of even sizes that stays some points under k-means; where sizes differ it is ahead.
 * A row belongs to the mini-clusters around it: with centroids c and their clusters g,
   :math:`p_k \propto \sum_{m: g_m = k} \exp(\cos(x, c_m) / \tau)`, :math:`\tau` the median gap
   between a row's nearest and second nearest centroid. The nearest alone is a coin's throw where
