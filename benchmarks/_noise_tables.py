@@ -22,8 +22,8 @@ Run = dict[str, Any]
 
 def tables(cells: Iterable[Run]) -> str:
     """Return the Markdown of all finished cells."""
-    keys = ("part", "set", "kind", "seed")
-    runs = [run | {key: cell[key] for key in keys} for cell in cells for run in cell["runs"]]
+    keys = ("part", "set", "kind", "seed", "revision")
+    runs = [run | {key: cell.get(key, 1) for key in keys} for cell in cells for run in cell["runs"]]
     found = [run for run in runs if run["part"] == "find"]
     text = "# Label noise\n\nWritten by `benchmarks/noise.py`.\n"
     if found:
@@ -33,9 +33,27 @@ def tables(cells: Iterable[Run]) -> str:
             text += f"\n## {title} (%)\n\n" + _by_column(found, measure)
             text += "\nBy set:\n\n" + _by_set(found, measure, percent=True)
         text += "\n## Processor seconds, graph or cross-validation included\n\n"
-        text += "Of the cells that were timed by the processor; the first ones were not.\n\n"
-        text += _by_set(found, "seconds", percent=False)
+        text += _timed(found)
+    full = [run for run in runs if run["part"] == "full"]
+    if full:
+        text += "\n## Processor seconds on whole sets (at most 20,000 rows)\n\n"
+        text += _by_set(full, "seconds", percent=False)
+        text += "\nF1 of the flagged rows:\n\n" + _by_set(full, "f1", percent=True)
     return text + _fits([run for run in runs if run["part"] == "fit"])
+
+
+def _newest(runs: list[Run]) -> list[Run]:
+    newest = max(run["revision"] for run in runs)
+    return [run for run in runs if run["revision"] == newest]
+
+
+def _timed(runs: list[Run]) -> str:
+    """Return seconds by set, of the newest detector."""
+    new = _newest(runs)
+    seeds = sorted({run["seed"] for run in new})
+    text = f"Of the newest detector only (seeds {', '.join(map(str, seeds))}); "
+    text += "F1 and AUROC above are of all cells.\n\n"
+    return text + _by_set(new, "seconds", percent=False)
 
 
 def mean(runs: list[Run], measure: str, **match: Any) -> float:
@@ -79,7 +97,8 @@ def _bars(runs: list[Run]) -> str:
         best = max(others, key=lambda method: mean(runs, measure, method=method))
         ours, theirs = (mean(runs, measure, method=method) for method in (OURS, best))
         body.append([measure, f"{100 * ours:.1f}", f"{100 * theirs:.1f}", best])
-    seconds = {method: mean(runs, "seconds", method=method) for method in _methods(runs)}
+    new = _newest(runs)
+    seconds = {method: mean(new, "seconds", method=method) for method in _methods(runs)}
     for method in others:
         ratio = f"{seconds[OURS] / seconds[method]:.2f}"
         body.append(["seconds", f"{seconds[OURS]:.2f}", f"{seconds[method]:.2f}", method, ratio])

@@ -9,6 +9,7 @@ import pytest
 
 from fmcluster.cli import main
 from fmcluster.commands import options
+from fmcluster.index import KNNGraph
 
 
 @pytest.fixture
@@ -56,6 +57,23 @@ def test_clean_finds_the_planted_errors_and_exits_3_when_asked(folder, capsys):
     assert "check failed" in capsys.readouterr().out
     assert run(*base, "--fail-over", 0.5) == 0
     assert run(*base, "--fail-over", 7) == 2
+
+
+def test_clean_asks_for_neighbours_once(folder, monkeypatch, capsys):
+    widths, build = [], KNNGraph.build
+
+    def counted(rows, *, k, **options):
+        widths.append(k)
+        return build(rows, k=k, **options)
+
+    monkeypatch.setattr(KNNGraph, "build", counted)
+    X = np.load(folder / "X.npy")
+    X[7] = X[3]
+    np.save(folder / "X.npy", X)
+    assert run("clean", folder / "X.npy", "--labels", folder / "y.npy", "--json") == 0
+    payload = json.loads(capsys.readouterr().out)
+    assert widths == [50]
+    assert payload["near_duplicates"] >= 2
 
 
 def test_bad_questions_are_one_line_that_quotes_what_was_given(folder, capsys):

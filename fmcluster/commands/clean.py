@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from fmcluster.commands import options
 
+DUPLICATE_NEIGHBOURS = 20
 EXAMPLE = "fmcluster clean data.parquet --column text --labels-column label --fail-over 0.05"
 
 
@@ -30,9 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Find, write, and say whether the share is too large."""
     from fmcluster._files import write_text
-    from fmcluster.clean import find_label_issues, find_near_duplicates
-    from fmcluster.heads._rows import JointRows, as_spaces
-    from fmcluster.index import KNNGraph
+    from fmcluster._subject import Subject
+    from fmcluster.clean import N_NEIGHBOURS, find_label_issues, find_near_duplicates
 
     if args.fail_over is not None and not 0 <= args.fail_over <= 1:
         raise ValueError(f"--fail-over {args.fail_over}: give a share between 0 and 1")
@@ -40,9 +41,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     ids = np.asarray(store.ids)
     labels = options.load_labels(args, ids)
     assert labels is not None
-    issues = find_label_issues(store, labels)
-    graph = KNNGraph.build(JointRows(as_spaces(store)), k=20)
-    duplicates = find_near_duplicates(graph, threshold=args.duplicates)
+    subject = Subject.of(store)
+    graph = subject.neighbours(N_NEIGHBOURS)
+    issues = find_label_issues(replace(subject, graph=graph), labels)
+    nearest = graph.take(min(DUPLICATE_NEIGHBOURS, graph.k))
+    duplicates = find_near_duplicates(nearest, threshold=args.duplicates)
     if args.out:
         write_text(args.out, issues.to_csv(index=False))
     share = len(issues) / len(ids)
