@@ -22,8 +22,11 @@ Run = dict[str, Any]
 
 def tables(cells: Iterable[Run]) -> str:
     """Return the Markdown of all finished cells."""
-    keys = ("part", "set", "kind", "seed", "revision")
-    runs = [run | {key: cell.get(key, 1) for key in keys} for cell in cells for run in cell["runs"]]
+    keys = ("part", "set", "kind", "seed")
+    first = {"revision": 1}
+    runs = [
+        first | run | {key: cell[key] for key in keys} for cell in cells for run in cell["runs"]
+    ]
     found = [run for run in runs if run["part"] == "find"]
     text = "# Label noise\n\nWritten by `benchmarks/noise.py`.\n"
     if found:
@@ -39,7 +42,8 @@ def tables(cells: Iterable[Run]) -> str:
         text += "\n## Processor seconds on whole sets (at most 20,000 rows)\n\n"
         text += _by_set(full, "seconds", percent=False)
         text += "\nF1 of the flagged rows:\n\n" + _by_set(full, "f1", percent=True)
-    return text + _fits([run for run in runs if run["part"] == "fit"])
+    fits = [run for run in runs if run["part"] == "fit"]
+    return text + (_fits(_newest(fits)) if fits else "")
 
 
 def _newest(runs: list[Run]) -> list[Run]:
@@ -131,8 +135,6 @@ def _by_set(runs: list[Run], measure: str, *, percent: bool) -> str:
 
 
 def _fits(runs: list[Run]) -> str:
-    if not runs:
-        return ""
     body = []
     for kind, rate in sorted({(r["kind"], r["rate"]) for r in runs}, key=_order):
         some = [run for run in runs if (run["kind"], run["rate"]) == (kind, rate)]

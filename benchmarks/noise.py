@@ -42,7 +42,7 @@ from fmcluster.index import KNNGraph
 
 RESULTS = ROOT / "benchmarks" / "results" / "noise"
 N_ROWS = {"find": 2_500, "fit": 6_000, "full": 20_000}
-# Raised when the detector changes: seconds are compared among cells of the newest only.
+# Raised when detector or fit change: seconds and fits are of the newest runs only.
 REVISION = 2
 FILTERS = ("prune_by_noise_rate", "both", "confident_learning")
 
@@ -146,8 +146,7 @@ def run_cell(
 ) -> dict[str, Any]:
     """Measure one set, seed and kind of noise at rates that `cell` does not hold yet."""
     x, y = load(name, N_ROWS[part], seed)
-    about = {"part": part, "set": name, "seed": seed, "kind": kind, "revision": REVISION}
-    cell = cell or about | {"runs": []}
+    cell = cell or {"part": part, "set": name, "seed": seed, "kind": kind, "runs": []}
     for rate in rates:
         if part != "fit":
             given = corrupt(x, y, kind, rate, seed)
@@ -156,7 +155,8 @@ def run_cell(
             n_train = int(0.8 * len(x))
             given = corrupt(x[:n_train], y[:n_train], kind, rate, seed)
             runs = fit_and_judge(x, y, given, n_train)
-        cell["runs"] += [run | {"rate": rate} for run in runs]
+        cell["runs"] = [run for run in cell["runs"] if run["rate"] != rate]
+        cell["runs"] += [run | {"rate": rate, "revision": REVISION} for run in runs]
     return cell
 
 
@@ -182,7 +182,8 @@ def main() -> None:
     for part, seed, name, kind in [] if asked.table else cells:
         path = RESULTS / f"{part}_{name}_{kind}_{seed}.json"
         cell = json.loads(path.read_text()) if path.exists() else {}
-        held = {run["rate"] for run in cell.get("runs", ())}
+        runs = cell.get("runs", ())
+        held = {run["rate"] for run in runs if run.get("revision", 1) == REVISION}
         rates = [rate for rate in map(float, asked.rates.split(",")) if rate not in held]
         if rates:
             start = time.process_time()
