@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.metrics import adjusted_rand_score
 
 from fmcluster.heads import list_heads, make_head
 from fmcluster.index import KNNGraph, faiss_module, unit_rows
@@ -305,6 +306,22 @@ def growth(name: str, few: int = 10_000, many: int = 100_000, n_dims: int = 64) 
         return run
 
     return Case(many, {f"{many:,} rows": fit(many), f"{few:,} rows": fit(few)})
+
+
+def spectral(n_rows: int = 20_000, n_dims: int = 384) -> Case:
+    """Fit the spectral head of 20 overlapping clusters, neighbours found in the call or given."""
+    x, y = planted(n_rows, n_dims, 20)
+    x += np.float32(3) * np.random.default_rng(2).normal(size=x.shape).astype(np.float32)
+    graph = KNNGraph.build(x, k=20)
+
+    def fit(graph: KNNGraph | None) -> Run:
+        def run() -> dict[str, Any]:
+            head = make_head("spectral", n_clusters=20, random_state=0)
+            return {"ari": round(adjusted_rand_score(y, head.fit(x, graph=graph).labels_), 3)}
+
+        return run
+
+    return Case(n_rows, {"spectral": fit(None), "spectral, neighbours given": fit(graph)})
 
 
 def drawn_graph(x: NDArray[np.float32], y: NDArray[np.int64], k: int) -> KNNGraph:

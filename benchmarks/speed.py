@@ -6,9 +6,9 @@ A case runs in a process of its own (a fork of one that has imported and compute
 and its peers take turns, in changing order, and the ratio is the median over the turns of the
 peer's CPU seconds to ours. Memory is the peak resident set above that before the call, in a
 process for each. Sections: texts, images, knn, kmeans,
-epochs (a trained head's epoch), growth (10,000 to 100,000 rows), pipeline (end to end). What is
-measured joins ``benchmarks/results/speed.json``, from which ``speed.md`` is made; Sinkhorn's own
-benchmark (``sinkhorn.py``) is quoted there. Peers come with the extra ``baselines``.
+epochs (a trained head's epoch), growth (10,000 to 100,000 rows), spectral (20,000), pipeline (end
+to end). What is measured joins ``benchmarks/results/speed.json``, from which ``speed.md`` is made;
+Sinkhorn's own benchmark (``sinkhorn.py``) is quoted there. Peers come with the extra ``baselines``.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 # Taking turns ends after so many, or when a case has used so many CPU seconds (two at least).
-MOST_TURNS, ENOUGH_SECONDS = 5, {"epochs": 6, "growth": 2}
+MOST_TURNS, ENOUGH_SECONDS = 5, {"epochs": 6, "growth": 2, "spectral": 2}
 
 
 # -- one process -----------------------------------------------------------------------------------
@@ -136,7 +136,7 @@ def measure(section: str, path: Path, *, missing: bool) -> None:
         found = child(take_turns, section, name)
         for who, run in found["runs"].items():
             # A head's process is its own already, and the head comes first in it.
-            if section not in ("epochs", "growth"):
+            if section not in ENOUGH_SECONDS:
                 run.update(child(alone, section, name, who))
         results = read(path)
         results.setdefault(section, {})[name] = {**found, **machine()}
@@ -165,6 +165,7 @@ SECTIONS = {
     "kmeans": "k-means (100 clusters, 128 dimensions, one start, 25 rounds)",
     "epochs": "One epoch of each trained head (10,000 x 128, 20 clusters)",
     "growth": "From 10,000 to 100,000 rows (64 dimensions, one epoch a stage, neighbours given)",
+    "spectral": "Spectral clustering (20,000 x 384, 20 clusters)",
     "pipeline": "End to end (128 dimensions, 20 planted clusters)",
 }
 OWN = ("cpu_s", "wall_s", "peak_mib")
