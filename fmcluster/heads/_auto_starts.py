@@ -6,6 +6,9 @@ follow connected shapes. The linkages merge mini-clusters (`fmcluster.heads.part
 finenesses, for how many are merged decides what they merge. Which rows begin a mini-cluster is
 chance, so a family that does well is drawn again.
 
+No linkage may give a cluster to less than a tenth of an even share of the rows: a few odd rows are
+no cluster, and would take its place from a small one.
+
 Every family sees the rows as they are and diffused over the graph (`Field.diffused`), a start each:
 diffusion brings scattered clusters together, and drowns small ones.
 """
@@ -20,7 +23,8 @@ from numpy.typing import NDArray
 
 from fmcluster._validation import seed_of
 from fmcluster.heads import partitions
-from fmcluster.heads._auto_refine import DIFFUSION, Field
+from fmcluster.heads._auto_refine import DIFFUSION, LEAST_SHARE, Field
+from fmcluster.heads._linkage import condensed_cut
 from fmcluster.index import KNNGraph, unit_rows
 
 FAMILIES = ("kmeans", *partitions.LINKAGES, "spectral")
@@ -69,7 +73,9 @@ def starts(
             elif family == "spectral":
                 groups = spectral_groups(mini, near, k, seed=seed_of(seed, "spectral", draw))
             else:
-                groups = partitions.cut_tree(partitions.merge_tree(mini, family, near), k)
+                tree = partitions.merge_tree(mini, family, near)
+                least = max(2, LEAST_SHARE * n / k)
+                groups = condensed_cut(tree, mini.sizes, k, least=least)
             yield family, f"{family}{fineness}.{draw}", groups[mini.labels]
 
 

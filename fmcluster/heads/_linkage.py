@@ -77,3 +77,25 @@ def cut_tree(tree: NDArray[np.int64], n_clusters: int) -> NDArray[np.int64]:
     for node in range(2 * m - 2, -1, -1):
         owner[node] = owner[owner[node]] if owner[node] != node else node
     return np.unique(owner[:m], return_inverse=True)[1].astype(np.int64).ravel()
+
+
+def condensed_cut(
+    tree: NDArray[np.int64], sizes: NDArray[np.float64], n_clusters: int, *, least: float
+) -> NDArray[np.int64]:
+    """Return the cluster 0..k-1 of each leaf, none of fewer than `least` rows.
+
+    From the root down a branch of fewer rows is not split off but stays with its sibling
+    (Campello, Moulavi and Sander 2013), so that a handful of odd rows takes no cluster from a
+    small topic. Where the tree has no k such branches, `cut_tree` answers.
+    """
+    m = len(tree) + 1
+    rows = np.concatenate([sizes, np.zeros(m - 1)])
+    for t, pair in enumerate(tree):
+        rows[m + t] = rows[pair].sum()
+    cluster, found = np.zeros(2 * m - 1, np.int64), 1
+    for t in range(m - 2, -1, -1):
+        cluster[tree[t]] = cluster[m + t]
+        if found < n_clusters and rows[tree[t]].min() >= least:
+            cluster[tree[t][1]] = found
+            found += 1
+    return cluster[:m] if found == n_clusters else cut_tree(tree, n_clusters)

@@ -8,7 +8,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from sklearn.metrics import adjusted_rand_score
 
 from fmcluster.heads import partitions
-from fmcluster.heads._linkage import agglomerate, cut_tree
+from fmcluster.heads._linkage import agglomerate, condensed_cut, cut_tree
 from fmcluster.heads._n_clusters import (
     choose_n_clusters,
     estimate_number,
@@ -81,6 +81,23 @@ def test_graph_linkage_follows_edges_not_distances():
         partitions.merge_tree(mini, "graph")
     with pytest.raises(ValueError, match="linkage='single'"):
         partitions.merge_tree(mini, "single")
+
+
+def test_a_condensed_cut_leaves_odd_rows_with_their_siblings():
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.normal(c, 0.1, (n, 2)) for c, n in ((0, 30), (3, 20), (6, 10))])
+    x = np.concatenate([x, [[0, 40], [1, 41]]])  # two odd rows, far from all
+    distance = np.linalg.norm(x[:, None] - x[None], axis=2)
+    tree, one = agglomerate(distance, np.ones(62), ward=False), np.ones(62)
+    assert np.bincount(cut_tree(tree, 3)).min() <= 2
+    labels = condensed_cut(tree, one, 3, least=5)
+    assert sorted(np.bincount(labels[:60])) == [10, 20, 30]
+    assert np.bincount(labels).min() >= 5
+    np.testing.assert_array_equal(condensed_cut(tree, one, 20, least=5), cut_tree(tree, 20))
+    weighed = np.where(np.arange(62) < 60, 1.0, 5.0)
+    assert labels[60] in labels[:60]
+    alone = condensed_cut(tree, weighed, 4, least=5)
+    assert len(np.unique(alone[60:])) == 1 and alone[60] not in alone[:60]
 
 
 def test_cut_tree_gives_nested_partitions_without_gaps():
