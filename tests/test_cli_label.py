@@ -44,6 +44,9 @@ def test_query_writes_what_to_label_and_takes_what_is_labelled(folder, capsys):
     first[["cluster"]].to_csv(folder / "bad.csv", index=False)
     assert run(*base, "--labeled", folder / "bad.csv") == 2
     assert "a column id is needed" in capsys.readouterr().err
+    pd.concat([first, first[:1]]).to_csv(folder / "twice.csv", index=False)
+    assert run(*base, "--labeled", folder / "twice.csv") == 2
+    assert "twice: keep one row of each id" in capsys.readouterr().err
 
 
 def test_clean_finds_the_planted_errors_and_exits_3_when_asked(folder, capsys):
