@@ -162,9 +162,9 @@ def read_table(path: str, columns: list[str], *, ids: NDArray[Any]) -> Any:
                 table[column] = table[column].astype(kind)
             except ValueError as error:
                 raise DataError(f"{path}, column {column}: {error}") from error
-    twice = table["id"][table["id"].duplicated()] if "id" in table.columns else ()
-    if len(twice):
-        raise DataError(f"{path} has id {twice.iloc[0]!r} twice: keep one row of each id")
+    if "id" in table.columns and table["id"].duplicated().any():
+        twice = table["id"][table["id"].duplicated()].iloc[0]
+        raise DataError(f"{path} has id {twice!r} twice: keep one row of each id")
     return table
 
 
