@@ -53,10 +53,18 @@ class AutoEncoder(nn.Module):
         Dimensions of the code.
     n_clusters : int
         Number of centres.
+    orthogonal : bool
+        Start at maps that keep lengths, else at PyTorch's own.
     """
 
     def __init__(
-        self, dims: Sequence[int], hidden: Sequence[int], n_out: int, n_clusters: int
+        self,
+        dims: Sequence[int],
+        hidden: Sequence[int],
+        n_out: int,
+        n_clusters: int,
+        *,
+        orthogonal: bool = True,
     ) -> None:
         super().__init__()
         self.input = JointInput(dims)
@@ -64,8 +72,8 @@ class AutoEncoder(nn.Module):
         self.encoder = mlp(widths, linear=SplitLinear)
         self.decoder = mlp(widths[::-1], linear=SplitLinear)
         self.student = StudentT(n_out, n_clusters)
-        keep_lengths(self.encoder)
-        keep_lengths(self.decoder)
+        for layers in (self.encoder, self.decoder) if orthogonal else ():
+            keep_lengths(layers)
 
     def start(self, data: TrainData) -> None:
         """Scale rows to |x|^2 / d = 1 on average, as DEC's first experiment did."""

@@ -163,6 +163,7 @@ class DECHead(RepresentationHead):
     n_neighbors = 0
     _weights = (1.0, 0.0)
     _rate = 1e-4
+    _orthogonal = True
 
     def __init__(
         self,
@@ -194,7 +195,8 @@ class DECHead(RepresentationHead):
         self.options = options
 
     def _network(self, dims: list[int], n_clusters: int) -> nn.Module:
-        return AutoEncoder(dims, self.hidden, self.n_out or max(n_clusters, 10), n_clusters)
+        n_out = self.n_out or max(n_clusters, 10)
+        return AutoEncoder(dims, self.hidden, n_out, n_clusters, orthogonal=self._orthogonal)
 
     def _train(self, data: HeadData, rows: TrainData) -> nn.Module:
         check_range(self.dropout, "dropout", low=0, high=1)
@@ -231,3 +233,6 @@ class IDECHead(DECHead):
     name = "idec"
     _weights = (0.1, 1.0)
     _rate = 5e-4
+    # From orthogonal maps it ends at 83.5 and 84.4 on MNIST, against 87.4 and 94.6. It may be that
+    # codes of another scale make the paper's weight of the divergence another weight.
+    _orthogonal = False

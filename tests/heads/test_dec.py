@@ -107,6 +107,8 @@ def test_layers_start_at_maps_that_keep_lengths():
     torch.testing.assert_close(wider.T @ wider, 2 * torch.eye(16), atol=1e-5, rtol=0)
     torch.testing.assert_close(code @ code.T, torch.eye(5), atol=1e-5, rtol=0)
     assert all(not m.bias.any() for m in network.decoder if isinstance(m, torch.nn.Linear))
+    own = AutoEncoder([12], (16, 24), 5, 3, orthogonal=False).encoder[0].weight
+    assert (own.T @ own).diagonal().max() < 1, "PyTorch's own start"
 
 
 def test_the_start_samples_rows_at_random(blobs, monkeypatch):
