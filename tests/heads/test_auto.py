@@ -12,16 +12,6 @@ from fmcluster.heads import load_head, make_head
 from fmcluster.heads.auto import AutoHead, principal_axes, resolve_shares
 
 
-@pytest.fixture(scope="module")
-def even(blobs):
-    return blobs(n=600, k=5, d=24, spread=0.2, seed=1)
-
-
-@pytest.fixture(scope="module")
-def tailed(blobs):
-    return blobs(k=6, d=24, spread=0.2, sizes=[400, 160, 80, 40, 20, 10], seed=2)
-
-
 def test_contract(even, tmp_path):
     head = hold_to_contract("auto", even.x, tmp_path, n_clusters=5)
     assert accuracy(head, even.y) > 0.98

@@ -20,16 +20,6 @@ def field_of(x: np.ndarray) -> refining.Field:
     return refining.Field(x, KNNGraph.build(x, k=min(10, len(x) - 1)))
 
 
-@pytest.fixture(scope="module")
-def even(blobs):
-    return blobs(n=600, k=5, d=24, spread=0.2, seed=1)
-
-
-@pytest.fixture(scope="module")
-def tailed(blobs):
-    return blobs(k=6, d=24, spread=0.2, sizes=[400, 160, 80, 40, 20, 10], seed=2)
-
-
 # -- refinement ---------------------------------------------------------------------------------
 
 
