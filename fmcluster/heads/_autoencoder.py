@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fmcluster.heads._split_linear import SplitLinear
+from fmcluster.heads._halves import Runner, by_halves
 from fmcluster.heads.networks import JointInput, mlp
 from fmcluster.heads.trainer import Objective, TrainData
 from fmcluster.heads.views import Batch
@@ -55,7 +55,14 @@ class AutoEncoder(nn.Module):
         Number of centres.
     orthogonal : bool
         Start at maps that keep lengths, else at PyTorch's own.
+
+    Attributes
+    ----------
+    run : Runner, optional
+        Set while training: the halves of a batch then go through it.
     """
+
+    run: Runner | None = None
 
     def __init__(
         self,
@@ -69,8 +76,8 @@ class AutoEncoder(nn.Module):
         super().__init__()
         self.input = JointInput(dims)
         widths = [self.input.n_dims, *hidden, n_out]
-        self.encoder = mlp(widths, linear=SplitLinear)
-        self.decoder = mlp(widths[::-1], linear=SplitLinear)
+        self.encoder = mlp(widths)
+        self.decoder = mlp(widths[::-1])
         self.student = StudentT(n_out, n_clusters)
         for layers in (self.encoder, self.decoder) if orthogonal else ():
             keep_lengths(layers)
@@ -78,6 +85,22 @@ class AutoEncoder(nn.Module):
     def start(self, data: TrainData) -> None:
         """Scale rows to |x|^2 / d = 1 on average, as DEC's first experiment did."""
         self.input.fit(data.sample(50_000), centre=False)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Return codes (B, n_out) of scaled rows (B, d), for training."""
+        parameters = list(self.encoder.parameters())
+        return by_halves(lambda part: (self.encoder(part),), parameters, x, self.run)[0]
+
+    def rebuild(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return codes (B, n_out) and rebuilt rows (B, d) of scaled rows, for training."""
+
+        def both(part: Tensor) -> tuple[Tensor, Tensor]:
+            code = self.encoder(part)
+            return code, self.decoder(code)
+
+        parameters = [*self.encoder.parameters(), *self.decoder.parameters()]
+        code, rebuilt = by_halves(both, parameters, x, self.run)
+        return code, rebuilt
 
     def embed(self, xs: Sequence[Tensor]) -> Tensor:
         """Return codes (B, n_out)."""
@@ -102,5 +125,5 @@ class DenoisingObjective(Objective):
         x = self.network.input(batch.x)
         # Uniform numbers are drawn three times as fast as F.dropout's Bernoulli ones.
         kept = torch.rand_like(x) >= self.dropout
-        code = self.network.encoder(x * kept / max(1 - self.dropout, 1e-6))
-        return {"loss": F.mse_loss(self.network.decoder(code).float(), x)}
+        _, rebuilt = self.network.rebuild(x * kept / max(1 - self.dropout, 1e-6))
+        return {"loss": F.mse_loss(rebuilt.float(), x)}

@@ -35,7 +35,7 @@ from fmcluster import distributed
 from fmcluster._validation import check_range, seed_of
 from fmcluster.heads._autoencoder import AutoEncoder, DenoisingObjective
 from fmcluster.heads._contrastive import RepresentationHead
-from fmcluster.heads._split_linear import shared_by_threads
+from fmcluster.heads._halves import two_threads
 from fmcluster.heads.base import HeadData
 from fmcluster.heads.partitions import group_sums
 from fmcluster.heads.trainer import Objective, Schedule, TrainData, TrainOptions
@@ -113,15 +113,19 @@ class DECObjective(Objective):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         x = self.network.input(batch.x)
-        code = self.network.encoder(x)
+        rebuilt = None
+        if self.reconstruction_weight:
+            code, rebuilt = self.network.rebuild(x)
+        else:
+            code = self.network.encode(x)
         log_q = self.network.student(code.float()).log_softmax(dim=1)
         self.q[batch.rows] = log_q.detach().exp()
         divergence = F.kl_div(log_q, self.target[batch.rows], reduction="batchmean")
         losses = {"loss": self.cluster_weight * divergence, "divergence": divergence}
-        if self.reconstruction_weight:
-            rebuilt = F.mse_loss(self.network.decoder(code).float(), x)
-            losses["loss"] = losses["loss"] + self.reconstruction_weight * rebuilt
-            losses["reconstruction"] = rebuilt
+        if rebuilt is not None:
+            error = F.mse_loss(rebuilt.float(), x)
+            losses["loss"] = losses["loss"] + self.reconstruction_weight * error
+            losses["reconstruction"] = error
         return losses
 
     def trainable(self) -> list[nn.Parameter]:
@@ -201,8 +205,9 @@ class DECHead(RepresentationHead):
     def _train(self, data: HeadData, rows: TrainData) -> nn.Module:
         check_range(self.dropout, "dropout", low=0, high=1)
         network = self._fresh(data)
-        with shared_by_threads(network, torch.get_num_threads()):
+        with two_threads(torch.get_num_threads()) as network.run:
             self._stages(network, rows)
+        network.run = None
         return network
 
     def _stages(self, network: AutoEncoder, rows: TrainData) -> None:

@@ -142,12 +142,11 @@ def mlp(
     *,
     activation: type[nn.Module] = nn.ReLU,
     norm: bool = False,
-    linear: type[nn.Linear] = nn.Linear,
 ) -> nn.Sequential:
     """Return Linear(-BatchNorm)-activation layers over `dims`, the last layer bare."""
     layers: list[nn.Module] = []
     for i, (a, b) in enumerate(zip(dims[:-1], dims[1:], strict=True)):
-        layers.append(linear(a, b))
+        layers.append(nn.Linear(a, b))
         if i < len(dims) - 2:
             layers += [BatchNorm(b)] * norm + [activation()]
     return nn.Sequential(*layers)
