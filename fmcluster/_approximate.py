@@ -136,7 +136,7 @@ def _empty_index(faiss: Any, method: str, n_rows: int, n_dims: int) -> Any:
     quantizer = faiss.IndexFlatIP(n_dims)
     if method == "ivf":
         index = faiss.IndexIVFFlat(quantizer, n_dims, cells, inner_product)
-    elif _n_gpus(faiss):
+    elif n_gpus(faiss):
         codes = next(m for m in (64, 48, 32, 24, 16, 12, 8, 4, 2, 1) if n_dims % m == 0)
         index = faiss.IndexIVFPQ(quantizer, n_dims, cells, codes, 8, inner_product)
     else:
@@ -147,25 +147,26 @@ def _empty_index(faiss: Any, method: str, n_rows: int, n_dims: int) -> Any:
     return index
 
 
-def _n_gpus(faiss: Any) -> int:
+def n_gpus(faiss: Any) -> int:
+    """Return how many GPUs this faiss can use."""
     return faiss.get_num_gpus() if hasattr(faiss, "get_num_gpus") else 0
 
 
 def _to_gpu(faiss: Any, index: Any) -> Any:
     """Move an index to all GPUs where this faiss has them."""
-    return faiss.index_cpu_to_all_gpus(index) if _n_gpus(faiss) else index
+    return faiss.index_cpu_to_all_gpus(index) if n_gpus(faiss) else index
 
 
 def on_cpu(index: Any) -> Any:
     """Return the index in the machine's own memory, as files need it."""
     faiss = faiss_module()
-    return faiss.index_gpu_to_cpu(index) if _n_gpus(faiss) else index
+    return faiss.index_gpu_to_cpu(index) if n_gpus(faiss) else index
 
 
 def _look_into(index: Any, cells: int) -> None:
     """Set how many cells a search looks into; an index on several GPUs is set through faiss."""
     faiss = faiss_module()
-    if _n_gpus(faiss):
+    if n_gpus(faiss):
         faiss.GpuParameterSpace().set_index_parameter(index, "nprobe", cells)
     else:
         index.nprobe = min(cells, index.nlist)

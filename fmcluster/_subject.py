@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fmcluster.heads._rows import MEMORY_BYTES, JointRows, as_spaces, is_space_list, is_store
-from fmcluster.index import KNNGraph
+from fmcluster.index import KNNGraph, evidence_graph
 
 
 @dataclass(frozen=True)
@@ -84,11 +84,14 @@ class Subject:
         )
 
     def neighbours(self, k: int, *, random_state: int = 0) -> KNNGraph:
-        """Return each row's `k` nearest others: from the result's graph where it is wide enough."""
+        """Return each row's `k` nearest others, from the result's graph where it is wide enough.
+
+        Everything that asks counts votes or spreads labels: `evidence_graph` serves.
+        """
         k = min(k, self.n_rows - 1)
         if self.graph is not None and self.graph.k >= k and self.graph.n_rows == self.n_rows:
             return self.graph.take(k)
-        return KNNGraph.build(self.rows, k=k, random_state=random_state)
+        return evidence_graph(self.rows, k=k, random_state=random_state)
 
     def find(self, ids: ArrayLike, *, name: str = "ids") -> NDArray[np.int64]:
         """Return the row numbers of `ids`.

@@ -34,6 +34,8 @@ __all__ = [
 ]
 
 N_NEIGHBOURS = 50
+# Later rounds of EM, which change scores by less on average, only grow surer of what they believe.
+SETTLED = 0.02
 # Out-of-sample probabilities of real labels are hardly ever this sure of every single one.
 IN_SAMPLE_AGREEMENT = 0.995
 
@@ -97,6 +99,7 @@ def find_label_issues(
             graph.indices,
             graph.similarities,
             clusters=subject.labels,
+            tolerance=SETTLED,
             seed=seed_of(random_state, "issues"),
         )
         posterior, score, channel = found.posterior, found.score, found.channel

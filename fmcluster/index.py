@@ -26,6 +26,7 @@ from fmcluster._approximate import (
     index_bytes,
     iter_blocks,
     memory_budget,
+    n_gpus,
     on_cpu,
     unit_rows,
 )
@@ -42,14 +43,22 @@ from fmcluster._files import (
 from fmcluster._progress import bar
 from fmcluster._validation import check_in, check_range, seed_of
 from fmcluster.errors import CorruptShardError
+from fmcluster.functional.neighbours import nearest_rows
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
+
+# Up to here no index answers sooner than all pairs by matrix products: at 20,000 rows of 384
+# dimensions 3.2 processor seconds against 3.3 of IVF and 7.5 of IVF-PQ, at 50,000 18.9, 10.5, 17.7.
+PAIRS_ROWS = 25_000
+# Nine in ten are found by the least effort; asking for more only took time.
+EVIDENCE_RECALL = 0.8
 
 __all__ = [
     "BLOCK_ROWS",
     "KNNGraph",
     "KNNIndex",
+    "evidence_graph",
     "faiss_module",
     "is_lazy",
     "iter_blocks",
@@ -305,6 +314,39 @@ class KNNGraph:
             str(about["method"]),
             float(about["recall"]),
         )
+
+
+def evidence_graph(X: Any, *, k: int, random_state: int = 0) -> KNNGraph:
+    """Return neighbours to count votes with, as cheaply as they come.
+
+    Votes need no true neighbours, only near ones: many rows are searched by the index that is
+    soonest done. Few rows are compared by matrix products, which takes a fraction of the time of
+    faiss's own comparison of all pairs, with the same answer but for the rounding of near-ties.
+    Heads ask `KNNGraph.build`, whose answer their results rest on to the last tie.
+
+    Parameters
+    ----------
+    X : (n, d) array-like, memory map or store's space
+        At least two rows.
+    k : int
+        Neighbours a row, at most n - 1.
+    random_state : int
+        Seed of the index, where one is built.
+    """
+    X = X if hasattr(X, "shape") else np.asarray(X)
+    n_rows, n_dims = X.shape
+    k = min(k, n_rows - 1)
+    method = choose_method(n_rows, n_dims)
+    if method == "exact" and n_rows > PAIRS_ROWS:
+        method = "ivf"
+    if method != "exact" or k < 1 or n_gpus(faiss_module()):
+        return KNNGraph.build(
+            X, k=k, method=method, target_recall=EVIDENCE_RECALL, random_state=random_state
+        )
+    rows = np.empty((n_rows, n_dims), np.float32)
+    for start, block in iter_blocks(X):
+        rows[start : start + len(block)] = block
+    return KNNGraph(*nearest_rows(rows, k))
 
 
 def _without_self(

@@ -9,7 +9,7 @@ import pytest
 
 from fmcluster.cli import main
 from fmcluster.commands import options
-from fmcluster.index import KNNGraph
+from fmcluster.index import evidence_graph
 
 
 @pytest.fixture
@@ -63,13 +63,13 @@ def test_clean_finds_the_planted_errors_and_exits_3_when_asked(folder, capsys):
 
 
 def test_clean_asks_for_neighbours_once(folder, monkeypatch, capsys):
-    widths, build = [], KNNGraph.build
+    widths = []
 
     def counted(rows, *, k, **options):
         widths.append(k)
-        return build(rows, k=k, **options)
+        return evidence_graph(rows, k=k, **options)
 
-    monkeypatch.setattr(KNNGraph, "build", counted)
+    monkeypatch.setattr("fmcluster._subject.evidence_graph", counted)
     X = np.load(folder / "X.npy")
     X[7] = X[3]
     np.save(folder / "X.npy", X)

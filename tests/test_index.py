@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from fmcluster.index import KNNGraph, KNNIndex, iter_blocks, unit_rows
+from fmcluster.index import KNNGraph, KNNIndex, evidence_graph, iter_blocks, unit_rows
 from fmcluster.store import EmbeddingStore
 
 
@@ -60,6 +60,21 @@ def test_nan_rows_are_named(X):
     X[17, 3] = np.inf
     with pytest.raises(ValueError, match="17"):
         KNNGraph.build(X, k=3)
+
+
+def test_evidence_graph_is_the_exact_one_for_few_rows_and_an_index_for_many(X, monkeypatch):
+    graph, exact = evidence_graph(X, k=10), KNNGraph.build(X, k=10)
+    assert np.array_equal(graph.indices, exact.indices)
+    np.testing.assert_allclose(graph.similarities, exact.similarities, atol=1e-5)
+    assert evidence_graph(X[:3], k=10).k == 2
+    X[17, 3] = np.nan
+    with pytest.raises(ValueError, match="17"):
+        evidence_graph(X, k=10)
+    X[17, 3] = 0
+    monkeypatch.setattr("fmcluster.index.PAIRS_ROWS", 100)
+    many = evidence_graph(X, k=10)
+    assert many.method != "exact" and many.indices.shape == (400, 10)
+    assert many.recall > 0.7
 
 
 @pytest.mark.parametrize("method", ["hnsw", "ivf", "ivfpq"])

@@ -92,8 +92,10 @@ def f1_cut(wrong: Floats, *, floor: float = 0.25) -> NDArray[np.bool_]:
 
 def softmax_rows(scores: Floats) -> Floats:
     """Return the row softmax in the precision of `scores`."""
-    exp = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return exp / exp.sum(axis=1, keepdims=True)
+    exp = scores - scores.max(axis=1, keepdims=True)
+    np.exp(exp, out=exp)
+    exp /= exp.sum(axis=1, keepdims=True)
+    return exp
 
 
 # -- experts ------------------------------------------------------------------------------------
@@ -105,22 +107,32 @@ class Discriminant:
     def __init__(self, x: Any, fold: NDArray[np.int64], n_folds: int) -> None:
         self.x, self.fold, self.n_folds = x, fold, n_folds
         self.factors: list[Any] = []
-        d = x.shape[1]
-        self.scatter = np.zeros((n_folds, d, d), np.float32)
-        for rows, block in _blocks(x):
-            for f in range(n_folds):
-                part = block[fold[rows] == f]
+        # Few rows are sorted into folds once, many block by block in every round.
+        self.held: list[tuple[NDArray[np.int64], Floats]] | None = None
+        blocks = _row_blocks(x.shape[0])
+        if len(blocks) == 1:
+            self.held = self._by_fold(blocks[0])
+        self.scatter = np.zeros((n_folds, x.shape[1], x.shape[1]), np.float32)
+        for rows in blocks:
+            for f, (_, part) in enumerate(self.held or self._by_fold(rows)):
                 self.scatter[f] += part.T @ part
+
+    def _by_fold(self, rows: Any) -> list[tuple[NDArray[np.int64], Floats]]:
+        """Return each fold's places among `rows`, and its embeddings."""
+        block, fold = np.asarray(self.x[rows], dtype=np.float32), self.fold[rows]
+        places = [np.flatnonzero(fold == f) for f in range(self.n_folds)]
+        return [(at, block[at]) for at in places]
 
     def update(self, q: NDArray[np.float32]) -> None:
         """Refit every fold's discriminant to soft labels `q` (n, k)."""
         k, d = q.shape[1], self.x.shape[1]
         sums, counts = np.zeros((self.n_folds, k, d)), np.zeros((self.n_folds, k))
-        for rows, block in _blocks(self.x):
-            for f in range(self.n_folds):
-                mine = self.fold[rows] == f
-                sums[f] += q[rows][mine].T @ block[mine]
-                counts[f] += q[rows][mine].sum(axis=0)
+        for rows in _row_blocks(len(q)):
+            labels = q[rows]
+            for f, (at, part) in enumerate(self.held or self._by_fold(rows)):
+                mine = labels[at]
+                sums[f] += mine.T @ part
+                counts[f] += mine.sum(axis=0, dtype=np.float64)
         others, others_counts = sums.sum(axis=0) - sums, counts.sum(axis=0) - counts
         if not self.factors:
             scatter = self.scatter.sum(axis=0)
@@ -133,14 +145,17 @@ class Discriminant:
             for f in range(self.n_folds)
         ]
 
-    def __call__(self, rows: NDArray[np.int64]) -> Floats:
+    def __call__(self, rows: Any) -> Floats:
         """Return class scores (m, k) of rows, each by the model that did not see its fold."""
-        block = _unfloat16(self.x[rows])
-        out = np.empty((len(rows), len(self.models[0][1])), np.float32)
-        for f, (weight, bias) in enumerate(self.models):
-            mine = self.fold[rows] == f
-            out[mine] = block[mine] @ weight + bias
-        return out - out.max(axis=1, keepdims=True)
+        m = len(self.fold[rows])
+        out = np.empty((m, len(self.models[0][1])), np.float32)
+        parts = self.held if self.held and m == len(self.fold) else self._by_fold(rows)
+        for (at, part), (weight, bias) in zip(parts, self.models, strict=True):
+            scores = part @ weight
+            scores += bias
+            scores -= scores.max(axis=1, keepdims=True)
+            out[at] = scores
+        return out
 
 
 def discriminant(sums: Floats, counts: Floats, scatter: Floats) -> tuple[Floats, Floats]:
@@ -174,44 +189,57 @@ def solve_discriminant(factor: Any, sums: Floats, counts: Floats) -> tuple[Float
     With M the class means times the roots of the class shares, the covariance within classes is
     :math:`A - (1 - s) M^\top M`; Woodbury's identity inverts it by a k x k system.
     """
-    k, total = len(counts), max(counts.sum(), 1e-9)
-    mean = sums.sum(axis=0) / total
-    raw = sums / np.maximum(counts, 1e-9)[:, None]
-    both = np.concatenate([raw, mean[None]]).T.astype(np.float32)
-    solved = cho_solve(factor, both, overwrite_b=True, check_finite=False)
-    root = np.sqrt(counts / total)
-    means, far = raw * root[:, None], solved[:, :k] * root.astype(np.float32)
+    k, total = len(counts), max(float(counts.sum()), 1e-9)
+    # Single precision throughout: the ridge keeps both systems well conditioned.
+    sums, counts = sums.astype(np.float32), counts.astype(np.float32)
+    mean = sums.sum(axis=0) / np.float32(total)
+    raw = sums / np.maximum(counts, np.float32(1e-9))[:, None]
+    solved = cho_solve(
+        factor, np.concatenate([raw, mean[None]]).T, overwrite_b=True, check_finite=False
+    )
+    root = np.sqrt(counts / np.float32(total))
+    means, far = raw * root[:, None], solved[:, :k] * root
     # One row's weight of the overall mean keeps an almost empty class from standing anywhere.
     centres = (sums + mean) / (counts + 1)[:, None]
     weight = (solved[:, :k] * counts + solved[:, k:]) / (counts + 1)
-    inner = np.eye(k) / (1 - SHRINKAGE) - means @ far
-    weight += far @ np.linalg.solve(inner, means @ weight).astype(np.float32)
-    bias = -0.5 * np.einsum("kd,dk->k", centres, weight)
-    return weight.astype(np.float32), bias.astype(np.float32)
+    inner = np.eye(k, dtype=np.float32) / np.float32(1 - SHRINKAGE) - means @ far
+    weight += far @ np.linalg.solve(inner, means @ weight)
+    return weight, -0.5 * np.einsum("kd,dk->k", centres, weight)
 
 
 class Votes:
     """Soft votes of neighbours, nearer ones counting more."""
 
     def __init__(self, indices: NDArray[Any], similarities: Floats) -> None:
-        self.indices, self.width = indices, indices.shape[1]
-        gap = similarities[:, :1] - similarities
-        self.unit = max(float(np.median(gap[:, -1])), 1e-6)
-        self.similarities = similarities
+        self.indices, self.similarities = indices, similarities
+        gap = similarities[:, 0] - similarities[:, -1]
+        self.unit = max(float(np.median(gap)), 1e-6)
+        blocks = _row_blocks(len(indices))
+        self.held = self._ballots(blocks[0]) if len(blocks) == 1 else None
+
+    def _ballots(self, rows: Any) -> tuple[csr_matrix, Floats]:
+        """Return what each row's neighbours weigh (m, n), and the log of one more than all."""
+        near = self.similarities[rows]
+        weight = np.exp((near - near[:, :1]) / self.unit).astype(np.float32, copy=False)
+        pointers = np.arange(0, weight.size + 1, weight.shape[1])
+        shape = (len(near), len(self.indices))
+        ballots = csr_matrix((weight.ravel(), self.indices[rows].ravel(), pointers), shape)
+        return ballots, np.log(weight.sum(axis=1, keepdims=True) + 1)
 
     def update(self, q: NDArray[np.float32]) -> None:
         """Take the soft labels that the neighbours cast."""
-        self.q, self.prior = q, q.mean(axis=0) + 1e-9
+        self.q, self.prior = q, q.mean(axis=0) + np.float32(1e-9)
 
-    def __call__(self, rows: NDArray[np.int64]) -> Floats:
+    def __call__(self, rows: Any) -> Floats:
         """Return log votes over prior (m, k)."""
-        near = self.similarities[rows]
-        weight = np.exp((near - near[:, :1]) / self.unit).astype(np.float32)
-        pointers = np.arange(0, weight.size + 1, self.width)
-        shape = (len(rows), len(self.q))
-        cast = csr_matrix((weight.ravel(), self.indices[rows].ravel(), pointers), shape) @ self.q
-        share = (cast + self.prior) / (weight.sum(axis=1, keepdims=True) + 1)
-        return np.log(share / self.prior)
+        whole = len(self.indices[rows]) == len(self.indices)
+        ballots, weight = self.held if self.held and whole else self._ballots(rows)
+        share = ballots @ self.q
+        share += self.prior
+        np.log(share, out=share)
+        share -= np.log(self.prior)
+        share -= weight
+        return share
 
 
 class Clusters:
@@ -223,13 +251,9 @@ class Clusters:
     def update(self, q: NDArray[np.float32]) -> None:
         """Take the soft labels."""
         self.q, self.prior = q, q.mean(axis=0) + 1e-9
-        n = int(self.clusters.max()) + 1
-        member = csr_matrix(
-            (np.ones(len(q), np.float32), (self.clusters, np.arange(len(q)))), (n, len(q))
-        )
-        self.sums = np.asarray(member @ q)
+        self.sums = _sums_by(self.clusters, int(self.clusters.max()) + 1, q)
 
-    def __call__(self, rows: NDArray[np.int64]) -> Floats:
+    def __call__(self, rows: Any) -> Floats:
         """Return log cluster shares over prior (m, k), the row itself left out."""
         others = np.maximum(self.sums[self.clusters[rows]] - self.q[rows], 0)
         share = (others + self.prior) / (others.sum(axis=1, keepdims=True) + 1)
@@ -257,9 +281,10 @@ def fit_pool(evidence: list[Floats], likelihood: Floats, start: Floats) -> NDArr
     def loss(log_weights: Floats) -> tuple[float, Floats]:
         weights = np.exp(log_weights)
         p = softmax_rows(np.tensordot(weights.astype(np.float32), stack, 1))
-        joint = p * likelihood
-        total = joint.sum(axis=1) + np.float32(1e-12)
-        pull = joint / total[:, None] - p
+        total = np.einsum("mk,mk->m", p, likelihood) + np.float32(1e-12)
+        pull = likelihood / total[:, None]
+        pull -= 1
+        pull *= p
         slope = weights * np.tensordot(stack, pull, 2)
         return -float(np.log(total).mean(dtype=np.float64)), -slope / len(p)
 
@@ -280,6 +305,7 @@ def denoise(
     clusters: NDArray[np.int64] | None = None,
     n_folds: int = 5,
     n_iter: int = 5,
+    tolerance: float = 0.0,
     adaptive: bool = False,
     seed: int = 0,
 ) -> Denoised:
@@ -298,7 +324,9 @@ def denoise(
     clusters : (n,) int64, optional
         A clustering of the rows, one more witness.
     n_folds, n_iter, seed : int
-        Folds of the discriminant, rounds of EM, seed of folds and of the pool's sample.
+        Folds of the discriminant, most rounds of EM, seed of folds and of the pool's sample.
+    tolerance : float
+        EM ends where scores change by less than this on average.
     adaptive : bool
         Let the counts say how alike the classes' noise is (`adaptive_channel`): better corrected
         labels where classes are many and noise is alike; who is wrong is better told without.
@@ -320,62 +348,50 @@ def denoise(
     if n > POOL_ROWS:
         sample = np.sort(np.random.default_rng(seed).choice(n, POOL_ROWS, replace=False))
     weights = np.array([0.2] * len(experts) + [1.0])
-    channel = estimate(_first_joint(experts[2], q, given))
-    score = np.empty(n)
+    channel: NDArray[np.float64] | None = None
+    score = np.ones(n)
     for _ in range(n_iter):
         for expert in experts:
             expert.update(q)
         prior = np.log(q.mean(axis=0) + 1e-3 / n_classes)[None].astype(np.float32)
+        blocks = _row_blocks(n)
         # Few rows are looked at once, many block by block and the sample for itself.
-        whole = [expert(np.arange(n)) for expert in experts] if n <= BLOCK_ROWS else None
+        whole = [expert(blocks[0]) for expert in experts] if len(blocks) == 1 else None
+        if channel is None:
+            joint = np.zeros((n_classes, n_classes))
+            for rows in blocks:
+                votes = (whole[2] if whole else experts[2](rows)) + np.log(experts[2].prior)
+                np.add.at(joint, (votes.argmax(axis=1), given[rows]), 1)
+            channel = estimate(joint)
         evidence = [e[sample] for e in whole] if whole else [e(sample) for e in experts]
         evidence.append(np.broadcast_to(prior, evidence[0].shape))
         weights = fit_pool(evidence, channel.T[given[sample]], weights)
         scale, likely = weights.astype(np.float32), np.log(channel.T + 1e-12).astype(np.float32)
-        new = np.empty_like(q)
-        joint = np.zeros((n_classes, n_classes))
-        for rows in _row_blocks(n):
-            z = likely[given[rows]] + scale[-1] * prior
+        likely += scale[-1] * prior
+        new, before = np.empty_like(q), score
+        score, joint = np.empty(n), np.zeros((n_classes, n_classes))
+        for rows in blocks:
+            z = likely[given[rows]]
             for weight, one in zip(scale, whole or (e(rows) for e in experts), strict=False):
                 z += weight * one
-            block = softmax_rows(z)
-            score[rows] = block[np.arange(len(rows)), given[rows]]
-            new[rows] = block
-            joint += _joint(block, given[rows])
+            new[rows] = block = softmax_rows(z)
+            score[rows] = block[np.arange(len(block)), given[rows]]
+            joint += _sums_by(given[rows], n_classes, block).T
         q, channel = new, estimate(joint)
+        if np.abs(score - before).mean() < tolerance:
+            break
+    assert channel is not None  # at least one round
     prior = q.mean(axis=0, dtype=np.float64)
     pool = tuple(float(w) for w in weights)
     return Denoised(q, np.clip(score, 0, 1), channel, prior / prior.sum(), pool)
 
 
-def _first_joint(
-    votes: Votes, q: NDArray[np.float32], given: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """Count the given labels under the classes that win the neighbours' vote."""
-    votes.update(q)
-    k = q.shape[1]
-    joint = np.zeros((k, k))
-    for rows in _row_blocks(len(q)):
-        winner = (votes(rows) + np.log(votes.prior)).argmax(axis=1)
-        np.add.at(joint, (winner, given[rows]), 1)
-    return joint
+def _sums_by(group: NDArray[np.int64], n_groups: int, q: Floats) -> Floats:
+    """Return the sums (n_groups, k) of the rows of `q` of each group."""
+    ones = np.ones(len(q), q.dtype)
+    member = csr_matrix((ones, (group, np.arange(len(q)))), (n_groups, len(q)))
+    return np.asarray(member @ q)
 
 
-def _joint(q: Floats, given: NDArray[np.int64]) -> Floats:
-    """Sum soft true classes (rows) by given label (columns)."""
-    k = q.shape[1]
-    member = csr_matrix((np.ones(len(given)), (given, np.arange(len(given)))), (k, len(given)))
-    return np.asarray(member @ q).T
-
-
-def _row_blocks(n: int) -> list[NDArray[np.int64]]:
-    return [np.arange(i, min(i + BLOCK_ROWS, n)) for i in range(0, n, BLOCK_ROWS)]
-
-
-def _blocks(x: Any) -> list[tuple[NDArray[np.int64], Floats]] | Any:
-    """Yield (row numbers, float32 rows) blocks of `x`."""
-    return ((rows, _unfloat16(x[rows[0] : rows[-1] + 1])) for rows in _row_blocks(x.shape[0]))
-
-
-def _unfloat16(block: Any) -> Floats:
-    return np.asarray(block, dtype=np.float32)
+def _row_blocks(n: int) -> list[slice]:
+    return [slice(i, min(i + BLOCK_ROWS, n)) for i in range(0, n, BLOCK_ROWS)]

@@ -199,3 +199,14 @@ def test_blocks_do_not_change_the_answer(planted, monkeypatch):
     monkeypatch.setattr("fmcluster.functional.noise.BLOCK_ROWS", 100)
     blocks = denoise(x, given, 6, graph.indices, graph.similarities)
     assert np.allclose(whole.score, blocks.score, atol=1e-3)
+
+
+def test_rounds_end_where_scores_settle(planted):
+    x, y, graph = planted
+    given = flip(y, 0.2, 6)
+    args = (x, given, 6, graph.indices, graph.similarities)
+    first = denoise(*args, n_iter=1)
+    assert np.array_equal(denoise(*args, tolerance=1.0).score, first.score)
+    settled, last = denoise(*args, tolerance=0.02), denoise(*args)
+    assert not np.array_equal(settled.score, last.score)
+    assert np.abs(settled.score - last.score).mean() < 0.02
