@@ -40,7 +40,7 @@ from fmcluster.functional.selection import (
     support_kernel,
 )
 from fmcluster.heads.kmeans import KMeansHead, spherical_kmeans
-from fmcluster.index import KNNGraph, unit_rows
+from fmcluster.index import KNNGraph, evidence_graph, unit_rows
 from fmcluster.propagation import Propagated, propagate
 
 __all__ = ["STRATEGIES", "Propagated", "propagate", "query"]
@@ -58,6 +58,9 @@ STRATEGIES = (
 )
 # Neighbour entries that herding may hold: pool rows * (pool rows / budget).
 POOL_ENTRIES = 6_000_000
+# Where labels are many, n / budget is a handful of neighbours: rows in the open are among the few
+# nearest of no one, so that picks would crowd where rows do and rare classes go without a label.
+LEAST_NEIGHBOURS = 40
 MAX_CLUSTERS = 500  # TypiClust's own cap
 PURITY = 0.95  # ProbCover's own level
 TYPICAL_NEIGHBOURS = 20
@@ -263,7 +266,8 @@ def _pool(
     negative, says nothing about which rows are alike.
     """
     n = ask.subject.n_rows
-    size = int(min(n, max(np.sqrt(POOL_ENTRIES * ask.total), 4 * ask.total)))
+    wide = min(np.sqrt(POOL_ENTRIES * ask.total), POOL_ENTRIES / LEAST_NEIGHBOURS)
+    size = int(min(n, max(wide, 4 * ask.total)))
     pool = np.arange(n)
     if size < n:
         rng = np.random.default_rng(ask.seed("pool"))
@@ -274,8 +278,9 @@ def _pool(
     rows = np.asarray(ask.subject.rows[pool], dtype=np.float32)
     if centre:
         rows = unit_rows(rows - rows.mean(axis=0, dtype=np.float64))
-    width = int(np.clip(round(len(pool) / ask.total), 2, len(pool) - 1))
-    return pool, rows, KNNGraph.build(rows, k=width, random_state=ask.seed("graph"))
+    least = max(2, min(LEAST_NEIGHBOURS, len(pool) // 10))
+    width = int(np.clip(round(len(pool) / ask.total), least, len(pool) - 1))
+    return pool, rows, evidence_graph(rows, k=width, random_state=ask.seed("graph"))
 
 
 def _partition(

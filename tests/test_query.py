@@ -100,6 +100,17 @@ def test_a_pool_smaller_than_the_data_still_covers(blobs, monkeypatch):
     assert len(set(y[picks]) | {y[10]}) == 6
 
 
+def test_many_labels_reach_rare_classes_in_the_open(monkeypatch):
+    rng = np.random.default_rng(0)
+    y = np.r_[np.repeat(np.arange(5), 80), np.repeat(np.arange(5, 30), 4)]
+    centres = rng.normal(size=(30, 16))
+    centres /= np.linalg.norm(centres, axis=1, keepdims=True)
+    x = centres[y] + np.where(y < 5, 0.1, 0.22)[:, None] * rng.normal(size=(len(y), 16))
+    met = len(set(y[query(x, 100)]))
+    monkeypatch.setattr("fmcluster.query.LEAST_NEIGHBOURS", 2)
+    assert met >= 28 > len(set(y[query(x, 100)]))
+
+
 def test_the_mean_of_the_features_does_not_matter(data):
     shifted = data.x + 3.0
     picks = query(shifted, 5, strategy="herding")

@@ -7,9 +7,9 @@ low-budget active learning", ECCV 2024):
           \kappa_t(s) = \max\{0,\; 1 - d^2(s, t) / r_t^2\},
 
 with our choice of kernel: the radius :math:`r_t` of target t is its distance to the row in rank
-n / b, so that b picks can just cover everything. The kernel is then sparse (n / b entries a row),
-has no bandwidth to tune, adapts to the budget *and* to the density around each target, and a
-hub that is vaguely near everything covers nothing. The objective is submodular: lazy greedy is
+n / b, so that b picks can just cover everything, or in rank 40 where labels are many. The kernel is
+then sparse, has no bandwidth to tune, adapts to the budget *and* to the density around each target,
+and a hub that is vaguely near everything covers nothing. The objective is submodular: lazy greedy is
 exact greedy (Minoux 1978), within 1 - 1/e of the best set (Nemhauser et al. 1978).
 """
 
