@@ -31,7 +31,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from fmcluster._validation import check_in, check_labels, check_range, seed_of
 from fmcluster.functional.noise import Denoised, denoise, softmax_rows, stratified_folds
 from fmcluster.functional.softmax import Linear, fit_softmax
-from fmcluster.index import KNNGraph
+from fmcluster.index import KNNGraph, evidence_graph
 
 N_NEIGHBOURS = 50
 N_FOLDS = 3
@@ -52,13 +52,13 @@ class Recipe(NamedTuple):
     trust: float
 
 
+# Of recipes that agree equally often the first wins: smoother ones stand before trusting ones.
 RECIPES = (
     Recipe(True, 0.5),
-    Recipe(True, 0.8),
-    Recipe(True, 1.0),
     Recipe(True, 0.0),
-    Recipe(False, 0.8),
     Recipe(False, 0.0),
+    Recipe(True, 0.8),
+    Recipe(False, 0.8),
 )
 
 
@@ -134,8 +134,15 @@ class RobustClassifier(ClassifierMixin, BaseEstimator):
         self.max_iter = max_iter
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any) -> Self:
+    def fit(self, X: Any, y: Any, *, clusters: ArrayLike | None = None) -> Self:
         """Learn from embeddings (n, d) and labels (n,), some of them wrong.
+
+        Parameters
+        ----------
+        X, y : (n, d), (n,)
+            Embeddings, and labels of any type.
+        clusters : (n,) array-like of int, optional
+            A clustering of the rows, one more witness of what a label should be.
 
         Raises
         ------
@@ -165,12 +172,16 @@ class RobustClassifier(ClassifierMixin, BaseEstimator):
         scale = float(np.sqrt((centred.astype(np.float64) ** 2).sum(axis=1).mean())) or 1.0
         rows = centred / np.float32(scale)
         given = given.astype(np.int64)
-        hits = self._contest(rows, given, n_classes) if self.trust == "auto" else {}
+        if clusters is not None:
+            names = check_labels(clusters, len(rows), name="clusters")
+            clusters = np.unique(names, return_inverse=True)[1]
+        hits = self._contest(rows, given, n_classes, clusters) if self.trust == "auto" else {}
         self.agreement_ = {recipe: float(hit.mean()) for recipe, hit in hits.items()}
         recipe = RECIPES[0] if self.trust == "auto" else Recipe(True, float(self.trust))
         if hits:
             recipe = winner(hits, recipe)
-        found = self._denoise(rows, given, n_classes, adaptive=recipe.adaptive)
+        graph = evidence_graph(rows, k=N_NEIGHBOURS)
+        found = self._denoise(rows, given, n_classes, recipe.adaptive, graph, clusters)
         start = self._start(rows, found)
         model = self._finish(rows, given, found, start, recipe.trust)
         self.C_, self.trust_ = self._strength(len(rows), n_classes), recipe.trust
@@ -187,17 +198,17 @@ class RobustClassifier(ClassifierMixin, BaseEstimator):
         rows: NDArray[np.float32],
         given: NDArray[np.int64],
         n_classes: int,
-        *,
         adaptive: bool,
-        graph: KNNGraph | None = None,
+        graph: KNNGraph,
+        clusters: NDArray[np.int64] | None,
     ) -> Denoised:
-        graph = graph or KNNGraph.build(rows, k=N_NEIGHBOURS)
         return denoise(
             rows,
             given,
             n_classes,
             graph.indices,
             graph.similarities,
+            clusters=clusters,
             # Under a channel that adapts, later rounds drift towards "all labels are right".
             n_iter=3 if adaptive else 5,
             adaptive=adaptive,
@@ -236,7 +247,11 @@ class RobustClassifier(ClassifierMixin, BaseEstimator):
         )
 
     def _contest(
-        self, rows: NDArray[np.float32], given: NDArray[np.int64], n_classes: int
+        self,
+        rows: NDArray[np.float32],
+        given: NDArray[np.int64],
+        n_classes: int,
+        clusters: NDArray[np.int64] | None,
     ) -> dict[Recipe, NDArray[np.bool_]]:
         """Return where each recipe agrees with given labels that it has not seen."""
         if len(given) < max(50, CONTEST_ROWS_PER_CLASS * n_classes):
@@ -245,14 +260,16 @@ class RobustClassifier(ClassifierMixin, BaseEstimator):
         if len(given) > CONTEST_ROWS:
             some = np.random.default_rng(seed).choice(len(given), CONTEST_ROWS, replace=False)
             rows, given = rows[some], given[some]
+            clusters = None if clusters is None else clusters[some]
         fold = stratified_folds(given, N_FOLDS, seed)
         agreed = {recipe: np.zeros(len(given), bool) for recipe in RECIPES}
         for f in range(N_FOLDS):
             train, test = rows[fold != f], rows[fold == f]
             label, answer = given[fold != f], given[fold == f]
-            graph = KNNGraph.build(train, k=N_NEIGHBOURS)
+            near = None if clusters is None else clusters[fold != f]
+            graph = evidence_graph(train, k=N_NEIGHBOURS)
             for adaptive in (True, False):
-                found = self._denoise(train, label, n_classes, adaptive=adaptive, graph=graph)
+                found = self._denoise(train, label, n_classes, adaptive, graph, near)
                 start = self._start(train, found)
                 for recipe in (one for one in RECIPES if one.adaptive == adaptive):
                     model = self._finish(train, label, found, start, recipe.trust)
@@ -280,13 +297,27 @@ class RobustClassifier(ClassifierMixin, BaseEstimator):
 
 
 def fit_robust(emb: Any, noisy_labels: ArrayLike, *, random_state: int = 0) -> RobustClassifier:
-    """Return a `RobustClassifier` fitted to embeddings (a store or array) and labels.
+    """Return a `RobustClassifier` fitted to embeddings and labels, some of them wrong.
+
+    Parameters
+    ----------
+    emb : ClusterResult, EmbeddingStore or (n, d) array
+        The rows; a result's clusters are one more witness of what a label should be.
+    noisy_labels : (n,) array-like
+        The given labels, of any type.
+    random_state : int
+        Seed of the folds.
 
     Raises
     ------
     ValueError
-        Labels of another length, one class only, NaN or infinite embeddings.
+        Labels of another length, one class only, NaN or infinite embeddings, a result without
+        embeddings.
     """
-    rows = np.asarray(emb)
+    clusters = getattr(emb, "labels", None) if hasattr(emb, "proba") else None
+    source = emb if clusters is None else emb.embeddings
+    if source is None:
+        raise ValueError("the result holds no embeddings to learn from: result.attach(X) first")
+    rows = np.asarray(source)
     labels = check_labels(noisy_labels, len(rows), name="noisy_labels")
-    return RobustClassifier(random_state=random_state).fit(rows, labels)
+    return RobustClassifier(random_state=random_state).fit(rows, labels, clusters=clusters)

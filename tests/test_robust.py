@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from sklearn.base import clone
@@ -38,6 +40,24 @@ def test_within_two_points_of_clean_training(planted):
     right = robust.label_quality_[given == y].mean()
     assert right > robust.label_quality_[given != y].mean() + 0.6
     assert np.allclose(robust.transition_.sum(axis=1), 1)
+
+
+def test_a_results_clusters_are_a_witness(planted):
+    x, y, given, _, _ = planted
+    result = fmcluster.cluster(x, n_clusters=5, head="kmeans", calibrate=None)
+    alone = RobustClassifier(random_state=0).fit(x, given)
+    guided = fit_robust(result, given)
+    assert np.allclose(guided.label_quality_, fit_robust(result, given).label_quality_)
+    # Clusters that are classes leave nothing in doubt.
+    wrong = given != y
+    assert guided.label_quality_[wrong].mean() < alone.label_quality_[wrong].mean()
+    assert (guided.predict(x) == y).mean() >= (alone.predict(x) == y).mean()
+    named = RobustClassifier(random_state=0).fit(x, given, clusters=[f"c{c}" for c in y])
+    assert named.label_quality_[wrong].mean() < 0.05
+    with pytest.raises(ValueError, match="clusters has 3 entries for 1500 rows"):
+        RobustClassifier().fit(x, given, clusters=[0, 1, 2])
+    with pytest.raises(ValueError, match="attach"):
+        fit_robust(dataclasses.replace(result, embeddings=None), given)
 
 
 def test_recipes_compete_on_given_labels_they_have_not_seen(planted):
