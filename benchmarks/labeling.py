@@ -48,6 +48,7 @@ OURS = (
 )
 ROUNDS = "auto, rounds"
 PEERS = ("skactiveml TypiClust", "skactiveml ProbCover")
+ORDER = (*OURS, *PEERS, ROUNDS)
 # Raised for strategies that change, so that their runs are done again.
 REVISION = dict.fromkeys(("coverage", "herding", "auto", ROUNDS), 2)
 # Spreading the labels of every strategy would double the work for no bar.
@@ -97,8 +98,7 @@ def missing(cell: dict[str, Any]) -> list[tuple[int, str]]:
         for run in cell.get("runs", ())
         if run.get("revision", 1) == REVISION.get(run["strategy"], 1)
     }
-    strategies = (*OURS, *PEERS, ROUNDS)
-    every = [(times, s) for times in BUDGETS for s in strategies if times > 1 or s != ROUNDS]
+    every = [(times, s) for times in BUDGETS for s in ORDER if times > 1 or s != ROUNDS]
     return [one for one in every if one not in held]
 
 
@@ -116,11 +116,12 @@ def run_cell(name: str, seed: int, cell: dict[str, Any]) -> dict[str, Any]:
         choices: dict[str, Callable[[], np.ndarray]] = {
             s: lambda s=s, b=budget: query(x, b, strategy=s, random_state=seed) for s in OURS
         }
-        for peer, choose in peers(seed).items():
+        wanted = {strategy for t, strategy in todo if t == times}
+        for peer, choose in peers(seed).items() if wanted & set(PEERS) else ():
             choices[peer] = lambda choose=choose, b=budget: choose(x, b)
         if times > 1:
             choices[ROUNDS] = lambda b=budget: two_rounds(x, y, k, b, seed)
-        for strategy in (s for t, s in todo if t == times):
+        for strategy in sorted(wanted, key=ORDER.index):
             choose_now = choices[strategy]
             start = time.process_time()
             rows = np.sort(np.asarray(choose_now()))
@@ -131,8 +132,7 @@ def run_cell(name: str, seed: int, cell: dict[str, Any]) -> dict[str, Any]:
             if key not in judged:
                 judged[key] = judge(subject, y, rows, spread=key[1])
             cell["runs"].append(run | judged[key])
-    order = [*OURS, *PEERS, ROUNDS]
-    cell["runs"].sort(key=lambda run: (run["budget"], order.index(run["strategy"])))
+    cell["runs"].sort(key=lambda run: (run["budget"], ORDER.index(run["strategy"])))
     return cell
 
 
