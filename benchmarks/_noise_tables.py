@@ -44,17 +44,18 @@ def tables(cells: Iterable[Run]) -> str:
         for measure, title in (("f1", "F1 of the flagged rows"), ("auroc", "AUROC of the score")):
             text += f"\n{title}:\n\n" + _by_set(full, measure, percent=True)
     fits = [run for run in runs if run["part"] == "fit"]
-    return text + (_fits(_newest(fits)) if fits else "")
+    return text + (_fits(newest(fits)) if fits else "")
 
 
-def _newest(runs: list[Run]) -> list[Run]:
-    newest = max(run["revision"] for run in runs)
-    return [run for run in runs if run["revision"] == newest]
+def newest(runs: list[Run]) -> list[Run]:
+    """Return the runs of the newest revision."""
+    last = max(run["revision"] for run in runs)
+    return [run for run in runs if run["revision"] == last]
 
 
 def _timed(runs: list[Run]) -> str:
     """Return seconds by set, of the newest detector."""
-    new = _newest(runs)
+    new = newest(runs)
     seeds = sorted({run["seed"] for run in new})
     text = f"Of the newest detector only (seeds {', '.join(map(str, seeds))}); "
     text += "F1 and AUROC above are of all cells.\n\n"
@@ -107,7 +108,7 @@ def _bars(found: list[Run], full: list[Run]) -> str:
             ours, theirs = (100 * mean(runs, measure, method=method) for method in (OURS, best))
             reached = "yes" if ours > theirs else "no"
             body.append([part, measure, f"{ours:.1f}", f"{theirs:.1f}", best, "", reached])
-        new = _newest(runs) if runs else []
+        new = newest(runs) if runs else []
         seconds = {method: mean(new, "seconds", method=method) for method in _methods(new)}
         for method in others:
             ratio = seconds[OURS] / seconds[method]

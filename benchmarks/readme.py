@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from _noise_tables import CLEAN, NOISY, ORACLE, OURS, VOTE, mean, newest
+from _sets import read_cells
 
 from fmcluster.bench.cells import load_records
 from fmcluster.bench.tables import collect
@@ -22,6 +24,10 @@ from fmcluster.bench.tables import collect
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 SHOWN = ("auto", "kmeans", "p2ot", "peer/ward", "peer/evoc", "peer/umap-hdbscan")
+CHOSEN = ("random", "skactiveml ProbCover", "skactiveml TypiClust", "auto")
+PARTS = ("find", "full", "fit")
+DETECTORS = (OURS, VOTE, "cleanlab prune_by_noise_rate", "cleanlab both")
+FITS = (OURS, NOISY, ORACLE, CLEAN)
 COMPARED = ("stackoverflow", "agnews")
 Values = dict[str, dict[str, dict[str, list[float]]]]
 
@@ -115,10 +121,60 @@ def survey() -> str:
     return f"{lines}\n\nMeans are over {', '.join(sets)}."
 
 
+def labels() -> str:
+    """Return accuracy, mean over sets, of what was chosen and learned; K labels: one a class."""
+    cells = [
+        json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted((RESULTS / "labeling").glob("*.json"))
+    ]
+    found: dict[tuple[str, int, str], dict[str, list[float]]] = defaultdict(
+        lambda: defaultdict(list)
+    )
+    for cell in cells:
+        for run in cell["runs"]:
+            for how in ("lr", "propagate"):
+                if how in run:
+                    found[run["strategy"], run["budget"], how][cell["set"]].append(run[how])
+    budgets = sorted({budget for _, budget, _ in found})
+    body = []
+    for how, title in (("lr", "logistic regression"), ("propagate", "`propagate`")):
+        for strategy in CHOSEN:
+            values = [found.get((strategy, budget, how), {}) for budget in budgets]
+            if all(values):
+                means = [percent([float(np.mean(v)) for v in sets.values()]) for sets in values]
+                body.append([strategy, title, *means])
+    return table(["rows chosen by", "learned by", *(f"{b} K labels" for b in budgets)], body)
+
+
+def noise() -> str:
+    """Return what detectors find and take, and what the robust fit reaches, mean over sets."""
+    cells = read_cells(RESULTS / "noise")
+    keys = ("part", "set", "kind", "seed")
+    runs = [
+        {"revision": 1} | run | {key: cell[key] for key in keys}
+        for cell in cells
+        for run in cell["runs"]
+    ]
+    found, full, fits = (newest([r for r in runs if r["part"] == p]) for p in PARTS)
+    body = []
+    for method in DETECTORS:
+        shown = [percent([mean(found, key, method=method)]) for key in ("f1", "auroc")]
+        seconds = [f"{mean(part, 'seconds', method=method):.2f}" for part in (found, full)]
+        body.append([method, *shown, *seconds])
+    header = ["detector", "F1", "AUROC", "CPU s, 2,500 rows", "CPU s, whole sets"]
+    fitted = [
+        [method, percent([mean(fits, "accuracy", method=method, kind="symmetric", rate=0.4)])]
+        for method in FITS
+    ]
+    return f"{table(header, body)}\n\n{table(['classifier', 'accuracy'], fitted)}"
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "calibration": calibration,
     "long-tail": long_tail,
     "survey": survey,
+    "labels": labels,
+    "noise": noise,
 }
 
 
