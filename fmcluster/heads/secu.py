@@ -13,7 +13,9 @@ cluster that bounds its size from below only,
 
 a centre is pulled by its own rows, the harder the more, and pushed by none, which keeps it stable.
 Adapted to frozen embeddings: the adapter of `_contrastive`, a nearest neighbour as the second
-view, one head of k clusters in place of ten, centres that start at k-means.
+view, one head of k clusters in place of ten, centres that start at k-means: the best of several
+k-means++ seedings, because the published hundreds of epochs leave the start behind and ten epochs
+end where they began (stackoverflow: random starts of 70.1 and 70.9 ended at 70.4 and 71.3).
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from fmcluster import distributed
 from fmcluster._validation import check_range
 from fmcluster.functional.losses import soft_cross_entropy
 from fmcluster.heads._contrastive import PairObjective, Representation, RepresentationHead
+from fmcluster.heads._plus_plus import plus_plus_centroids
 from fmcluster.heads._prior import PriorTarget
 from fmcluster.heads.base import HeadData
 from fmcluster.heads.trainer import Schedule, TrainData, TrainOptions
@@ -62,8 +65,12 @@ class SeCuObjective(PairObjective):
 
     def start(self, data: TrainData) -> None:
         super().start(data)
-        self.network.cluster(data, seed=data.seed)
-        self.network.readout.scale.fill_(1 / self.temperature)
+        rows = data.map(self.network.embed).numpy()
+        found = plus_plus_centroids(rows, data.n_clusters, seed=data.seed)
+        readout = self.network.readout
+        with torch.no_grad():
+            readout.centroids.copy_(torch.from_numpy(found.copy()))
+        readout.scale.fill_(1 / self.temperature)
 
     def before_epoch(self, epoch: int, data: TrainData) -> None:
         if self.prior.needs_shares:
