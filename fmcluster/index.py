@@ -48,11 +48,10 @@ from fmcluster.functional.neighbours import nearest_rows
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-# Up to here no index answers sooner than all pairs by matrix products: at 20,000 rows of 384
-# dimensions 3.2 processor seconds against 3.3 of IVF and 7.5 of IVF-PQ, at 50,000 18.9, 10.5, 17.7.
-PAIRS_ROWS = 25_000
-# Nine in ten are found by the least effort; asking for more only took time.
-EVIDENCE_RECALL = 0.8
+# Up to here no index that finds 95 in a hundred answers sooner than all pairs by matrix products
+# (benchmarks/results/graphs.md, of 384 dimensions). Finding fewer is sooner, but votes suffer: IVF
+# at its least effort lost up to two points of F1 of wrong labels found.
+PAIRS_ROWS = 50_000
 
 __all__ = [
     "BLOCK_ROWS",
@@ -319,10 +318,10 @@ class KNNGraph:
 def evidence_graph(X: Any, *, k: int, random_state: int = 0) -> KNNGraph:
     """Return neighbours to count votes with, as cheaply as they come.
 
-    Votes need no true neighbours, only near ones: many rows are searched by the index that is
-    soonest done. Few rows are compared by matrix products, which takes a fraction of the time of
-    faiss's own comparison of all pairs, with the same answer but for the rounding of near-ties.
-    Heads ask `KNNGraph.build`, whose answer their results rest on to the last tie.
+    Up to `PAIRS_ROWS` rows all pairs are compared by matrix products, which takes a third of the
+    time of faiss's own comparison, with the same answer but for the rounding of near-ties; more
+    rows are searched by the index that is soonest done. Heads ask `KNNGraph.build`, whose answer
+    their results rest on to the last tie.
 
     Parameters
     ----------
@@ -340,9 +339,7 @@ def evidence_graph(X: Any, *, k: int, random_state: int = 0) -> KNNGraph:
     if method == "exact" and n_rows > PAIRS_ROWS:
         method = "ivf"
     if method != "exact" or k < 1 or n_gpus(faiss_module()):
-        return KNNGraph.build(
-            X, k=k, method=method, target_recall=EVIDENCE_RECALL, random_state=random_state
-        )
+        return KNNGraph.build(X, k=k, method=method, random_state=random_state)
     rows = np.empty((n_rows, n_dims), np.float32)
     for start, block in iter_blocks(X):
         rows[start : start + len(block)] = block

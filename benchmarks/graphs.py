@@ -1,0 +1,104 @@
+"""Which neighbour graph is soonest done when it only has to count votes.
+
+    python benchmarks/graphs.py [--rows 5000,10000,20000,50000] [--dims 128,384,768]
+
+Rows are a mixture of 100 overlapping classes of 24 directions, with noise in all dimensions. For 50
+neighbours a row: processor seconds, recall of the true neighbours, and how often the neighbours'
+majority names the right class. "faiss, all pairs" is left out above 20,000 rows. Finished cells are
+skipped; writes ``results/graphs.json`` and ``results/graphs.md``. `fmcluster.index.evidence_graph`
+chooses by these figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _sets import markdown
+
+from fmcluster.functional.neighbours import nearest_rows
+from fmcluster.index import KNNGraph
+
+RESULTS = Path(__file__).parent / "results"
+K, N_CLASSES, JUDGED = 50, 100, 1_000
+PAIRS = "matrix products, all pairs"
+# Method and recall asked for.
+INDEXES = {
+    "faiss, all pairs": ("exact", 1.0),
+    "IVF, 0.8": ("ivf", 0.8),
+    "IVF, 0.95": ("ivf", 0.95),
+    "IVF-PQ, 0.8": ("ivfpq", 0.8),
+}
+
+
+def planted(n_rows: int, n_dims: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return unit rows and their classes."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, N_CLASSES, n_rows)
+    inner = rng.normal(size=(N_CLASSES, 24))[y] + 0.9 * rng.normal(size=(n_rows, 24))
+    x = (inner @ rng.normal(size=(24, n_dims)) / 5).astype(np.float32)
+    x += 0.35 * rng.standard_normal(x.shape, dtype=np.float32)
+    return x / np.linalg.norm(x, axis=1, keepdims=True), y
+
+
+def measure(n_rows: int, n_dims: int) -> list[dict[str, Any]]:
+    """Return seconds, recall and right votes of each graph."""
+    x, y = planted(n_rows, n_dims)
+    judged = np.random.default_rng(1).choice(n_rows, JUDGED, replace=False)
+    truth: np.ndarray | None = None
+    runs = []
+    for method in (PAIRS, *INDEXES):
+        kind, recall = INDEXES.get(method, ("", 1.0))
+        if kind == "exact" and n_rows > 20_000:
+            continue
+        start = time.process_time()
+        if method == PAIRS:
+            found = nearest_rows(x, K)[0]
+        else:
+            found = KNNGraph.build(x, k=K, method=kind, target_recall=recall).indices
+        seconds = time.process_time() - start
+        found = found[judged]
+        truth = found if truth is None else truth
+        hits = [len(set(a) & set(b)) for a, b in zip(found.tolist(), truth.tolist(), strict=True)]
+        votes = np.array([np.bincount(y[row]).argmax() for row in found])
+        cell = {"rows": n_rows, "dims": n_dims, "method": method, "seconds": round(seconds, 2)}
+        right = float((votes == y[judged]).mean())
+        runs.append(cell | {"recall": float(np.mean(hits)) / K, "right": right})
+    return runs
+
+
+def table(runs: list[dict[str, Any]]) -> str:
+    """Return the Markdown."""
+    body = [
+        [f"{r['rows']:,}", r["dims"], r["method"], f"{r['seconds']:.2f}"]
+        + [f"{100 * r[measure]:.1f}" for measure in ("recall", "right")]
+        for r in sorted(runs, key=lambda r: (r["rows"], r["dims"]))
+    ]
+    header = ["rows", "dimensions", "graph", "processor s", "recall (%)", "right votes (%)"]
+    text = "# Graphs to count votes with\n\nWritten by `benchmarks/graphs.py`: 50 neighbours a row."
+    return f"{text}\n\n{markdown(header, body)}"
+
+
+def main() -> None:
+    """Run what is missing, then write the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", default="5000,10000,20000,50000")
+    parser.add_argument("--dims", default="128,384,768")
+    asked = parser.parse_args()
+    path = RESULTS / "graphs.json"
+    runs = json.loads(path.read_text()) if path.exists() else []
+    for n_rows in map(int, asked.rows.split(",")):
+        for n_dims in map(int, asked.dims.split(",")):
+            if not any((run["rows"], run["dims"]) == (n_rows, n_dims) for run in runs):
+                runs += measure(n_rows, n_dims)
+                path.write_text(json.dumps(runs, indent=1) + "\n")
+                print(n_rows, n_dims, flush=True)
+    (RESULTS / "graphs.md").write_text(table(runs))
+
+
+if __name__ == "__main__":
+    main()
