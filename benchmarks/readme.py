@@ -136,11 +136,12 @@ def labels() -> str:
                 if how in run:
                     found[run["strategy"], run["budget"], how][cell["set"]].append(run[how])
     budgets = sorted({budget for _, budget, _ in found})
+    n_sets = len({cell["set"] for cell in cells})
     body = []
     for how, title in (("lr", "logistic regression"), ("propagate", "`propagate`")):
         for strategy in CHOSEN:
             values = [found.get((strategy, budget, how), {}) for budget in budgets]
-            if all(values):
+            if all(len(sets) == n_sets for sets in values):
                 means = [percent([float(np.mean(v)) for v in sets.values()]) for sets in values]
                 body.append([strategy, title, *means])
     return table(["rows chosen by", "learned by", *(f"{b} K labels" for b in budgets)], body)
