@@ -56,9 +56,8 @@ WHY_UNDER = {
     "cc": f"{LOT} 66.3, 71.0 and 71.1 (`starts`); training adds to each, to 73.5, 71.2 and 72.0",
     "temi": "600 steps are few for heads that begin at random and a teacher of momentum 0.99: the "
     "loss still falls at the end. With 0.93, about the paper's ratio of steps to the teacher's "
-    "memory, seed 0 ends at 85.9 (`fast_teacher`), but the even sizes that the loss asks for then "
-    "cost more where sizes differ: stackoverflow_lt100 53.3 to 41.9, tweet 57.8 to 50.2. So the "
-    "default stays",
+    "memory, seed 0 ends at 85.9 (`fast_teacher`), but loses where sizes differ: "
+    "stackoverflow_lt100 53.3 to 41.9, tweet 57.8 to 50.2. So the default stays",
 }
 
 

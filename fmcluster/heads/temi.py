@@ -207,7 +207,8 @@ class TEMIHead(TrainedHead):
     hidden, bottleneck : int
         Sizes of the projection head.
     teacher_momentum : float
-        How slowly a teacher follows (the paper: 0.996 over tens of thousands of steps).
+        How slowly a teacher follows (the paper: 0.996 over thousands of steps). Where sizes are
+        even and steps are hundreds, 0.93 gains points, and it loses more where they are not.
     init : {"paper", "partition"}
         Random heads, or heads that first learn the best-scored label-free partition.
     cluster_prior : "uniform", "estimate" or array (k,)

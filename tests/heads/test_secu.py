@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from head_contract import hold_to_sklearn
 from representation import hold_to_representation
@@ -53,6 +54,23 @@ def test_centres_are_not_pushed_by_rows_of_other_clusters(blobs):
     gradient = objective.network.readout.centroids.grad
     assert gradient[0].abs().sum() > 0
     assert gradient[1].abs().sum() == 0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_each_planted_cluster_is_found_before_training(blobs, seed):
+    data = blobs(n=400, k=10, d=16, spread=0.05)
+    rows = TrainData([Rows(data.x)], None, 10, seed)
+    uniform = torch.full((10,), 0.1)
+    objective = SeCuObjective(
+        Representation([16], 8, 10),
+        prior=PriorTarget(uniform, uniform, True),
+        temperature=0.05,
+        lower_bound=0.9,
+        dual_rate=0.1,
+    )
+    objective.start(rows)
+    labels = objective.network(rows.take(torch.arange(400))).argmax(dim=1).tolist()
+    assert len(set(zip(labels, data.y.tolist(), strict=True))) == 10
 
 
 def test_lower_bound_keeps_small_clusters_alive(blobs):
