@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, diags
 
 from fmcluster.heads._lloyd import two_level
+from fmcluster.heads._plus_plus import plus_plus_centroids
 from fmcluster.heads.base import HeadData, softmax
-from fmcluster.heads.kmeans import median_margin, spherical_kmeans
+from fmcluster.heads.kmeans import median_margin
 from fmcluster.index import KNNGraph, KNNIndex, unit_rows
 
 BLOCK = 1024
@@ -119,7 +120,7 @@ class NodeSpace:
     ) -> NodeSpace:
         """Cluster the values into `k` by spherical k-means."""
         values = unit_rows(values)
-        centroids = spherical_kmeans(values, k, n_init=10, max_iter=100, seed=seed)
+        centroids = plus_plus_centroids(values, k, seed=seed, max_iter=100)
         # Other centroids score alike here: without log k their number would drown the best one.
         temperature = median_margin(values @ centroids.T) / (1 + np.log(max(k - 1, 1)))
         return cls(nodes, values, centroids, min(n_neighbors, len(nodes) - 1), temperature)

@@ -3,13 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from head_contract import accuracy, hold_to_sklearn
+from head_contract import hold_to_sklearn
 from representation import hold_to_representation
+from sklearn.metrics import normalized_mutual_info_score
 
 from fmcluster.errors import TrainingError
-from fmcluster.heads import dec, make_head
+from fmcluster.heads import make_head
 from fmcluster.heads._autoencoder import AutoEncoder, StudentT
-from fmcluster.heads.dec import DECObjective, group_means, smooth_codes, target_distribution
+from fmcluster.heads.dec import DECObjective, group_means, target_distribution
 from fmcluster.heads.trainer import TrainOptions
 
 SMALL = {"hidden": (32, 32), "pretrain_epochs": 30, "epochs": 3, "batch_size": 60, "min_steps": 0}
@@ -67,13 +68,6 @@ def test_few_rows_get_more_epochs(blobs):
     assert stages == ["pretrain"] * 20 + ["cluster"] * 5
 
 
-def test_codes_are_averaged_with_their_neighbours():
-    codes = np.array([[1, 0], [1, 0.1], [0, 1], [0.1, 1]], np.float32)
-    found = smooth_codes(codes, seed=0, n_neighbors=1, n_steps=1)
-    np.testing.assert_allclose(found, [[1, 0.05], [1, 0.05], [0.05, 1], [0.05, 1]], atol=1e-6)
-    assert smooth_codes(codes, seed=0, n_steps=0) is codes
-
-
 def test_centres_are_means_and_an_empty_cluster_keeps_what_it_had():
     codes = np.array([[1, 0], [3, 0], [0, 4]], np.float32)
     found = group_means(codes, np.array([0, 0, 2]), np.full((3, 2), 7.0))
@@ -111,14 +105,24 @@ def test_layers_start_at_maps_that_keep_lengths():
     assert (own.T @ own).diagonal().max() < 1, "PyTorch's own start"
 
 
-def test_the_start_samples_rows_at_random(blobs, monkeypatch):
-    """At equal steps, rows of interleaved sources would all come from one of them."""
-    monkeypatch.setattr(dec, "KMEANS_ROWS", 60)
-    rows = blobs(n=160, k=2, spread=0.1)
-    a, b = (np.flatnonzero(rows.y == k)[:60] for k in range(2))
-    turns = np.stack([a, b], axis=1).ravel()
-    head = make_head("dec", n_clusters=2, random_state=0, **SMALL).fit(rows.x[turns])
-    assert accuracy(head, rows.y[turns]) > 0.97
+def test_the_first_target_and_centres_are_those_of_the_graphs_clusters(blobs, monkeypatch):
+    x, seen = blobs(n=240, k=4, spread=0.3).x, []
+    before_epoch = DECObjective.before_epoch
+
+    def watched(self, epoch, data):
+        codes = data.map(self.network.embed).numpy()
+        before_epoch(self, epoch, data)
+        centres = self.network.student.centres.detach().clone().numpy()
+        seen.append((codes, self.q.numpy().copy(), centres))
+
+    monkeypatch.setattr(DECObjective, "before_epoch", watched)
+    make_head("dec", n_clusters=4, random_state=0, **{**SMALL, "epochs": 1}).fit(x)
+    codes, q, centres = seen[0]
+    graph = make_head("spectral", n_clusters=4, random_state=0).fit(codes)
+    assert normalized_mutual_info_score(graph.labels_, q.argmax(axis=1)) > 0.95
+    np.testing.assert_allclose(q.sum(axis=1), 1, atol=1e-5)
+    own = group_means(codes, q.argmax(axis=1), centres)
+    np.testing.assert_allclose(centres, own, atol=1e-4)
 
 
 def test_threads_do_not_change_labels(blobs):
