@@ -56,7 +56,7 @@ WHY_UNDER = {
     "cc": f"{LOT} 66.3, 71.0 and 71.1 (`starts`); training adds to each, to 73.5, 71.2 and 72.0",
     "temi": "600 steps are few for heads that begin at random and a teacher of momentum 0.99: the "
     "loss still falls at the end. With 0.93, about the paper's ratio of steps to the teacher's "
-    "memory, seed 0 ends at 85.9 (`fast_teacher`), but loses where sizes differ: "
+    "memory, seeds 0 and 1 end at 85.9 and 82.8 (`fast_teacher`), but it loses where sizes differ: "
     "stackoverflow_lt100 53.3 to 41.9, tweet 57.8 to 50.2. So the default stays",
 }
 
