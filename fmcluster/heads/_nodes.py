@@ -120,7 +120,7 @@ class NodeSpace:
     ) -> NodeSpace:
         """Cluster the values into `k` by spherical k-means."""
         values = unit_rows(values)
-        centroids = plus_plus_centroids(values, k, seed=seed, max_iter=100)
+        centroids = plus_plus_centroids(values, k, seed=seed, max_iter=100, compare_all=True)
         # Other centroids score alike here: without log k their number would drown the best one.
         temperature = median_margin(values @ centroids.T) / (1 + np.log(max(k - 1, 1)))
         return cls(nodes, values, centroids, min(n_neighbors, len(nodes) - 1), temperature)

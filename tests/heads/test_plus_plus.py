@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fmcluster.heads import _plus_plus
 from fmcluster.heads._plus_plus import plus_plus_centroids
 from fmcluster.heads.kmeans import spherical_kmeans
 
@@ -33,6 +34,21 @@ def test_random_starts_split_and_merge_planted_clusters_where_these_do_not(blobs
     )
     assert own > 0.97
     assert own > random + 0.01
+
+
+def test_comparing_over_all_rows_ends_where_few_rows_would_not(blobs, monkeypatch):
+    """Of two rows a cluster, no sample tells the seedings apart."""
+    monkeypatch.setattr(_plus_plus, "SEED_ROWS", 2)
+    x = unit(blobs(n=900, k=9, d=8, spread=0.25).x)
+
+    def objective(**given):
+        centroids = plus_plus_centroids(x, 12, max_iter=100, **given)
+        return float((x @ centroids.T).max(axis=1).mean())
+
+    found = [objective(seed=seed, compare_all=True) for seed in range(5)]
+    sampled = [objective(seed=seed) for seed in range(5)]
+    assert min(found) > np.mean(sampled)
+    assert np.ptp(found) < np.ptp(sampled)
 
 
 def test_centroids_are_unit_rows_and_the_same_for_one_seed(blobs):
