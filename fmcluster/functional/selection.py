@@ -9,8 +9,8 @@ low-budget active learning", ECCV 2024):
 with our choice of kernel: the radius :math:`r_t` of target t is its distance to the row in rank
 n / b, so that b picks can just cover everything, or in rank 40 where labels are many. The kernel is
 then sparse, has no bandwidth to tune, adapts to the budget *and* to the density around each target,
-and a hub that is vaguely near everything covers nothing. The objective is submodular: lazy greedy is
-exact greedy (Minoux 1978), within 1 - 1/e of the best set (Nemhauser et al. 1978).
+and a hub that is vaguely near everything covers nothing. The objective is submodular: lazy greedy
+is exact greedy (Minoux 1978), within 1 - 1/e of the best set (Nemhauser et al. 1978).
 """
 
 from __future__ import annotations
