@@ -21,13 +21,18 @@ ORACLE = "logistic, right rows only"
 Run = dict[str, Any]
 
 
-def tables(cells: Iterable[Run]) -> str:
-    """Return the Markdown of all finished cells."""
+def runs_of(cells: Iterable[Run]) -> list[Run]:
+    """Return the runs of all cells, each with what its cell says of it."""
     keys = ("part", "set", "kind", "seed")
     first = {"revision": 1}
-    runs = [
+    return [
         first | run | {key: cell[key] for key in keys} for cell in cells for run in cell["runs"]
     ]
+
+
+def tables(cells: Iterable[Run]) -> str:
+    """Return the Markdown of all finished cells."""
+    runs = runs_of(cells)
     found = [run for run in runs if run["part"] == "find"]
     full = [run for run in runs if run["part"] == "full"]
     text = "# Label noise\n\nWritten by `benchmarks/noise.py`.\n"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _noise_tables import CLEAN, NOISY, ORACLE, OURS, VOTE, mean, newest
+from _noise_tables import CLEAN, NOISY, ORACLE, OURS, VOTE, mean, newest, runs_of
 from _sets import read_cells
 
 from fmcluster.bench.cells import load_records
@@ -130,10 +130,7 @@ def survey() -> str:
 
 def labels() -> str:
     """Return accuracy, mean over sets, of what was chosen and learned; K labels: one a class."""
-    cells = [
-        json.loads(path.read_text(encoding="utf-8"))
-        for path in sorted((RESULTS / "labeling").glob("*.json"))
-    ]
+    cells = read_cells(RESULTS / "labeling")
     found: dict[tuple[str, int, str], dict[str, list[float]]] = defaultdict(
         lambda: defaultdict(list)
     )
@@ -156,13 +153,7 @@ def labels() -> str:
 
 def noise() -> str:
     """Return what detectors find and take, and what the robust fit reaches, mean over sets."""
-    cells = read_cells(RESULTS / "noise")
-    keys = ("part", "set", "kind", "seed")
-    runs = [
-        {"revision": 1} | run | {key: cell[key] for key in keys}
-        for cell in cells
-        for run in cell["runs"]
-    ]
+    runs = runs_of(read_cells(RESULTS / "noise"))
     found, full, fits = (newest([r for r in runs if r["part"] == p]) for p in PARTS)
     body = []
     for method in DETECTORS:

@@ -9,7 +9,8 @@ views, where the store has them).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,9 @@ from fmcluster.heads.trainer import Objective, TrainData, one_thread
 from fmcluster.heads.views import Batch
 
 HIDDEN = 256
+# From unit rows (n, d), a number of clusters, `max_iter` and `seed` to centroids (k, d).
+KMeans = Callable[..., NDArray[np.float32]]
+best_of_four: KMeans = partial(spherical_kmeans, n_init=4)
 
 
 class Adapter(nn.Module):
@@ -63,11 +67,11 @@ class Readout(nn.Module):
         self.register_buffer("scale", torch.tensor(10.0))
 
     @torch.no_grad()
-    def fit(self, z: Tensor, *, seed: int, n_init: int = 4) -> Tensor:
+    def fit(self, z: Tensor, *, seed: int, kmeans: KMeans = best_of_four) -> Tensor:
         """Set centroids by spherical k-means of rows `z` (n, d); return the labels (n,)."""
         k = len(self.centroids)
         rows = np.ascontiguousarray(z.cpu().numpy(), np.float32)
-        found = spherical_kmeans(rows, k, n_init=n_init, max_iter=50, seed=seed)
+        found = kmeans(rows, k, max_iter=50, seed=seed)
         self.centroids.copy_(torch.from_numpy(found.copy()))
         cosines = rows @ found.T
         self.scale.fill_(1 / median_margin(cosines))
@@ -110,9 +114,9 @@ class Representation(nn.Module):
     def forward(self, xs: Sequence[Tensor]) -> Tensor:
         return self.readout(self.embed(xs))
 
-    def cluster(self, data: TrainData, *, seed: int, n_init: int = 4) -> Tensor:
+    def cluster(self, data: TrainData, *, seed: int, kmeans: KMeans = best_of_four) -> Tensor:
         """Set the readout by k-means of all rows; return their labels."""
-        return self.readout.fit(data.map(self.embed), seed=seed, n_init=n_init)
+        return self.readout.fit(data.map(self.embed), seed=seed, kmeans=kmeans)
 
 
 class PairObjective(Objective):

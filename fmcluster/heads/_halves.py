@@ -3,7 +3,7 @@
 A batch is always cut in two and the halves' gradients are always added in one order, whether the
 halves take turns or have a thread each; so a seed gives the same weights for any thread count. A
 second thread inside the matrix library would not promise that, and waits for every single product
-by spinning, which on a busy machine costs more than it gains; here threads meet twice a step.
+by spinning, which on a busy machine costs more than it gains; here threads meet thrice a step.
 """
 
 from __future__ import annotations

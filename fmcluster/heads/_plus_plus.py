@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn.cluster import kmeans_plusplus
 
 from fmcluster.heads._lloyd import SEED_ROWS
-from fmcluster.index import faiss_module
+from fmcluster.heads.kmeans import kmeans_of_all
 
 SEEDINGS = 8
 SEEDING_ROUNDS = 10
@@ -49,13 +49,6 @@ def _rounds(
     rows: NDArray[np.float32], first: NDArray[np.float32], n_iter: int
 ) -> tuple[NDArray[np.float32], float]:
     """Return centroids after `n_iter` rounds from `first`, and their objective."""
-    kmeans = faiss_module().Kmeans(
-        rows.shape[1],
-        len(first),
-        niter=n_iter,
-        spherical=True,
-        min_points_per_centroid=1,
-        max_points_per_centroid=len(rows) // len(first) + 1,
-    )
+    kmeans = kmeans_of_all(rows, len(first), max_iter=n_iter)
     kmeans.train(rows, init_centroids=np.ascontiguousarray(first, np.float32))
     return kmeans.centroids, float(kmeans.obj[-1])

@@ -28,6 +28,22 @@ MARGIN_ROWS = 20_000
 WHOLE_ROWS = 100_000
 
 
+def kmeans_of_all(
+    rows: NDArray[np.float32], n_clusters: int, *, max_iter: int, n_init: int = 1, seed: int = 1234
+) -> Any:
+    """Return faiss' spherical k-means, to be trained on all of the unit rows (n, d)."""
+    return faiss_module().Kmeans(
+        rows.shape[1],
+        int(n_clusters),
+        niter=max_iter,
+        nredo=n_init,
+        spherical=True,
+        seed=seed,
+        min_points_per_centroid=1,
+        max_points_per_centroid=len(rows) // n_clusters + 1,
+    )
+
+
 def spherical_kmeans(
     X: NDArray[np.float32],
     n_clusters: int,
@@ -37,17 +53,7 @@ def spherical_kmeans(
     seed: int = 0,
 ) -> NDArray[np.float32]:
     """Return unit centroids (k, d) of unit rows `X` (n, d): the best of `n_init` starts."""
-    faiss = faiss_module()
-    kmeans = faiss.Kmeans(
-        X.shape[1],
-        int(n_clusters),
-        niter=max_iter,
-        nredo=n_init,
-        spherical=True,
-        seed=seed,
-        min_points_per_centroid=1,
-        max_points_per_centroid=len(X) // n_clusters + 1,
-    )
+    kmeans = kmeans_of_all(X, n_clusters, max_iter=max_iter, n_init=n_init, seed=seed)
     kmeans.train(np.ascontiguousarray(X))
     return kmeans.centroids
 

@@ -65,12 +65,8 @@ class SeCuObjective(PairObjective):
 
     def start(self, data: TrainData) -> None:
         super().start(data)
-        rows = data.map(self.network.embed).numpy()
-        found = plus_plus_centroids(rows, data.n_clusters, seed=data.seed)
-        readout = self.network.readout
-        with torch.no_grad():
-            readout.centroids.copy_(torch.from_numpy(found.copy()))
-        readout.scale.fill_(1 / self.temperature)
+        self.network.cluster(data, seed=data.seed, kmeans=plus_plus_centroids)
+        self.network.readout.scale.fill_(1 / self.temperature)
 
     def before_epoch(self, epoch: int, data: TrainData) -> None:
         if self.prior.needs_shares:

@@ -17,6 +17,20 @@ from fmcluster.heads.views import Views
 SMALL = {"epochs": 3, "batch_size": 64, "n_out": 8}
 
 
+def started(x, k, *, seed=0, **given):
+    """Return an objective with even sizes that has seen the rows, and these."""
+    rows = TrainData([Rows(x)], None, k, seed)
+    uniform = torch.full((k,), 1 / k)
+    objective = SeCuObjective(
+        Representation([x.shape[1]], 8, k),
+        prior=PriorTarget(uniform, uniform, True),
+        lower_bound=0.9,
+        **given,
+    )
+    objective.start(rows)
+    return objective, rows
+
+
 def test_contract(blobs, tmp_path):
     hold_to_representation("secu", blobs(n=240, k=4), tmp_path, **SMALL)
 
@@ -36,17 +50,7 @@ def test_dual_rises_for_small_clusters_only():
 
 
 def test_centres_are_not_pushed_by_rows_of_other_clusters(blobs):
-    data = blobs(n=40, k=2, d=8)
-    rows = TrainData([Rows(data.x)], None, 2, 0)
-    uniform = torch.full((2,), 0.5)
-    objective = SeCuObjective(
-        Representation([8], 8, 2),
-        prior=PriorTarget(uniform, uniform, True),
-        temperature=1.0,
-        lower_bound=0.9,
-        dual_rate=0.0,
-    )
-    objective.start(rows)
+    objective, rows = started(blobs(n=40, k=2, d=8).x, 2, temperature=1.0, dual_rate=0.0)
     objective.before_epoch(0, rows)
     labels = objective.network(rows.take(torch.arange(40))).argmax(dim=1)
     alone = torch.nonzero(labels == 0).flatten()
@@ -59,16 +63,7 @@ def test_centres_are_not_pushed_by_rows_of_other_clusters(blobs):
 @pytest.mark.parametrize("seed", range(3))
 def test_each_planted_cluster_is_found_before_training(blobs, seed):
     data = blobs(n=400, k=10, d=16, spread=0.05)
-    rows = TrainData([Rows(data.x)], None, 10, seed)
-    uniform = torch.full((10,), 0.1)
-    objective = SeCuObjective(
-        Representation([16], 8, 10),
-        prior=PriorTarget(uniform, uniform, True),
-        temperature=0.05,
-        lower_bound=0.9,
-        dual_rate=0.1,
-    )
-    objective.start(rows)
+    objective, rows = started(data.x, 10, seed=seed, temperature=0.05, dual_rate=0.1)
     labels = objective.network(rows.take(torch.arange(400))).argmax(dim=1).tolist()
     assert len(set(zip(labels, data.y.tolist(), strict=True))) == 10
 
