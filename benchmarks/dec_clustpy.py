@@ -4,8 +4,9 @@
         [--rows 60000] [--pretrain 20] [--epochs 8] [--batch 256] [--threads 1] [--out FILE]
 
 Both get the same rows, network (784-500-500-2000-10), optimiser (Adam), epochs, batch size and
-number of threads. The seconds of a stage are what it takes from start to end, over its epochs: for
-the second stage that is k-means of the codes and, for ours, their neighbour graph too. ClustPy
+number of threads, and they take turns, an epoch each: whatever slows the machine for a while slows
+both. The seconds of a stage are what it takes from start to end in its own turns, over its epochs:
+for the second stage that is k-means of the codes and, for ours, their neighbour graph too. ClustPy
 gives two answers, the centres' own and k-means of the last codes: the more accurate one counts.
 With --out, each line is added to a JSON list.
 """
@@ -15,8 +16,9 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import multiprocessing
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -46,20 +48,65 @@ def load(path: Path, n_rows: int) -> tuple[NDArray[np.float32], NDArray[np.int64
 
 
 class Clock:
-    """CPU and wall seconds of named stages."""
+    """CPU and wall seconds of named stages, but for what passes between `stop` and `go`."""
 
     def __init__(self) -> None:
         self.spent: dict[str, tuple[float, float]] = {}
+        self.away = [0.0, 0.0]
+
+    def now(self) -> tuple[float, float]:
+        """Return CPU and wall seconds that this clock has seen."""
+        return time.process_time() - self.away[0], time.perf_counter() - self.away[1]
+
+    def stop(self) -> None:
+        """Stop."""
+        self.stopped = self.now()
+
+    def go(self) -> None:
+        """Go on from where it stopped."""
+        for kind, (now, then) in enumerate(zip(self.now(), self.stopped, strict=True)):
+            self.away[kind] += now - then
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
         """Time the block as `stage`."""
-        start = time.process_time(), time.perf_counter()
+        start = self.now()
         yield
-        self.spent[stage] = (time.process_time() - start[0], time.perf_counter() - start[1])
+        cpu, wall = (now - then for now, then in zip(self.now(), start, strict=True))
+        self.spent[stage] = cpu, wall
 
 
-def ours(name: str, x: Any, asked: argparse.Namespace, clock: Clock) -> Any:
+class Turns:
+    """Lets one of two processes run at a time."""
+
+    def __init__(self, names: list[str], context: Any) -> None:
+        self.gates = {name: context.Semaphore(0) for name in names}
+        self.ended = {name: context.Event() for name in names}
+        self.gates[names[0]].release()
+
+    def begin(self, name: str) -> None:
+        """Wait for the turn."""
+        self.gates[name].acquire()
+
+    def change(self, name: str, clock: Clock) -> None:
+        """Let the other run until it comes here too."""
+        for other, gate in self.gates.items():
+            if other != name and not self.ended[other].is_set():
+                clock.stop()
+                gate.release()
+                self.begin(name)
+                clock.go()
+
+    def end(self, name: str) -> None:
+        """Leave the other alone."""
+        self.ended[name].set()
+        for gate in self.gates.values():
+            gate.release()
+
+
+def ours(
+    name: str, x: Any, asked: argparse.Namespace, clock: Clock, change: Callable[[], None]
+) -> Any:
     """Fit our head; return its answers: one."""
     head = make_head(
         name,
@@ -72,16 +119,41 @@ def ours(name: str, x: Any, asked: argparse.Namespace, clock: Clock) -> Any:
     )
     stage = head._stage
 
-    def timed(which: str, *args: Any, **kwargs: Any) -> Any:
+    def timed(which: str, objective: Any, *args: Any) -> Any:
+        before = objective.before_epoch
+
+        def before_epoch(*of_epoch: Any) -> None:
+            change()
+            before(*of_epoch)
+
+        objective.before_epoch = before_epoch
         with clock(which):
-            return stage(which, *args, **kwargs)
+            return stage(which, objective, *args)
 
     head._stage = timed
     return [head.fit(x).labels_]
 
 
-def peers(name: str, x: Any, asked: argparse.Namespace, clock: Clock) -> Any:
+class Epochs:
+    """In place of the progress bar that ClustPy counts epochs by."""
+
+    def __init__(self, change: Callable[[], None], n_epochs: int) -> None:
+        self.change, self.n_epochs = change, n_epochs
+
+    def __iter__(self) -> Iterator[int]:
+        for epoch in range(self.n_epochs):
+            self.change()
+            yield epoch
+
+    def set_postfix(self, *_: Any) -> None:
+        """Show nothing."""
+
+
+def peers(
+    name: str, x: Any, asked: argparse.Namespace, clock: Clock, change: Callable[[], None]
+) -> Any:
     """Fit ClustPy's algorithm of the same name; return its answers: the centres', k-means'."""
+    require("tqdm", extra="baselines").trange = lambda n, **_: Epochs(change, n)
     deep = require("clustpy.deep", extra="baselines", package="clustpy")
     networks = require("clustpy.deep.neural_networks", extra="baselines", package="clustpy")
     x = x * np.float32(np.sqrt(x.size / np.square(x, dtype=np.float64).sum()))
@@ -103,11 +175,22 @@ def peers(name: str, x: Any, asked: argparse.Namespace, clock: Clock) -> Any:
     return [algorithm.dec_labels_, algorithm.labels_]
 
 
-def measure(by: str, name: str, x: Any, y: Any, asked: argparse.Namespace) -> dict[str, Any]:
+def measure(by: str, name: str, asked: argparse.Namespace, turns: Turns) -> dict[str, Any]:
     """Fit once; return accuracy, and seconds of the whole and of an epoch of each stage."""
-    clock = Clock()
-    with clock("all"):
-        answers = (ours if by == "fmcluster" else peers)(name, x, asked, clock)
+    fit = ours if by == "fmcluster" else peers
+    turns.begin(by)
+    try:
+        torch.set_num_threads(asked.threads)
+        x, y = load(asked.data, asked.rows)
+        # What is imported and set up at first use is nobody's epoch.
+        short = argparse.Namespace(**{**vars(asked), "pretrain": 1, "epochs": 1})
+        fit("dec", x[:600], short, Clock(), lambda: None)
+        clock = Clock()
+        turns.change(by, clock)
+        with clock("all"):
+            answers = fit(name, x, asked, clock, lambda: turns.change(by, clock))
+    finally:
+        turns.end(by)
     every = [evaluate(y, labels.astype(np.int64)) for labels in answers]
     measured = max(every, key=lambda one: float(one["acc"]))
     found: dict[str, Any] = {"head": name, "by": by}
@@ -121,6 +204,22 @@ def measure(by: str, name: str, x: Any, y: Any, asked: argparse.Namespace) -> di
     return found
 
 
+def side_by_side(name: str, asked: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return what `measure` gives for each library, in processes that take turns."""
+    by = asked.by.split(",")
+    context = multiprocessing.get_context("spawn")
+    turns = Turns(by, context)
+    results = context.Queue()
+    for one in by:
+        context.Process(target=_report, args=(results, one, name, asked, turns)).start()
+    found = dict(results.get() for _ in by)
+    return [found[one] for one in by]
+
+
+def _report(results: Any, by: str, *more: Any) -> None:
+    results.put((by, measure(by, *more)))
+
+
 def main() -> None:
     """Read the command line, run both, print a JSON line each and keep them."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -132,14 +231,8 @@ def main() -> None:
     for flag, default in numbers.items():
         parser.add_argument(f"--{flag}", type=int, default=default)
     asked = parser.parse_args()
-    torch.set_num_threads(asked.threads)
-    x, y = load(asked.data, asked.rows)
-    short = argparse.Namespace(**{**vars(asked), "pretrain": 1, "epochs": 1})
-    for by in asked.by.split(","):  # what is imported and compiled at first use is nobody's epoch
-        measure(by, "dec", x[:600], y[:600], short)
     for name in asked.heads.split(","):
-        for by in asked.by.split(","):
-            found = measure(by, name, x, y, asked)
+        for found in side_by_side(name, asked):
             print(json.dumps(found), flush=True)
             if asked.out:
                 kept = json.loads(asked.out.read_text("utf-8")) if asked.out.is_file() else []

@@ -88,18 +88,11 @@ class AutoEncoder(nn.Module):
 
     def encode(self, x: Tensor) -> Tensor:
         """Return codes (B, n_out) of scaled rows (B, d), for training."""
-        parameters = list(self.encoder.parameters())
-        return by_halves(lambda part: (self.encoder(part),), parameters, x, self.run)[0]
+        return by_halves([self.encoder], x, self.run)[0]
 
     def rebuild(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return codes (B, n_out) and rebuilt rows (B, d) of scaled rows, for training."""
-
-        def both(part: Tensor) -> tuple[Tensor, Tensor]:
-            code = self.encoder(part)
-            return code, self.decoder(code)
-
-        parameters = [*self.encoder.parameters(), *self.decoder.parameters()]
-        code, rebuilt = by_halves(both, parameters, x, self.run)
+        code, rebuilt = by_halves([self.encoder, self.decoder], x, self.run)
         return code, rebuilt
 
     def embed(self, xs: Sequence[Tensor]) -> Tensor:
@@ -123,7 +116,8 @@ class DenoisingObjective(Objective):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         x = self.network.input(batch.x)
-        # Uniform numbers are drawn three times as fast as F.dropout's Bernoulli ones.
-        kept = torch.rand_like(x) >= self.dropout
-        _, rebuilt = self.network.rebuild(x * kept / max(1 - self.dropout, 1e-6))
+        # Half the time of F.dropout: uniform numbers, and no booleans to turn into floats.
+        kept = torch.rand_like(x).sub_(self.dropout).sign_().clamp_min_(0)
+        noisy = kept.mul_(x).div_(max(1 - self.dropout, 1e-6))
+        _, rebuilt = self.network.rebuild(noisy)
         return {"loss": F.mse_loss(rebuilt.float(), x)}
