@@ -38,28 +38,23 @@ def test_every_item_is_this_process_own():
     assert list(distributed.my_share(0)) == []
 
 
-@pytest.mark.parametrize("n_items", [0, 1, 7, 12])
-def test_shares_of_three_processes_partition_the_items_evenly(monkeypatch, n_items):
+def of_three_processes(monkeypatch, own, n_items):
     monkeypatch.setattr(distributed, "world_size", lambda: 3)
-    shares = []
+    parts = []
     for rank in range(3):
         monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
-        shares.append(list(distributed.my_share(n_items)))
-    assert sorted(sum(shares, [])) == list(range(n_items))
-    sizes = [len(share) for share in shares]
+        parts.append(list(own(n_items)))
+    sizes = [len(part) for part in parts]
     assert max(sizes) - min(sizes) <= 1
+    return sum(parts, [])
 
 
-@pytest.mark.parametrize("n_items", [0, 2, 7, 12])
-def test_blocks_of_three_processes_follow_one_another(monkeypatch, n_items):
-    monkeypatch.setattr(distributed, "world_size", lambda: 3)
-    blocks = []
-    for rank in range(3):
-        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
-        blocks.append(list(distributed.my_block(n_items)))
-    assert sum(blocks, []) == list(range(n_items))
-    sizes = [len(block) for block in blocks]
-    assert max(sizes) - min(sizes) <= 1
+@pytest.mark.parametrize("n_items", [0, 1, 2, 7, 12])
+def test_three_processes_divide_the_items_evenly(monkeypatch, n_items):
+    every = list(range(n_items))
+    assert sorted(of_three_processes(monkeypatch, distributed.my_share, n_items)) == every
+    # Blocks follow one another, too.
+    assert of_three_processes(monkeypatch, distributed.my_block, n_items) == every
 
 
 def test_reductions_are_the_identity_without_a_copy():

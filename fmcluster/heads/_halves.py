@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 Jobs = Sequence[Callable[[], Any]]
 # Calls that a trial of one thread or two lasts (three are a step), and such spans between trials.
-SPAN = 12
-SPANS_KEPT = 20
+SPAN = 6
+SPANS_KEPT = 60
 
 
 class Runner:
@@ -160,6 +160,11 @@ def by_halves(parts: Sequence[nn.Sequential], x: Tensor, run: Runner | None) -> 
 @contextlib.contextmanager
 def two_threads(n_threads: int) -> Iterator[Runner]:
     """Give a `Runner` that may use two threads, or one if `n_threads` is."""
-    # A thread has its own settings: one thread inside a product.
-    with ThreadPoolExecutor(1, "half", initializer=partial(torch.set_num_threads, 1)) as pool:
+    with ThreadPoolExecutor(1, "half", initializer=_as_in_training) as pool:
         yield Runner(pool if n_threads > 1 else None)
+
+
+def _as_in_training() -> None:
+    # A thread has its own settings.
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)

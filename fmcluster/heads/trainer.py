@@ -32,7 +32,7 @@ from fmcluster.heads._train_data import TrainData, shuffled
 from fmcluster.heads.checkpoint import Checkpoint
 from fmcluster.heads.views import Batch, Views
 
-__all__ = ["Objective", "Schedule", "TrainData", "TrainOptions", "one_thread", "train"]
+__all__ = ["Objective", "Schedule", "TrainData", "TrainOptions", "flushing", "one_thread", "train"]
 
 logger = logging.getLogger(__name__)
 
@@ -158,7 +158,7 @@ def train(
     """
     options = options or TrainOptions()
     check_in(schedule.optimizer, ("adam", "adamw", "sgd"), "optimizer")
-    with one_thread(data.device):
+    with one_thread(data.device), flushing():
         torch.manual_seed(seed_of(data.seed, "weights"))
         objective.to(data.device)
         objective.start(data)
@@ -336,3 +336,19 @@ def one_thread(device: torch.device) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def flushing() -> Iterator[None]:
+    """Take numbers under 1e-38 for zero on this thread inside.
+
+    Adam's averages of a weight that gets no more gradients decay to such numbers, and with many of
+    them its step took eight times as long.
+    """
+    smallest = torch.tensor(1e-40)
+    before = not bool(smallest * 1)
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(before)

@@ -73,6 +73,28 @@ def test_steps_have_equal_sizes_and_few_rows_get_more_epochs(data):
     assert objective.n_steps == 60  # never more steps than rows
 
 
+def denormals_are_zero():
+    return not bool(torch.tensor(1e-40) * 1)
+
+
+@pytest.mark.parametrize("outside", [False, True])
+def test_denormal_numbers_are_zero_while_training_and_as_before_after(data, outside):
+    seen = []
+
+    class Probe(Regression):
+        def after_step(self):
+            seen.append(denormals_are_zero())
+
+    if not torch.set_flush_denormal(outside):
+        pytest.skip("this processor cannot flush denormal numbers")
+    try:
+        train(Probe(8), data, Schedule(1, 30, 0.01))
+        assert denormals_are_zero() is outside
+    finally:
+        torch.set_flush_denormal(False)
+    assert seen == [True, True]
+
+
 def test_unknown_optimizer_is_named(data):
     with pytest.raises(ValueError, match="optimizer"):
         train(Regression(8), data, Schedule(1, optimizer="lion"))
