@@ -134,10 +134,11 @@ def by_halves(parts: Sequence[nn.Sequential], x: Tensor, run: Runner | None) -> 
     x : (B, d)
         Rows, to which no gradient goes.
     run : Runner, optional
-        None: the parts are called as they are. So they are under mixed precision, which a thread
-        would not inherit.
+        None: the parts are called as they are. So they are on other devices, and under mixed
+        precision, which a thread would not inherit.
     """
-    if run is None or len(x) < 2 or x.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
+    on_cpu = x.device.type == "cpu" and x.dtype == torch.float32
+    if run is None or len(x) < 2 or not on_cpu or torch.is_autocast_enabled("cpu"):
         found = []
         for part in parts:
             x = part(x)
