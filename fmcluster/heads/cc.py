@@ -8,8 +8,8 @@ With views a, b, unit representations z and assignments p (B, K):
 
 The second term contrasts the K columns, a cluster's assignments over the batch; with a uniform
 :math:`\pi` the last two are the paper's entropy of the cluster sizes. Adapted to frozen
-embeddings: the adapter of `_contrastive`, a cosine cluster head that starts at the k-means
-centroids, a nearest neighbour as the second view.
+embeddings: the adapter of `_contrastive`, a cosine cluster head that starts at the centroids of
+k-means from the best of several k-means++ seedings, a nearest neighbour as the second view.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from fmcluster import distributed
 from fmcluster._validation import check_range
 from fmcluster.functional.losses import kl_to_prior, nt_xent
 from fmcluster.heads._contrastive import PairObjective, Representation, RepresentationHead
+from fmcluster.heads._plus_plus import plus_plus_centroids
 from fmcluster.heads._prior import PriorTarget
 from fmcluster.heads.base import HeadData
 from fmcluster.heads.trainer import Schedule, TrainData, TrainOptions
@@ -46,7 +47,7 @@ class CCObjective(PairObjective):
 
     def start(self, data: TrainData) -> None:
         super().start(data)
-        self.network.cluster(data, seed=data.seed)
+        self.network.cluster(data, seed=data.seed, kmeans=plus_plus_centroids)
 
     def before_epoch(self, epoch: int, data: TrainData) -> None:
         if self.prior.needs_shares:
