@@ -33,6 +33,7 @@ from fmcluster._manifest import (
     write_mark,
 )
 from fmcluster._sharded import map_shard
+from fmcluster._validation import check_ids
 from fmcluster.errors import CorruptShardError, DataError
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -219,7 +220,7 @@ def finish(folder: Path, manifest: Manifest, n_shards: int) -> Manifest:
                 f"shard {number} of {folder} has columns {record.dims}, shard 0 has "
                 f"{shards[0].dims}: delete {mark_path(folder, number).name} and run again"
             )
-    check_unique_ids(load_ids(folder, shards))
+    check_ids(load_ids(folder, shards))
     sealed = replace(manifest, shards=shards, complete=True)
     with explained(folder, "the manifest"):
         write_manifest(folder, sealed)
@@ -237,35 +238,13 @@ def load_ids(folder: Path, shards: tuple[ShardRecord, ...], *, remedy: str = "")
     return np.concatenate([part for part in parts if len(part)] or parts[:1])
 
 
-def check_unique_ids(ids: NDArray[Any]) -> None:
-    """Raise DataError that names the first repeated row id."""
-    if len(ids) < 2 or (ids.dtype.kind in "iu" and bool((np.diff(ids) > 0).all())):
-        return
-    values, counts = np.unique(ids, return_counts=True)
-    if len(values) < len(ids):
-        repeated = values[counts > 1]
-        raise DataError(
-            f"{len(repeated)} row id(s) occur more than once, the first is "
-            f"{repeated[0].item()!r}: ids must be unique"
-        )
-
-
 def as_ids(ids: Any, n_rows: int) -> NDArray[Any]:
     """Return row ids as int64 or fixed-width strings (n,), unique; None counts from 0."""
     if ids is None:
         return np.arange(n_rows, dtype=np.int64)
-    array = np.asarray(ids)
-    if array.dtype.kind == "O":
-        array = np.asarray([str(value) for value in ids])
-    if array.dtype.kind in "iu":
-        array = array.astype(np.int64)
-    if array.ndim != 1 or array.dtype.kind not in "iU":
-        raise DataError(
-            f"ids must be one integer or string a row, got {array.dtype} of shape {array.shape}"
-        )
+    array = check_ids(ids)
     if len(array) != n_rows:
         raise DataError(f"{len(array)} ids were given for {n_rows} rows: they must be equal")
-    check_unique_ids(array)
     return array
 
 

@@ -32,7 +32,7 @@ from fmcluster._rows import (
     update_digest,
 )
 from fmcluster._tables import Reader
-from fmcluster._validation import check_in, check_range
+from fmcluster._validation import check_ids, check_in, check_range
 from fmcluster.errors import DataError
 
 __all__ = ["Block", "Source", "read_labels"]
@@ -126,7 +126,7 @@ class Source:
         self.modality = modality or str(kind_of(first, strings_are_paths=self._paths))
         if id_column is not None:
             ids = read_labels(data, id_column, split=split)
-        self._ids = None if ids is None else _checked_ids(ids)
+        self._ids = None if ids is None else check_ids(ids)
 
     def __repr__(self) -> str:
         size = "?" if self.reader.n_rows is None else f"{self.reader.n_rows:,}"
@@ -296,22 +296,3 @@ def _attempt(one: Callable[[Any], Any], row: Any) -> tuple[Any, str | None]:
         return one(row), None
     except UnreadableRow as error:
         return None, str(error)
-
-
-def _checked_ids(ids: ArrayLike) -> NDArray[Any]:
-    """Return given ids as int64 or strings (n,), unique."""
-    array = np.asarray(ids)
-    if array.dtype.kind == "O":
-        array = np.asarray([str(value) for value in array])
-    if array.ndim != 1 or array.dtype.kind not in "iuU":
-        raise DataError(
-            f"ids must be one integer or string a row, got {array.dtype} of shape {array.shape}"
-        )
-    values, counts = np.unique(array, return_counts=True)
-    if len(values) < len(array):
-        repeated = values[counts > 1]
-        raise DataError(
-            f"{len(repeated)} row id(s) occur more than once, the first is "
-            f"{repeated[0].item()!r}: ids must be unique"
-        )
-    return array if array.dtype.kind == "U" else array.astype(np.int64)

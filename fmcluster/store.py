@@ -379,5 +379,5 @@ def _as_matrix(X: Any, name: str) -> Any:
     return array
 
 
-def _column(ds: Any, name: str | None) -> ArrayLike | None:
-    return None if name is None else np.asarray(ds[name][:])
+def _column(ds: Any, name: str | None) -> list[Any] | None:
+    return None if name is None else list(ds[name][:])

@@ -7,6 +7,7 @@ import pytest
 
 from fmcluster._validation import (
     check_finite_rows,
+    check_ids,
     check_in,
     check_labels,
     check_matrix,
@@ -17,7 +18,7 @@ from fmcluster._validation import (
     require,
     seed_of,
 )
-from fmcluster.errors import MissingExtraError
+from fmcluster.errors import DataError, MissingExtraError
 
 # --- require ---------------------------------------------------------------------------------
 
@@ -98,6 +99,36 @@ def test_opposite_infinities_do_not_cancel_and_large_rows_are_no_error():
 
 
 # --- labels and probabilities ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ids", "kept"),
+    [
+        ([3, 1], np.array([3, 1])),
+        (np.array([0, 7], np.uint8), np.array([0, 7])),
+        (["b", "a\0c"], np.array(["b", "a\0c"])),
+        (np.array([1.5, "x"], object), np.array(["1.5", "x"])),
+    ],
+    ids=["list", "narrow integers", "text", "objects"],
+)
+def test_ids_become_int64_or_text(ids, kept):
+    found = check_ids(ids)
+    assert found.dtype == kept.dtype
+    assert found.tolist() == kept.tolist()
+
+
+@pytest.mark.parametrize(
+    ("ids", "match"),
+    [
+        ([1, 2, 1], "1 row id.* more than once, the first is 1"),
+        (["a", "a\0"], r"row id 'a\\x00' ends in a NUL character"),
+        ([0.5, 1.5], "one integer or string a row, got float64"),
+        ([[1, 2]], r"of shape \(1, 2\)"),
+    ],
+)
+def test_bad_ids_are_quoted(ids, match):
+    with pytest.raises(DataError, match=match):
+        check_ids(ids)
 
 
 def test_labels_of_any_kind_pass_unchanged():
