@@ -19,7 +19,9 @@ import json
 import multiprocessing
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from multiprocessing.managers import SyncManager
 from pathlib import Path
 from typing import Any
 
@@ -48,24 +50,22 @@ def load(path: Path, n_rows: int) -> tuple[NDArray[np.float32], NDArray[np.int64
 
 
 class Clock:
-    """CPU and wall seconds of named stages, but for what passes between `stop` and `go`."""
+    """CPU and wall seconds of named stages, but for what passes while it is paused."""
 
     def __init__(self) -> None:
         self.spent: dict[str, tuple[float, float]] = {}
-        self.away = [0.0, 0.0]
+        self.away = (0.0, 0.0)
 
     def now(self) -> tuple[float, float]:
         """Return CPU and wall seconds that this clock has seen."""
         return time.process_time() - self.away[0], time.perf_counter() - self.away[1]
 
-    def stop(self) -> None:
-        """Stop."""
-        self.stopped = self.now()
-
-    def go(self) -> None:
-        """Go on from where it stopped."""
-        for kind, (now, then) in enumerate(zip(self.now(), self.stopped, strict=True)):
-            self.away[kind] += now - then
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """See nothing of the block."""
+        cpu, wall = self.now()
+        yield
+        self.away = time.process_time() - cpu, time.perf_counter() - wall
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
@@ -79,9 +79,9 @@ class Clock:
 class Turns:
     """Lets one of two processes run at a time."""
 
-    def __init__(self, names: list[str], context: Any) -> None:
-        self.gates = {name: context.Semaphore(0) for name in names}
-        self.ended = {name: context.Event() for name in names}
+    def __init__(self, names: list[str], shared: SyncManager) -> None:
+        self.gates = {name: shared.Semaphore(0) for name in names}
+        self.ended = {name: shared.Event() for name in names}
         self.gates[names[0]].release()
 
     def begin(self, name: str) -> None:
@@ -92,10 +92,9 @@ class Turns:
         """Let the other run until it comes here too."""
         for other, gate in self.gates.items():
             if other != name and not self.ended[other].is_set():
-                clock.stop()
-                gate.release()
-                self.begin(name)
-                clock.go()
+                with clock.paused():
+                    gate.release()
+                    self.begin(name)
 
     def end(self, name: str) -> None:
         """Leave the other alone."""
@@ -208,16 +207,10 @@ def side_by_side(name: str, asked: argparse.Namespace) -> list[dict[str, Any]]:
     """Return what `measure` gives for each library, in processes that take turns."""
     by = asked.by.split(",")
     context = multiprocessing.get_context("spawn")
-    turns = Turns(by, context)
-    results = context.Queue()
-    for one in by:
-        context.Process(target=_report, args=(results, one, name, asked, turns)).start()
-    found = dict(results.get() for _ in by)
-    return [found[one] for one in by]
-
-
-def _report(results: Any, by: str, *more: Any) -> None:
-    results.put((by, measure(by, *more)))
+    with context.Manager() as shared, ProcessPoolExecutor(len(by), mp_context=context) as pool:
+        turns = Turns(by, shared)
+        fits = [pool.submit(measure, one, name, asked, turns) for one in by]
+        return [fit.result() for fit in fits]
 
 
 def main() -> None:

@@ -129,16 +129,16 @@ def pixels() -> str:
     told = ", ".join(f"{head} {' and '.join(f'{a:.1f}' for a in whole[head])}" for head in whole)
     runs = json.loads((RESULTS / "dec_epochs.json").read_text(encoding="utf-8"))
 
-    def mean(head: str, by: str, what: str) -> float:
+    def average(head: str, by: str, what: str) -> float:
         return float(np.mean([r[what] for r in runs if (r["head"], r["by"]) == (head, by)]))
 
     beside, ratios = [], []
     for head in whole:
-        acc = [mean(head, by, "acc") for by in ("fmcluster", "clustpy")]
+        acc = [average(head, by, "acc") for by in ("fmcluster", "clustpy")]
         beside.append(f"{head} {acc[0]:.1f} against {acc[1]:.1f}")
         for stage in ("pretrain", "cluster"):
             what = f"wall_a_{stage}_epoch"
-            ratios.append(mean(head, "fmcluster", what) / mean(head, "clustpy", what))
+            ratios.append(average(head, "fmcluster", what) / average(head, "clustpy", what))
     return (
         f"ACC on the 60,000 rows of MNIST as raw pixels, a figure a seed: {told}. Beside ClustPy "
         f"on {runs[0]['rows']:,} of them, taking turns: {', '.join(beside)}, an epoch in "

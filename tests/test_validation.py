@@ -98,7 +98,7 @@ def test_opposite_infinities_do_not_cancel_and_large_rows_are_no_error():
     check_finite_rows(np.zeros((0, 3)))
 
 
-# --- labels and probabilities ----------------------------------------------------------------
+# --- ids, labels and probabilities -----------------------------------------------------------
 
 
 @pytest.mark.parametrize(

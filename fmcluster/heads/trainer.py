@@ -32,7 +32,7 @@ from fmcluster.heads._train_data import TrainData, shuffled
 from fmcluster.heads.checkpoint import Checkpoint
 from fmcluster.heads.views import Batch, Views
 
-__all__ = ["Objective", "Schedule", "TrainData", "TrainOptions", "flushing", "one_thread", "train"]
+__all__ = ["Objective", "Schedule", "TrainData", "TrainOptions", "one_thread", "train"]
 
 logger = logging.getLogger(__name__)
 
