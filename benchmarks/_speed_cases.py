@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 from sklearn.metrics import adjusted_rand_score
 
 from fmcluster.heads import list_heads, make_head
-from fmcluster.index import KNNGraph, faiss_module, unit_rows
+from fmcluster.vectors.faiss_index import faiss_module
+from fmcluster.vectors.graph import KNNGraph
+from fmcluster.vectors.rows import unit_rows
 
 Run = Callable[[], dict[str, Any] | None]
 TRAINED = (
@@ -67,8 +69,8 @@ def texts(n_rows: int = 600) -> Case:
     import torch
 
     import fmcluster as fmc
-    from fmcluster.encoders import resolve
-    from fmcluster.encoders.base import eval_mode
+    from fmcluster.embedding.encoders import resolve
+    from fmcluster.embedding.encoders.base import eval_mode
 
     encoder = resolve("packaged:minilm", modality="text")
     rng = np.random.default_rng(0)
@@ -116,8 +118,8 @@ def images(n_rows: int = 192) -> Case:
     from PIL import Image
 
     import fmcluster as fmc
-    from fmcluster.encoders import resolve
-    from fmcluster.encoders.packaged import MEAN, STD, _weights_file
+    from fmcluster.embedding.encoders import resolve
+    from fmcluster.embedding.encoders.packaged import MEAN, STD, _weights_file
 
     folder, rng, paths = Path(tempfile.mkdtemp()), np.random.default_rng(0), []
     for number in range(n_rows):
@@ -239,11 +241,11 @@ def epoch(name: str, n_rows: int = 10_000, n_dims: int = 128) -> Case:
     """One epoch of a head against one epoch of a linear classifier in a plain torch loop."""
     import torch
 
-    from fmcluster.heads import trainer
+    from fmcluster.heads.training.loop import _Loop
 
     x, y = planted(n_rows, n_dims, 20)
     graph = drawn_graph(x, y, 50)
-    inner, spent = trainer._Loop._epoch, []
+    inner, spent = _Loop._epoch, []
 
     def timed(self: Any, number: int) -> dict[str, float]:
         start = time.process_time()
@@ -253,7 +255,7 @@ def epoch(name: str, n_rows: int = 10_000, n_dims: int = 128) -> Case:
 
     def ours() -> dict[str, Any]:
         spent.clear()
-        trainer._Loop._epoch = timed  # type: ignore[method-assign]
+        _Loop._epoch = timed  # type: ignore[method-assign]
         shortened(name, epochs=2).fit(x, graph=graph)
         return {"cpu_s": float(np.median(spent)), "epochs": len(spent)}
 

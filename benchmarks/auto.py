@@ -27,15 +27,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmcluster._files import read_json, write_json
 from fmcluster.functional.metrics import evaluate
-from fmcluster.heads import _auto_refine, _auto_starts, make_head
-from fmcluster.heads import auto as auto_module
-from fmcluster.heads._auto_refine import Field
-from fmcluster.heads._auto_student import Student, teach
-from fmcluster.heads._auto_vote import Candidate, smooth, vote
-from fmcluster.heads.auto import AutoHead, electorate, most_correct
-from fmcluster.heads.base import softmax
+from fmcluster.functional.softmax import softmax
+from fmcluster.heads import make_head
+from fmcluster.heads.auto import head as auto_module
+from fmcluster.heads.auto import starts as _auto_starts
+from fmcluster.heads.auto.head import AutoHead, electorate, make_candidates, most_correct
+from fmcluster.heads.auto.student import Student, teach
+from fmcluster.heads.auto.vote import smooth, vote
+from fmcluster.partition import refine as _auto_refine
+from fmcluster.partition.refine import Field
+from fmcluster.partition.scores import Candidate
+from fmcluster.utils.files import read_json, write_json
 
 log = logging.getLogger("auto")
 SETS = (
@@ -100,7 +103,7 @@ def lexical_space(data: Path, name: str) -> NDArray[np.float32]:
     """Return the tfidf space of a set's texts."""
     from pyarrow.parquet import read_table
 
-    from fmcluster.encoders.tfidf import TfidfEncoder
+    from fmcluster.embedding.encoders.tfidf import TfidfEncoder
 
     texts = read_table(data / "data" / f"{name}.parquet")["text"].to_pylist()
     return np.asarray(TfidfEncoder().fit(texts).encode(texts), np.float32)
@@ -113,7 +116,7 @@ class Trace:
         self.field: Field
         self.candidates: list[Candidate]
         self.estimated: NDArray[np.float64] | None
-        self._make, self._elect = auto_module.make_candidates, auto_module.electorate
+        self._make, self._elect = make_candidates, electorate
 
     def made(self, field: Field, k: int, shares: Any, *, seed: int) -> list[Candidate]:
         """Make the candidates and keep them."""

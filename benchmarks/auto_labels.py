@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from fmcluster import cluster
-from fmcluster._files import write_json, write_text
 from fmcluster.bench.datasets import load
+from fmcluster.utils.files import write_json, write_text
 
 RESULTS = Path(__file__).parent / "results" / "auto"
 SETS = ("stackoverflow", "agnews", "banking77", "tweet", "googlenews_t", "cifar10_test")

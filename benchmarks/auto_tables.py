@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fmcluster._files import read_json
+from fmcluster.utils.files import read_json
 
 MEAN = (
     "stackoverflow",

@@ -21,12 +21,12 @@ from typing import Any
 import _sets
 import numpy as np
 
-from fmcluster import _references
-from fmcluster.calibrate import label_free
+from fmcluster.calibration import references as _references
+from fmcluster.calibration.label_free import label_free
 from fmcluster.functional.metrics import evaluate
 from fmcluster.heads import make_head
-from fmcluster.heads.trainer import TrainOptions
-from fmcluster.index import KNNGraph
+from fmcluster.heads.training.objective import TrainOptions
+from fmcluster.vectors.graph import KNNGraph
 
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "kmeans": ("kmeans", {}),

@@ -29,10 +29,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fmcluster._files import write_json
-from fmcluster._validation import require
 from fmcluster.functional.metrics import evaluate
 from fmcluster.heads import make_head
+from fmcluster.utils.files import write_json
+from fmcluster.utils.optional import require
 
 HIDDEN = (500, 500, 2000)
 N_CLUSTERS = 10

@@ -5,8 +5,8 @@
 Rows are a mixture of 100 overlapping classes of 24 directions, with noise in all dimensions. For 50
 neighbours a row: processor seconds, recall of the true neighbours, and how often the neighbours'
 majority names the right class. "faiss, all pairs" is left out above 20,000 rows. Finished cells are
-skipped; writes ``results/graphs.json`` and ``results/graphs.md``. `fmcluster.index.evidence_graph`
-chooses by these figures.
+skipped; writes ``results/graphs.json`` and ``results/graphs.md``.
+`fmcluster.vectors.graph.evidence_graph` chooses by these figures.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from _sets import markdown
 
-from fmcluster.functional.neighbours import nearest_rows
-from fmcluster.index import KNNGraph
+from fmcluster.vectors.exact import nearest_rows
+from fmcluster.vectors.graph import KNNGraph
 
 RESULTS = Path(__file__).parent / "results"
 K, N_CLASSES, JUDGED = 50, 100, 1_000

@@ -27,10 +27,11 @@ import numpy as np
 from _sets import ROOT, SETS, load, markdown, read_cells, spread, write_cell
 from sklearn.linear_model import LogisticRegression
 
-from fmcluster._subject import Subject
 from fmcluster.functional.calibration import ece
-from fmcluster.index import KNNGraph
-from fmcluster.query import propagate, query
+from fmcluster.labeling.inputs import Subject
+from fmcluster.labeling.propagate import propagate
+from fmcluster.labeling.query import query
+from fmcluster.vectors.graph import KNNGraph
 
 RESULTS = ROOT / "benchmarks" / "results" / "labeling"
 N_ROWS = 2_500

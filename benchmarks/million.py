@@ -124,7 +124,8 @@ def pipeline_cell(x_path: str, y_path: str) -> dict[str, Any]:
     """Build the graph, fit ``auto``, predict: what the bar asks for."""
     from fmcluster.functional.metrics import evaluate
     from fmcluster.heads import make_head
-    from fmcluster.index import KNNGraph, faiss_module
+    from fmcluster.vectors.faiss_index import faiss_module
+    from fmcluster.vectors.graph import KNNGraph
 
     faiss_module()
     head = make_head("auto", n_clusters=CLUSTERS, random_state=0)
@@ -161,8 +162,9 @@ def growth_cell(name: str, x_path: str, y_path: str) -> dict[str, Any]:
     import fmcluster as fmc
     from fmcluster.functional.metrics import evaluate
     from fmcluster.heads import make_head
-    from fmcluster.heads.trained import TrainedHead
-    from fmcluster.index import KNNGraph, faiss_module
+    from fmcluster.heads.training.head import TrainedHead
+    from fmcluster.vectors.faiss_index import faiss_module
+    from fmcluster.vectors.graph import KNNGraph
 
     faiss_module()
     rows = np.load(x_path, mmap_mode="r")

@@ -71,9 +71,10 @@ def write_data(folder: Path, n_rows: int) -> Path:
 
 def run_cell(folder: Path, cell: str) -> dict[str, Any]:
     """Run one cell in this process and return its figures."""
-    from fmcluster.clean import find_label_issues
-    from fmcluster.index import KNNGraph
-    from fmcluster.query import propagate, query
+    from fmcluster.labeling.issues import find_label_issues
+    from fmcluster.labeling.propagate import propagate
+    from fmcluster.labeling.query import query
+    from fmcluster.vectors.graph import KNNGraph
 
     parts = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("x", "y", "given")}
     graph = KNNGraph(
@@ -105,7 +106,7 @@ def run_cell(folder: Path, cell: str) -> dict[str, Any]:
 
 def subject_of(x: Any, graph: Any) -> Any:
     """Return rows with a ready graph, as `query` and the others see a result."""
-    from fmcluster._subject import Subject, unit_source
+    from fmcluster.labeling.inputs import Subject, unit_source
 
     return Subject(unit_source(x), np.arange(len(x)), graph=graph)
 

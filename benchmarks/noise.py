@@ -38,8 +38,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score, roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
-from fmcluster.clean import find_label_issues, fit_robust
-from fmcluster.index import KNNGraph, evidence_graph
+from fmcluster.labeling.issues import find_label_issues
+from fmcluster.labeling.robust import fit_robust
+from fmcluster.vectors.graph import KNNGraph, evidence_graph
 
 RESULTS = ROOT / "benchmarks" / "results" / "noise"
 N_ROWS = {"find": 2_500, "fit": 6_000, "full": 20_000}

@@ -24,8 +24,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fmcluster._files import write_json
 from fmcluster.functional.ot import sinkhorn
+from fmcluster.utils.files import write_json
 
 TOL = 1e-4
 POT_ITERATIONS = {20: 5000, 152: 2000, 1000: 300}

@@ -26,10 +26,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fmcluster
-from fmcluster._files import write_json
 from fmcluster.functional.metrics import evaluate
 from fmcluster.heads import list_heads, make_head
-from fmcluster.index import KNNGraph
+from fmcluster.utils.files import write_json
+from fmcluster.vectors.graph import KNNGraph
 
 METRICS = ("acc", "nmi", "ari", "ece")
 GRAPH_NEIGHBOURS = 50

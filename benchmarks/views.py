@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fmcluster._files import write_json, write_text
-from fmcluster.calibrate import label_free
+from fmcluster.api import embed
+from fmcluster.calibration.label_free import label_free
+from fmcluster.embedding.store.store import EmbeddingStore
 from fmcluster.functional.metrics import evaluate
 from fmcluster.heads import make_head
-from fmcluster.heads._rows import as_spaces
-from fmcluster.index import KNNGraph
-from fmcluster.pipeline import embed
-from fmcluster.store import EmbeddingStore
+from fmcluster.utils.files import write_json, write_text
+from fmcluster.vectors.graph import KNNGraph
+from fmcluster.vectors.rows import as_spaces
 
 RESULTS = Path(__file__).parent / "results"
 SETS = ("tweet", "agnews")

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import fmcluster
-from fmcluster.commands import COMMANDS
+from fmcluster.cli.registry import COMMANDS
 from fmcluster.heads import list_heads, make_head
 
 TARGET = Path(__file__).parent / "reference.md"

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from fmcluster.cli import main
+from fmcluster.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -47,7 +47,7 @@ def workspace(tmp_path, monkeypatch, blobs):
     return tmp_path
 
 
-@pytest.mark.filterwarnings("ignore::fmcluster.errors.CollapseWarning")
+@pytest.mark.filterwarnings("ignore::fmcluster.utils.errors.CollapseWarning")
 @pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
 @pytest.mark.usefixtures("workspace")
 def test_snippets_run(page):

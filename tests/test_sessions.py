@@ -10,7 +10,7 @@ from helpers_text import TOPICS, WordEncoder, topic_texts
 from PIL import Image as Picture
 
 import fmcluster as fmc
-from fmcluster.cli import main
+from fmcluster.cli.main import main
 
 
 class Colours:
@@ -144,7 +144,7 @@ def test_6_label_noise(blobs):
     issues = fmc.find_label_issues(result, labels=given)
     assert list(issues.columns) == ["id", "given", "suggested", "score"]
     assert len(set(issues["id"]) & set(wrong)) >= 27
-    from fmcluster.clean import find_near_duplicates
+    from fmcluster.labeling.duplicates import find_near_duplicates
 
     assert {"id", "group"} <= set(find_near_duplicates(result.graph, threshold=0.97).columns)
     ds = Dataset.from_dict({"label": given})

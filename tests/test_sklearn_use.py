@@ -9,14 +9,14 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import fmcluster as fmc
-from fmcluster.adapters import TopicClusterer, mteb_clustering
-from fmcluster.errors import MissingExtraError
 from fmcluster.heads import make_head
-from fmcluster.scoring import (
+from fmcluster.integrations import TopicClusterer, mteb_clustering
+from fmcluster.partition.scorers import (
     confidence_scorer,
     modularity_silhouette_scorer,
     partition_score,
 )
+from fmcluster.utils.errors import MissingExtraError
 
 
 @pytest.fixture

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmcluster._files import read_json, stable_hash, write_json
-from fmcluster._version import __version__
 from fmcluster.bench.datasets import BenchData
 from fmcluster.bench.methods import Method, Outcome
 from fmcluster.functional.metrics import evaluate
+from fmcluster.utils.files import read_json, stable_hash, write_json
+from fmcluster.utils.version import __version__
 
 logger = logging.getLogger(__name__)
 

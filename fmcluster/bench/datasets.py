@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmcluster._files import digest_bytes
-from fmcluster.estimate import make_long_tail
-from fmcluster.index import KNNGraph
+from fmcluster.partition.estimate import make_long_tail
+from fmcluster.utils.files import digest_bytes
+from fmcluster.vectors.graph import KNNGraph
 
 SUITES: dict[str, list[str]] = {
     "long-tail": [
@@ -116,7 +116,7 @@ def load(name: str, folder: str | os.PathLike[str] | None, *, encoder: Any = Non
 def _from_hub(name: str, encoder: Any) -> tuple[NDArray[np.float32], NDArray[Any]]:
     from datasets import load_dataset
 
-    from fmcluster.pipeline import embed
+    from fmcluster.api import embed
 
     hub_id, split, column, label = HUB[name]
     try:

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmcluster import calibrate as calibration
-from fmcluster._validation import require
+from fmcluster import calibration
 from fmcluster.bench.datasets import BenchData
 from fmcluster.heads import list_heads, make_head
-from fmcluster.heads._rows import as_spaces
-from fmcluster.index import faiss_module, unit_rows
+from fmcluster.utils.optional import require
+from fmcluster.vectors.faiss_index import faiss_module
+from fmcluster.vectors.rows import as_spaces, unit_rows
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
 
-from fmcluster._validation import check_labels
+from fmcluster.utils.validation import check_labels
 
 UNASSIGNED = -1
 

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
 from scipy.stats import rankdata
 
-from fmcluster._validation import check_in
+from fmcluster.utils.validation import check_in
 
 N_BINS = 15
 # The smallest probability a score takes the logarithm of: float32's resolution, as log_loss does.

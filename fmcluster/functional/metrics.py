@@ -11,9 +11,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fmcluster._validation import check_labels, check_proba
 from fmcluster.functional import calibration
 from fmcluster.functional.assignment import UNASSIGNED, Contingency, contingency, hungarian
+from fmcluster.utils.validation import check_labels, check_proba
 
 Correct = NDArray[np.bool_]
 

@@ -41,7 +41,6 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from fmcluster._validation import check_prior, check_range
 from fmcluster.functional._ot_rows import (
     Array,
     Reduce,
@@ -50,6 +49,7 @@ from fmcluster.functional._ot_rows import (
     check_scores,
     to_numpy,
 )
+from fmcluster.utils.validation import check_prior, check_range
 
 FLOAT32_TOL = 4e-6  # below it float32 column sums are noise
 NEWTON_MAX_COLUMNS = 2048  # above it k x k systems cost more than they save

@@ -23,7 +23,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fmcluster._validation import check_in, check_prior, check_proba, check_range, seed_of
+from fmcluster.utils.random import seed_of
+from fmcluster.utils.validation import check_in, check_prior, check_proba, check_range
 
 PROFILES = ("exponential", "pareto")
 FITS = ("exponential", "zipf")

@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
 
 BLOCK_ROWS = 32_768
@@ -98,3 +98,10 @@ def fit_softmax(
     )
     both = found.x.reshape(d + 1, k)
     return Linear(both[:-1], both[-1], int(found.nit))
+
+
+def softmax(scores: ArrayLike) -> NDArray[np.float64]:
+    """Return the row softmax in float64."""
+    z = np.asarray(scores, dtype=np.float64)
+    z = np.exp(z - z.max(axis=1, keepdims=True))
+    return z / z.sum(axis=1, keepdims=True)

@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from fmcluster._files import read_with_care
 from fmcluster.heads.base import ClusterHead, read_head_config
+from fmcluster.utils.files import read_with_care
 
 # name -> (module, class); a head is imported when it is asked for.
 _HEADS = {
@@ -43,8 +43,7 @@ __all__ = ["ClusterHead", "list_heads", "load_head", "make_head", *_CLASSES]
 
 def list_heads() -> list[str]:
     """Return the names of all heads that `make_head` makes."""
-    here = Path(__file__).parent
-    return [name for name, (module, _) in _HEADS.items() if (here / f"{module}.py").is_file()]
+    return list(_HEADS)
 
 
 def head_class(name: str) -> type[ClusterHead]:

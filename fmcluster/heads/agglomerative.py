@@ -28,21 +28,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmcluster._validation import check_in, check_range
-from fmcluster.heads._nodes import sample_rows
-from fmcluster.heads._rows import joint
-from fmcluster.heads.base import ClusterHead, HeadData
-from fmcluster.heads.kmeans import MARGIN_ROWS, median_margin
-from fmcluster.heads.partitions import (
-    LINKAGES,
-    MiniClusters,
-    cut_tree,
-    group_sums,
-    merge_tree,
-    mini_clusters,
-    smooth_rows,
-)
-from fmcluster.index import KNNGraph, unit_rows
+from fmcluster.heads.base import ClusterHead
+from fmcluster.heads.kmeans import MARGIN_ROWS
+from fmcluster.partition.kmeans import median_margin
+from fmcluster.partition.landmarks import sample_rows
+from fmcluster.partition.linkage import LINKAGES, cut_tree, merge_tree
+from fmcluster.partition.mini_clusters import MiniClusters, group_sums, mini_clusters, smooth_rows
+from fmcluster.utils.validation import check_in, check_range
+from fmcluster.vectors.fit_data import HeadData
+from fmcluster.vectors.graph import KNNGraph
+from fmcluster.vectors.rows import joint, unit_rows
 
 ROUNDS = 10
 

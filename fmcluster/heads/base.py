@@ -11,72 +11,32 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from fmcluster._files import atomic_path, digest_file, read_json, safe_child, write_json
-from fmcluster._validation import check_finite_rows, check_n_clusters, seed_of
-from fmcluster._version import __version__
-from fmcluster.errors import CollapseWarning, CorruptShardError
-from fmcluster.heads._rows import (
+from fmcluster.utils.errors import CollapseWarning, CorruptShardError
+from fmcluster.utils.files import atomic_path, digest_file, read_json, safe_child, write_json
+from fmcluster.utils.random import seed_of
+from fmcluster.utils.validation import check_finite_rows, check_n_clusters
+from fmcluster.utils.version import __version__
+from fmcluster.vectors.fit_data import HeadData
+from fmcluster.vectors.graph import KNNGraph
+from fmcluster.vectors.rows import (
     BLOCK_ROWS,
-    JointRows,
     Rows,
     as_spaces,
     count_distinct,
+    is_lazy,
     is_space_list,
     is_store,
 )
-from fmcluster.index import KNNGraph, is_lazy
 
 FORMAT = "fmcluster.head/1"
-
-
-@dataclass
-class HeadData:
-    """What a head learns from.
-
-    Attributes
-    ----------
-    spaces : list of Rows
-        One or several embedding spaces under the same row numbers.
-    n_clusters : int
-        The number asked for, already resolved where it was "auto".
-    random_state : int
-        Base of every random stream; use `seed`.
-    """
-
-    spaces: list[Rows]
-    n_clusters: int
-    random_state: int
-    _graph: KNNGraph | None = field(default=None, repr=False)
-
-    @property
-    def n_rows(self) -> int:
-        """Number of rows."""
-        return self.spaces[0].n_rows
-
-    @property
-    def joint(self) -> JointRows:
-        """All spaces side by side as unit rows."""
-        return JointRows(self.spaces)
-
-    def seed(self, *stream: str | int) -> int:
-        """Return the seed of a named random stream."""
-        return seed_of(self.random_state, *stream)
-
-    def graph(self, k: int) -> KNNGraph:
-        """Return the k-neighbour graph: the one that was given if it is wide enough, else built."""
-        k = min(k, self.n_rows - 1)
-        if self._graph is None or self._graph.k < k:
-            self._graph = KNNGraph.build(self.joint, k=k, random_state=self.random_state)
-        return self._graph.take(k)
 
 
 class ClusterHead(ClusterMixin, BaseEstimator):
@@ -197,7 +157,7 @@ class ClusterHead(ClusterMixin, BaseEstimator):
 
     def _resolve_n_clusters(self, data: HeadData) -> int:
         if isinstance(self.n_clusters, str) and self.n_clusters == "auto":
-            from fmcluster.heads._n_clusters import choose_n_clusters
+            from fmcluster.partition.number import choose_n_clusters
 
             return max(self.min_clusters, choose_n_clusters(data))
         asked = check_n_clusters(self.n_clusters, data.n_rows)
@@ -332,10 +292,3 @@ def read_head_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
     if config["format"] != FORMAT:
         raise CorruptShardError(f"{path} has format {config['format']!r}, expected {FORMAT!r}")
     return config
-
-
-def softmax(scores: ArrayLike) -> NDArray[np.float64]:
-    """Return the row softmax in float64."""
-    z = np.asarray(scores, dtype=np.float64)
-    z = np.exp(z - z.max(axis=1, keepdims=True))
-    return z / z.sum(axis=1, keepdims=True)

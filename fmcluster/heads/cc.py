@@ -18,15 +18,20 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from fmcluster import distributed
-from fmcluster._validation import check_range
 from fmcluster.functional.losses import kl_to_prior, nt_xent
-from fmcluster.heads._contrastive import PairObjective, Representation, RepresentationHead
-from fmcluster.heads._plus_plus import plus_plus_centroids
-from fmcluster.heads._prior import PriorTarget
-from fmcluster.heads.base import HeadData
-from fmcluster.heads.trainer import Schedule, TrainData, TrainOptions
-from fmcluster.heads.views import Batch
+from fmcluster.heads.families.representation import (
+    PairObjective,
+    Representation,
+    RepresentationHead,
+)
+from fmcluster.heads.training.data import TrainData
+from fmcluster.heads.training.objective import Schedule, TrainOptions
+from fmcluster.heads.training.prior import PriorTarget
+from fmcluster.heads.training.views import Batch
+from fmcluster.partition.kmeans import plus_plus_centroids
+from fmcluster.utils import distributed
+from fmcluster.utils.validation import check_range
+from fmcluster.vectors.fit_data import HeadData
 
 
 class CCObjective(PairObjective):

@@ -26,7 +26,6 @@ calibrated probabilities are averaged under one naming of the clusters; ``n_star
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -35,37 +34,29 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fmcluster import distributed
-from fmcluster._validation import check_in, check_range
-from fmcluster.functional.consensus import align_columns
 from fmcluster.functional.losses import kl_to_prior
-from fmcluster.heads._prior import PriorTarget
-from fmcluster.heads._region_means import RegionMeans
-from fmcluster.heads._rows import BLOCK_ROWS
-from fmcluster.heads.base import HeadData
-from fmcluster.heads.kmeans import spherical_kmeans
-from fmcluster.heads.networks import BatchNorm, Heads, UnitInput
-from fmcluster.heads.partitions import start_partition
-from fmcluster.heads.prototypes import prototypes, spread, standardise_rows
-from fmcluster.heads.trained import TrainedHead
-from fmcluster.heads.trainer import Objective, Schedule, TrainData, TrainOptions
-from fmcluster.heads.views import Batch
+from fmcluster.heads.networks.dual import SAMPLE_ROWS, CDCNetwork, DualHead, over_blocks
+from fmcluster.heads.networks.layers import UnitInput
+from fmcluster.heads.networks.prototypes import prototypes, spread, standardise_rows
+from fmcluster.heads.training.data import TrainData
+from fmcluster.heads.training.head import TrainedHead
+from fmcluster.heads.training.objective import Objective, Schedule, TrainOptions
+from fmcluster.heads.training.prior import PriorTarget
+from fmcluster.heads.training.views import Batch
+from fmcluster.partition.candidates import start_partition
+from fmcluster.partition.kmeans import spherical_kmeans
+from fmcluster.utils import distributed
+from fmcluster.utils.validation import check_in, check_range
+from fmcluster.vectors.fit_data import HeadData
+from fmcluster.vectors.rows import BLOCK_ROWS
 
 INITS = ("paper", "partition")
 ORTHOGONALISE = ("both", "last", "none")
 OUTPUTS = ("calibration", "clustering")
 ROWS_A_MINI_CLUSTER = 25
 MAX_MINI_CLUSTERS = 4_096
-# Rows that prototypes and mini-clusters are made from, and that starts are aligned on.
-SAMPLE_ROWS = 100_000
 # Probabilities of all rows that take more are computed in turns, and kept in two bytes.
 KEPT_BYTES = 2**30
-
-
-def over_blocks(function: Callable[[list[Tensor]], Tensor], xs: list[Tensor]) -> Tensor:
-    """Apply `function` to all spaces' rows (n, d_v), some at a time."""
-    parts = zip(*(x.split(BLOCK_ROWS) for x in xs), strict=True)
-    return torch.cat([function(list(part)) for part in parts])
 
 
 def calibrated_selection(proba: Tensor, shares: Tensor) -> Tensor:
@@ -88,63 +79,40 @@ def calibrated_selection(proba: Tensor, shares: Tensor) -> Tensor:
     return chosen
 
 
-class DualHead(nn.Module):
-    """One trunk with H last layers: rows (B, d) -> logits (B, H, K).
+class RegionMeans:
+    """Targets of rows, made when asked for: their mini-cluster's and their neighbours' mean.
+
+    No row is part of its own target.
 
     Parameters
     ----------
-    n_inputs, hidden, n_clusters, n_heads : int
-        Sizes of the layers; number of last layers.
+    proba : Tensor (N, K)
+        The clustering head's probabilities, of four or two bytes.
+    regions : Tensor (N,) int64
+        Mini-cluster of each row.
+    neighbours : Tensor (N, k) integer, optional
+        Nearest neighbours of each row.
     """
 
-    def __init__(self, n_inputs: int, hidden: int, n_clusters: int, n_heads: int) -> None:
-        super().__init__()
-        self.first = nn.Linear(n_inputs, hidden)
-        self.norm = BatchNorm(hidden)
-        self.last = Heads(hidden, n_clusters, n_heads)
+    def __init__(self, proba: Tensor, regions: Tensor, neighbours: Tensor | None) -> None:
+        self.proba, self.regions, self.neighbours = proba, regions, neighbours
+        self.sizes = torch.bincount(regions)
+        self.totals = torch.zeros(len(self.sizes), proba.shape[1], device=proba.device)
+        for part, p in zip(regions.split(BLOCK_ROWS), proba.split(BLOCK_ROWS), strict=True):
+            self.totals.index_add_(0, part, p.float())
 
-    def hidden(self, x: Tensor) -> Tensor:
-        """Return the trunk's output (B, hidden)."""
-        return self.norm(self.first(x)).relu()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return logits (B, H, K)."""
-        return self.last(self.hidden(x))
-
-    def some(self, x: Tensor, heads: Tensor) -> Tensor:
-        """Return the logits (B, h, K) of some of the last layers."""
-        linear, shape = self.last.linear, self.last.shape
-        weight, bias = linear.weight.unflatten(0, shape)[heads], linear.bias.unflatten(0, shape)
-        z = nn.functional.linear(self.hidden(x), weight.flatten(0, 1), bias[heads].flatten())
-        return z.unflatten(1, (len(heads), -1))
-
-
-class CDCNetwork(nn.Module):
-    """Inference: the mean over starts of aligned probabilities, as log-probabilities (m, k)."""
-
-    def __init__(self, joint: UnitInput, head: DualHead) -> None:
-        super().__init__()
-        self.input = joint
-        self.head = head
-
-    def forward(self, xs: list[Tensor]) -> Tensor:
-        """Return log-probabilities (m, k)."""
-        return self.head(self.input(xs)).softmax(dim=-1).mean(dim=1).clamp_min(1e-30).log()
-
-    @torch.no_grad()
-    def align(self, data: TrainData) -> None:
-        """Put the outputs of all starts into one order."""
-        n_heads, n_clusters = self.head.last.shape
-        if n_heads == 1:
-            return
-        xs = data.sample(SAMPLE_ROWS)
-        proba = over_blocks(lambda xs: self.head(self.input(xs)).softmax(dim=-1).cpu(), xs)
-        order = torch.from_numpy(align_columns(proba.numpy()))
-        flat = (order + n_clusters * torch.arange(n_heads)[:, None]).flatten()
-        linear = self.head.last.linear
-        flat = flat.to(linear.weight.device)
-        linear.weight.copy_(linear.weight[flat].clone())
-        linear.bias.copy_(linear.bias[flat].clone())
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        """Return the targets (B, K) of rows (B,)."""
+        own, region = self.proba[rows].float(), self.regions[rows]
+        size = self.sizes[region]
+        others = (self.totals[region] - own) / (size[:, None].float() - 1).clamp_min(1)
+        if self.neighbours is None:
+            return torch.where(size[:, None] <= 1, own, others).clamp_min(0)
+        near = torch.zeros_like(own)
+        for column in self.neighbours[rows].unbind(1):
+            near += self.proba[column]
+        near /= self.neighbours.shape[1]
+        return (0.5 * (torch.where(size[:, None] <= 1, near, others) + near)).clamp_min(0)
 
 
 class CDCObjective(Objective):

@@ -30,17 +30,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fmcluster import distributed
-from fmcluster._validation import check_range, seed_of
-from fmcluster.errors import CollapseWarning
-from fmcluster.heads._autoencoder import AutoEncoder, DenoisingObjective
-from fmcluster.heads._contrastive import RepresentationHead
-from fmcluster.heads._halves import two_threads
-from fmcluster.heads.base import HeadData
-from fmcluster.heads.partitions import group_sums
+from fmcluster.heads.families.representation import RepresentationHead
+from fmcluster.heads.networks.autoencoder import AutoEncoder, DenoisingObjective
 from fmcluster.heads.spectral import SpectralHead
-from fmcluster.heads.trainer import Objective, Schedule, TrainData, TrainOptions
-from fmcluster.heads.views import Batch
+from fmcluster.heads.training.data import TrainData
+from fmcluster.heads.training.halves import two_threads
+from fmcluster.heads.training.objective import Objective, Schedule, TrainOptions
+from fmcluster.heads.training.views import Batch
+from fmcluster.partition.mini_clusters import group_sums
+from fmcluster.utils import distributed
+from fmcluster.utils.errors import CollapseWarning
+from fmcluster.utils.random import seed_of
+from fmcluster.utils.validation import check_range
+from fmcluster.vectors.fit_data import HeadData
 
 
 def target_distribution(q: Tensor) -> Tensor:

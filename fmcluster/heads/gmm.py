@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from sklearn.mixture import GaussianMixture
 
-from fmcluster._validation import check_in, check_range
-from fmcluster.heads._nodes import PCAMap, sample_rows
-from fmcluster.heads._rows import joint
-from fmcluster.heads.base import ClusterHead, HeadData
-from fmcluster.heads.kmeans import spherical_kmeans
-from fmcluster.heads.partitions import group_sums, nearest
+from fmcluster.heads.base import ClusterHead
+from fmcluster.partition.kmeans import spherical_kmeans
+from fmcluster.partition.landmarks import sample_rows
+from fmcluster.partition.mini_clusters import group_sums, nearest
+from fmcluster.utils.validation import check_in, check_range
+from fmcluster.vectors.fit_data import HeadData
+from fmcluster.vectors.pca import PCAMap
+from fmcluster.vectors.rows import joint
 
 COVARIANCES = ("tied", "full", "diag", "spherical")
 EMPTY = 1e-6  # rows that a cluster without any counts as

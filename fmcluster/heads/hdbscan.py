@@ -23,13 +23,13 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import HDBSCAN
 
-from fmcluster._validation import check_in, check_n_clusters
-from fmcluster.heads._nodes import NodeSpace, graph_nodes
-from fmcluster.heads._rows import joint
-from fmcluster.heads.base import ClusterHead, HeadData
-from fmcluster.heads.partitions import group_sums
+from fmcluster.heads.base import ClusterHead
 from fmcluster.heads.spectral import laplacian_vectors
-from fmcluster.index import unit_rows
+from fmcluster.partition.landmarks import NodeSpace, graph_nodes
+from fmcluster.partition.mini_clusters import group_sums
+from fmcluster.utils.validation import check_in, check_n_clusters
+from fmcluster.vectors.fit_data import HeadData
+from fmcluster.vectors.rows import joint, unit_rows
 
 OUTLIERS = ("assign", "abstain")
 SIZES_TRIED = 6

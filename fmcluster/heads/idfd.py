@@ -20,11 +20,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fmcluster._validation import check_range
-from fmcluster.heads._contrastive import PairObjective, Representation, RepresentationHead
-from fmcluster.heads.base import HeadData
-from fmcluster.heads.trainer import Schedule, TrainData, TrainOptions
-from fmcluster.heads.views import Batch
+from fmcluster.heads.families.representation import (
+    PairObjective,
+    Representation,
+    RepresentationHead,
+)
+from fmcluster.heads.training.data import TrainData
+from fmcluster.heads.training.objective import Schedule, TrainOptions
+from fmcluster.heads.training.views import Batch
+from fmcluster.utils.validation import check_range
+from fmcluster.vectors.fit_data import HeadData
 
 MEMORY_ROWS = 4096
 

@@ -4,9 +4,9 @@ Maximise :math:`\sum_i \max_k \langle x_i, c_k \rangle` over unit centroids :mat
 normalised to length one (Dhillon & Modha, "Concept decompositions for large sparse text data using
 clustering", Machine Learning 2001). All rows are used: faiss' habit of training on 256 rows a
 centroid is switched off. Many rows and rows larger than memory go through
-`fmcluster.heads._lloyd`, spread over the processes that there are. Probabilities are a softmax of
-the cosines whose temperature is the median margin between the best and the second best centroid, a
-score until calibrated.
+`fmcluster.partition.lloyd`, spread over the processes that there are. Probabilities are a softmax
+of the cosines whose temperature is the median margin between the best and the second best centroid,
+a score until calibrated.
 """
 
 from __future__ import annotations
@@ -16,54 +16,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmcluster import distributed
-from fmcluster._validation import check_range
-from fmcluster.heads._lloyd import lloyd
-from fmcluster.heads._rows import joint
-from fmcluster.heads.base import ClusterHead, HeadData, softmax
-from fmcluster.index import faiss_module, iter_blocks
+from fmcluster.functional.softmax import softmax
+from fmcluster.heads.base import ClusterHead
+from fmcluster.partition.kmeans import median_margin, spherical_kmeans
+from fmcluster.partition.lloyd import lloyd
+from fmcluster.utils import distributed
+from fmcluster.utils.validation import check_range
+from fmcluster.vectors.fit_data import HeadData
+from fmcluster.vectors.rows import iter_blocks, joint
 
 MARGIN_ROWS = 20_000
 # Above it starts are compared on a sample, and all rows are for the best one.
 WHOLE_ROWS = 100_000
-
-
-def kmeans_of_all(
-    rows: NDArray[np.float32], n_clusters: int, *, max_iter: int, n_init: int = 1, seed: int = 1234
-) -> Any:
-    """Return faiss' spherical k-means, to be trained on all of the unit rows (n, d)."""
-    return faiss_module().Kmeans(
-        rows.shape[1],
-        int(n_clusters),
-        niter=max_iter,
-        nredo=n_init,
-        spherical=True,
-        seed=seed,
-        min_points_per_centroid=1,
-        max_points_per_centroid=len(rows) // n_clusters + 1,
-    )
-
-
-def spherical_kmeans(
-    X: NDArray[np.float32],
-    n_clusters: int,
-    *,
-    n_init: int = 1,
-    max_iter: int = 50,
-    seed: int = 0,
-) -> NDArray[np.float32]:
-    """Return unit centroids (k, d) of unit rows `X` (n, d): the best of `n_init` starts."""
-    kmeans = kmeans_of_all(X, n_clusters, max_iter=max_iter, n_init=n_init, seed=seed)
-    kmeans.train(np.ascontiguousarray(X))
-    return kmeans.centroids
-
-
-def median_margin(cosines: NDArray[Any]) -> float:
-    """Return the median gap between a row's best and second best score: the softmax's unit."""
-    if cosines.shape[1] < 2:
-        return 1.0
-    top = np.partition(cosines, -2, axis=1)[:, -2:]
-    return max(float(np.median(top[:, 1] - top[:, 0])), 1e-6)
 
 
 class KMeansHead(ClusterHead):

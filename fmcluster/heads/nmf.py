@@ -18,11 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from fmcluster._validation import check_range
-from fmcluster.heads._nodes import NodeSpace, graph_nodes, normalised_graph
-from fmcluster.heads._rows import joint
-from fmcluster.heads.base import ClusterHead, HeadData
-from fmcluster.heads.kmeans import spherical_kmeans
+from fmcluster.heads.base import ClusterHead
+from fmcluster.partition.kmeans import spherical_kmeans
+from fmcluster.partition.landmarks import NodeSpace, graph_nodes, normalised_graph
+from fmcluster.utils.validation import check_range
+from fmcluster.vectors.fit_data import HeadData
+from fmcluster.vectors.rows import joint
 
 
 def symmetric_nmf(

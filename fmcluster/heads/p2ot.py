@@ -28,15 +28,15 @@ import torch
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
-from fmcluster import distributed
-from fmcluster._validation import check_range
-from fmcluster.heads._cosine import CosineNetwork
-from fmcluster.heads._prior import PriorTarget
-from fmcluster.heads._rows import BLOCK_ROWS
-from fmcluster.heads._transport import TransportHead, TransportObjective
-from fmcluster.heads.base import HeadData
-from fmcluster.heads.trainer import TrainData, TrainOptions
-from fmcluster.heads.views import Batch
+from fmcluster.heads.families.transport import CosineNetwork, TransportHead, TransportObjective
+from fmcluster.heads.training.data import TrainData
+from fmcluster.heads.training.objective import TrainOptions
+from fmcluster.heads.training.prior import PriorTarget
+from fmcluster.heads.training.views import Batch
+from fmcluster.utils import distributed
+from fmcluster.utils.validation import check_range
+from fmcluster.vectors.fit_data import HeadData
+from fmcluster.vectors.rows import BLOCK_ROWS
 
 MAJORISATION_STEPS = 3
 

@@ -21,13 +21,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fmcluster._validation import check_range
-from fmcluster.heads._contrastive import PairObjective, Representation, RepresentationHead
-from fmcluster.heads.base import HeadData
-from fmcluster.heads.kmeans import spherical_kmeans
+from fmcluster.heads.families.representation import (
+    PairObjective,
+    Representation,
+    RepresentationHead,
+)
 from fmcluster.heads.simclr import contrast, neighbour_pairs
-from fmcluster.heads.trainer import Schedule, TrainData, TrainOptions
-from fmcluster.heads.views import Batch
+from fmcluster.heads.training.data import TrainData
+from fmcluster.heads.training.objective import Schedule, TrainOptions
+from fmcluster.heads.training.views import Batch
+from fmcluster.partition.kmeans import spherical_kmeans
+from fmcluster.utils.validation import check_range
+from fmcluster.vectors.fit_data import HeadData
 
 ALPHA = 10.0
 

@@ -9,7 +9,7 @@ with :math:`\lambda = 5`; a uniform :math:`\pi` makes the second term the paper'
 constant. Ten heads train side by side and the one with the lowest consistency minus entropy is
 kept. Self-labelling: rows above a confidence are pseudo-labels for a cross-entropy on a strong
 view. Adapted to frozen embeddings: linear heads on rows brought to unit variance (the paper's own
-choice for ImageNet), views as in `fmcluster.heads.views`.
+choice for ImageNet), views as in `fmcluster.heads.training.views`.
 
 The over-confidence baselines of the calibrated-clustering literature act on the self-labelling
 loss: label smoothing, focal loss, and the L1 norm of the logits.
@@ -23,8 +23,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fmcluster import distributed
-from fmcluster._validation import check_in, check_range
 from fmcluster.functional.losses import (
     consistency,
     entropy,
@@ -33,12 +31,15 @@ from fmcluster.functional.losses import (
     l1_norm,
     smoothed_cross_entropy,
 )
-from fmcluster.heads._prior import PriorTarget
-from fmcluster.heads.base import HeadData
-from fmcluster.heads.networks import Heads, JointInput
-from fmcluster.heads.trained import TrainedHead
-from fmcluster.heads.trainer import Objective, Schedule, TrainData, TrainOptions
-from fmcluster.heads.views import Batch
+from fmcluster.heads.networks.layers import Heads, JointInput
+from fmcluster.heads.training.data import TrainData
+from fmcluster.heads.training.head import TrainedHead
+from fmcluster.heads.training.objective import Objective, Schedule, TrainOptions
+from fmcluster.heads.training.prior import PriorTarget
+from fmcluster.heads.training.views import Batch
+from fmcluster.utils import distributed
+from fmcluster.utils.validation import check_in, check_range
+from fmcluster.vectors.fit_data import HeadData
 
 logger = logging.getLogger(__name__)
 REGULARIZERS = ("none", "label_smoothing", "focal", "l1")

@@ -17,12 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from fmcluster._validation import check_range
-from fmcluster.heads._cosine import CosineNetwork
-from fmcluster.heads._prior import PriorTarget
-from fmcluster.heads._transport import TransportHead, TransportObjective
-from fmcluster.heads.base import HeadData
-from fmcluster.heads.trainer import TrainOptions
+from fmcluster.heads.families.transport import CosineNetwork, TransportHead, TransportObjective
+from fmcluster.heads.training.objective import TrainOptions
+from fmcluster.heads.training.prior import PriorTarget
+from fmcluster.utils.validation import check_range
+from fmcluster.vectors.fit_data import HeadData
 
 
 class SeLaHead(TransportHead):

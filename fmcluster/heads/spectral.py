@@ -22,11 +22,12 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import eigsh
 
-from fmcluster._validation import check_range
-from fmcluster.heads._nodes import NodeSpace, graph_nodes, normalised_graph
-from fmcluster.heads._rows import joint
-from fmcluster.heads.base import ClusterHead, HeadData
-from fmcluster.index import KNNGraph
+from fmcluster.heads.base import ClusterHead
+from fmcluster.partition.landmarks import NodeSpace, graph_nodes, normalised_graph
+from fmcluster.utils.validation import check_range
+from fmcluster.vectors.fit_data import HeadData
+from fmcluster.vectors.graph import KNNGraph
+from fmcluster.vectors.rows import joint
 
 DENSE_NODES = 256
 

@@ -24,13 +24,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fmcluster._validation import check_range
-from fmcluster.heads._cosine import CosineNetwork
-from fmcluster.heads._prior import PriorTarget
-from fmcluster.heads.base import HeadData
-from fmcluster.heads.trained import TrainedHead
-from fmcluster.heads.trainer import Objective, Schedule, TrainData, TrainOptions
-from fmcluster.heads.views import Batch
+from fmcluster.heads.families.transport import CosineNetwork
+from fmcluster.heads.training.data import TrainData
+from fmcluster.heads.training.head import TrainedHead
+from fmcluster.heads.training.objective import Objective, Schedule, TrainOptions
+from fmcluster.heads.training.prior import PriorTarget
+from fmcluster.heads.training.views import Batch
+from fmcluster.utils.validation import check_range
+from fmcluster.vectors.fit_data import HeadData
 
 # At least this share of each cluster is reliable, however few pass the thresholds.
 MINIMUM_SHARE = 0.2

@@ -21,17 +21,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fmcluster import distributed
-from fmcluster._validation import check_in, check_range, seed_of
 from fmcluster.functional.losses import kl_to_prior
-from fmcluster.heads._prior import PriorTarget
-from fmcluster.heads._warm import warm_start
-from fmcluster.heads.base import HeadData
-from fmcluster.heads.networks import InputScale
-from fmcluster.heads.partitions import start_partition
-from fmcluster.heads.trained import TrainedHead
-from fmcluster.heads.trainer import Objective, Schedule, TrainData, TrainOptions
-from fmcluster.heads.views import Batch
+from fmcluster.heads.networks.layers import InputScale
+from fmcluster.heads.training.data import TrainData
+from fmcluster.heads.training.head import TrainedHead
+from fmcluster.heads.training.objective import Objective, Schedule, TrainOptions
+from fmcluster.heads.training.prior import PriorTarget
+from fmcluster.heads.training.views import Batch
+from fmcluster.heads.training.warm_start import warm_start
+from fmcluster.partition.candidates import start_partition
+from fmcluster.utils import distributed
+from fmcluster.utils.random import seed_of
+from fmcluster.utils.validation import check_in, check_range
+from fmcluster.vectors.fit_data import HeadData
 
 INITS = ("paper", "partition")
 BETAS, EPSILON = (0.9, 0.999), 1e-8

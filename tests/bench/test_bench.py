@@ -16,7 +16,7 @@ from fmcluster.bench.cells import (
 )
 from fmcluster.bench.methods import Method, Outcome, method
 from fmcluster.bench.tables import collect, compare, markdown
-from fmcluster.cli import main
+from fmcluster.cli.main import main
 
 
 @pytest.fixture

@@ -11,14 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import adjusted_rand_score, log_loss, normalized_mutual_info_score
 
-from fmcluster.functional.metrics import (
-    accuracy,
-    ari,
-    class_thirds,
-    evaluate,
-    matched_correct,
-    nmi,
-)
+from fmcluster.functional.metrics import accuracy, ari, class_thirds, evaluate, matched_correct, nmi
 
 ALWAYS = {"acc", "nmi", "ari", "macro_acc", "head_acc", "medium_acc", "tail_acc", "n_clusters"}
 CONFIDENCE = {"ece", "ece_mass", "auroc", "aurc", "eaurc", "fpr95", "mean_confidence"}

@@ -22,7 +22,7 @@ from fmcluster.functional.noise import (
     solve_discriminant,
     stratified_folds,
 )
-from fmcluster.index import KNNGraph
+from fmcluster.vectors.graph import KNNGraph
 
 
 def flip(y, rate, k, seed=0):

@@ -16,7 +16,7 @@ from fmcluster.functional.selection import (
     quotas,
     support_kernel,
 )
-from fmcluster.index import KNNGraph
+from fmcluster.vectors.graph import KNNGraph
 
 
 def value(kernel, picks, importance=None):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fmcluster.functional.spread import affinity, diffuse, spread_labels
-from fmcluster.index import KNNGraph
+from fmcluster.vectors.graph import KNNGraph
 
 
 @pytest.fixture(scope="module")

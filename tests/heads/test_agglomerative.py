@@ -6,7 +6,7 @@ from head_contract import accuracy, hold_to_contract, hold_to_sklearn
 
 from fmcluster.heads import make_head
 from fmcluster.heads.agglomerative import cluster_mass, settle
-from fmcluster.heads.partitions import MiniClusters
+from fmcluster.partition.mini_clusters import MiniClusters
 
 
 @pytest.mark.parametrize("linkage", ["ward", "average", "graph"])

@@ -11,21 +11,24 @@ import pytest
 import torch
 from torch import nn
 
-from fmcluster.errors import CollapseWarning, CorruptShardError
+from fmcluster.embedding.store.store import EmbeddingStore
+from fmcluster.functional.softmax import softmax
 from fmcluster.heads import load_head, make_head
-from fmcluster.heads._prior import PriorTarget, resolve_prior
-from fmcluster.heads._rows import (
+from fmcluster.heads.base import ClusterHead, read_head_config
+from fmcluster.heads.training.data import TrainData
+from fmcluster.heads.training.prior import PriorTarget, resolve_prior
+from fmcluster.utils.errors import CollapseWarning, CorruptShardError
+from fmcluster.vectors.fit_data import HeadData
+from fmcluster.vectors.graph import KNNGraph
+from fmcluster.vectors.rows import (
     SECONDARY_WEIGHT,
     JointRows,
     Rows,
     as_spaces,
     count_distinct,
     joint,
+    unit_rows,
 )
-from fmcluster.heads.base import ClusterHead, HeadData, read_head_config, softmax
-from fmcluster.heads.trainer import TrainData
-from fmcluster.index import KNNGraph, unit_rows
-from fmcluster.store import EmbeddingStore
 
 # --- rows ------------------------------------------------------------------------------------
 
@@ -200,7 +203,7 @@ def test_rows_without_any_probability_are_even(x):
 
 def test_blocks_do_not_change_the_answer(x, monkeypatch):
     whole = Nearest().fit(x)
-    monkeypatch.setattr("fmcluster.heads.base.BLOCK_ROWS", 7)
+    monkeypatch.setattr("fmcluster.vectors.rows.BLOCK_ROWS", 7)
     blocked = Nearest().fit(x)
     np.testing.assert_array_equal(whole.labels_, blocked.labels_)
     assert whole.fit_predict(x).tolist() == whole.labels_.tolist()

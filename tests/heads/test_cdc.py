@@ -9,9 +9,8 @@ from head_contract import accuracy, hold_to_contract, hold_to_sklearn
 
 from fmcluster.functional.consensus import align_columns
 from fmcluster.heads import make_head
-from fmcluster.heads._region_means import RegionMeans
-from fmcluster.heads.cdc import calibrated_selection
-from fmcluster.heads.prototypes import prototypes, spread, standardise_rows
+from fmcluster.heads.cdc import RegionMeans, calibrated_selection
+from fmcluster.heads.networks.prototypes import prototypes, spread, standardise_rows
 
 QUICK = {"n_clusters": 4, "hidden": 32, "n_starts": 3, "epochs": 4, "min_steps": 20}
 
@@ -142,7 +141,7 @@ def test_turns_and_half_the_bytes_find_the_same(blobs, monkeypatch):
 
 
 def test_a_sample_makes_prototypes_of_many_rows(blobs, monkeypatch):
-    monkeypatch.setattr("fmcluster.heads.cdc.SAMPLE_ROWS", 100)
+    monkeypatch.setattr("fmcluster.heads.networks.dual.SAMPLE_ROWS", 100)
     x, y = blobs(n=240, k=4, d=16)
     for init in ("paper", "partition"):
         head = make_head("cdc", random_state=0, **{**QUICK, "init": init}).fit(x)

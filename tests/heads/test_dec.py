@@ -7,11 +7,11 @@ from head_contract import hold_to_sklearn
 from representation import hold_to_representation
 from sklearn.metrics import normalized_mutual_info_score
 
-from fmcluster.errors import TrainingError
 from fmcluster.heads import make_head
-from fmcluster.heads._autoencoder import AutoEncoder, StudentT
 from fmcluster.heads.dec import DECObjective, group_means, target_distribution
-from fmcluster.heads.trainer import TrainOptions
+from fmcluster.heads.networks.autoencoder import AutoEncoder, StudentT
+from fmcluster.heads.training.objective import TrainOptions
+from fmcluster.utils.errors import TrainingError
 
 SMALL = {"hidden": (32, 32), "pretrain_epochs": 30, "epochs": 3, "batch_size": 60, "min_steps": 0}
 

@@ -6,7 +6,7 @@ from head_contract import accuracy, hold_to_contract, hold_to_sklearn
 from sklearn.mixture import GaussianMixture
 
 from fmcluster.heads import make_head
-from fmcluster.heads._nodes import PCAMap
+from fmcluster.vectors.pca import PCAMap
 
 
 def test_contract(blobs, tmp_path):

@@ -10,8 +10,8 @@ from head_contract import accuracy, hold_to_contract, hold_to_sklearn
 from sklearn.cluster import KMeans
 
 from fmcluster.heads import make_head
-from fmcluster.heads.kmeans import median_margin, spherical_kmeans
-from fmcluster.index import unit_rows
+from fmcluster.partition.kmeans import median_margin, spherical_kmeans
+from fmcluster.vectors.rows import unit_rows
 
 
 def objective(x: np.ndarray, centroids: np.ndarray) -> float:
@@ -151,7 +151,7 @@ def test_probabilities_are_the_softmax_of_cosines_by_the_temperature(blobs):
 
 
 def test_rows_on_disk_and_in_memory_agree(blobs, tmp_path, monkeypatch):
-    from fmcluster.heads._rows import Rows
+    from fmcluster.vectors.rows import Rows
 
     x, y = blobs(n=600, k=4, d=8)
     np.save(tmp_path / "x.npy", x)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fmcluster.store import EmbeddingStore
+from fmcluster.embedding.store.store import EmbeddingStore
 
 ROWS, DIMS, CLUSTERS = 400_000, 128, 5
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,8 +21,8 @@ import json, resource, sys
 import numpy as np
 from fmcluster import EmbeddingStore
 from fmcluster.heads import make_head
-from fmcluster.heads._rows import Rows
-from fmcluster.index import KNNGraph
+from fmcluster.vectors.rows import Rows
+from fmcluster.vectors.graph import KNNGraph
 
 kind, name, folder = sys.argv[1:]
 Rows.__init__.__kwdefaults__["memory_bytes"] = 2**20

@@ -6,12 +6,12 @@ import torch
 from head_contract import accuracy, hold_to_contract, hold_to_sklearn
 
 from fmcluster.heads import make_head
-from fmcluster.heads._cosine import CosineNetwork
-from fmcluster.heads._prior import PriorTarget
-from fmcluster.heads._rows import Rows
+from fmcluster.heads.families.transport import CosineNetwork
 from fmcluster.heads.p2ot import SP2OTObjective, ramp
-from fmcluster.heads.trainer import TrainData
-from fmcluster.index import KNNGraph
+from fmcluster.heads.training.data import TrainData
+from fmcluster.heads.training.prior import PriorTarget
+from fmcluster.vectors.graph import KNNGraph
+from fmcluster.vectors.rows import Rows
 
 SMALL = {"epochs": 4, "batch_size": 64}
 

@@ -12,14 +12,15 @@ from head_contract import accuracy, hold_to_contract, hold_to_sklearn
 from torch import nn
 from torch.nn import functional as F
 
-from fmcluster.errors import TrainingError
 from fmcluster.functional.losses import consistency, entropy
 from fmcluster.heads import make_head
-from fmcluster.heads._prior import PriorTarget
-from fmcluster.heads._rows import Rows
 from fmcluster.heads.scan import SCANObjective, SelfLabelObjective
-from fmcluster.heads.trainer import TrainData, TrainOptions
-from fmcluster.index import KNNGraph
+from fmcluster.heads.training.data import TrainData
+from fmcluster.heads.training.objective import TrainOptions
+from fmcluster.heads.training.prior import PriorTarget
+from fmcluster.utils.errors import TrainingError
+from fmcluster.vectors.graph import KNNGraph
+from fmcluster.vectors.rows import Rows
 
 QUICK = {"n_clusters": 4, "epochs": 4, "min_steps": 150, "self_label_epochs": 2, "n_heads": 4}
 

@@ -7,12 +7,12 @@ from head_contract import hold_to_sklearn
 from representation import hold_to_representation
 
 from fmcluster.heads import make_head
-from fmcluster.heads._contrastive import Representation
-from fmcluster.heads._prior import PriorTarget
-from fmcluster.heads._rows import Rows
+from fmcluster.heads.families.representation import Representation
 from fmcluster.heads.secu import SeCuObjective, dual_step
-from fmcluster.heads.trainer import TrainData
-from fmcluster.heads.views import Views
+from fmcluster.heads.training.data import TrainData
+from fmcluster.heads.training.prior import PriorTarget
+from fmcluster.heads.training.views import Views
+from fmcluster.vectors.rows import Rows
 
 SMALL = {"epochs": 3, "batch_size": 64, "n_out": 8}
 

@@ -7,12 +7,11 @@ from head_contract import accuracy, hold_to_contract, hold_to_sklearn
 
 from fmcluster.functional.ot import sinkhorn
 from fmcluster.heads import make_head
-from fmcluster.heads._cosine import CosineNetwork
-from fmcluster.heads._prior import PriorTarget
-from fmcluster.heads._rows import Rows
-from fmcluster.heads._transport import TransportObjective
-from fmcluster.heads.trainer import TrainData
-from fmcluster.heads.views import Views
+from fmcluster.heads.families.transport import CosineNetwork, TransportObjective
+from fmcluster.heads.training.data import TrainData
+from fmcluster.heads.training.prior import PriorTarget
+from fmcluster.heads.training.views import Views
+from fmcluster.vectors.rows import Rows
 
 SMALL = {"epochs": 4, "batch_size": 64}
 

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from fmcluster.functional.losses import nt_xent
 from fmcluster.heads import make_head
-from fmcluster.heads._contrastive import Adapter, Representation
+from fmcluster.heads.families.representation import Adapter, Representation
 from fmcluster.heads.simclr import contrast, neighbour_pairs
 
 SMALL = {"epochs": 3, "batch_size": 64, "n_out": 8}

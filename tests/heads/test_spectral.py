@@ -5,9 +5,10 @@ import pytest
 from head_contract import accuracy, hold_to_contract, hold_to_sklearn
 
 from fmcluster.heads import make_head
-from fmcluster.heads._nodes import normalised_graph
 from fmcluster.heads.spectral import laplacian_vectors
-from fmcluster.index import KNNGraph, unit_rows
+from fmcluster.partition.landmarks import normalised_graph
+from fmcluster.vectors.graph import KNNGraph
+from fmcluster.vectors.rows import unit_rows
 
 
 def test_contract(blobs, tmp_path):

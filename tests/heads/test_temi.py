@@ -8,12 +8,12 @@ import torch
 from head_contract import accuracy, hold_to_contract, hold_to_sklearn
 
 from fmcluster.heads import make_head
-from fmcluster.heads._prior import PriorTarget
-from fmcluster.heads._rows import Rows
-from fmcluster.heads.base import HeadData
 from fmcluster.heads.temi import ProjectionHeads, TEMIObjective
-from fmcluster.heads.trainer import TrainData
-from fmcluster.heads.views import Views
+from fmcluster.heads.training.data import TrainData
+from fmcluster.heads.training.prior import PriorTarget
+from fmcluster.heads.training.views import Views
+from fmcluster.vectors.fit_data import HeadData
+from fmcluster.vectors.rows import Rows
 
 QUICK = {
     "n_clusters": 4,

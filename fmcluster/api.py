@@ -1,0 +1,334 @@
+"""The short facade: `embed` raw data into a store, `cluster` a store into a result."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fmcluster import calibration
+from fmcluster.calibration.calibrator import Calibrator
+from fmcluster.embedding import encoders
+from fmcluster.embedding.data.source import Source
+from fmcluster.embedding.embed import embed_to_store
+from fmcluster.embedding.store.store import EmbeddingStore
+from fmcluster.heads import make_head
+from fmcluster.heads.base import ClusterHead
+from fmcluster.result.naming import name_by_source
+from fmcluster.result.predictor import encoder_records, encoder_states
+from fmcluster.result.result import ClusterResult
+from fmcluster.utils.version import __version__
+from fmcluster.vectors.graph import KNNGraph
+from fmcluster.vectors.preprocess import Preprocessor
+from fmcluster.vectors.rows import (
+    JointRows,
+    Rows,
+    as_spaces,
+    is_embeddings,
+    is_matrix,
+    is_store,
+    one_or_list,
+    space_list,
+)
+
+GRAPH_NEIGHBOURS = 20
+
+
+def default_encoders(modality: str) -> list[str]:
+    """Return what `embed` uses when no encoder is named: texts also get a lexical space."""
+    return ["auto", "tfidf"] if modality == "text" else ["auto"]
+
+
+def embed(
+    data: Any,
+    *,
+    encoder: Any = None,
+    column: str | None = None,
+    split: str | None = None,
+    folder: str | os.PathLike[str] | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    n_views: int = 0,
+    augment: str = "weak",
+    batch_size: int | None = None,
+    device: str | None = None,
+    precision: str = "auto",
+    dtype: str = "float16",
+    on_error: str = "raise",
+    n_rows: int | None = None,
+    id_column: str | None = None,
+    modality: str | None = None,
+    random_state: int = 0,
+    repair: bool = False,
+    engine: str = "local",
+    workers: int | None = None,
+) -> EmbeddingStore:
+    """Embed data once; the same call again finds the store, or goes on where it stopped.
+
+    Parameters
+    ----------
+    data : Dataset, path, list, DataFrame, array or EmbeddingStore
+        A ``datasets.Dataset`` / ``IterableDataset``, a folder of images, a CSV, Parquet, JSONL or
+        txt file, a list of texts or PIL images. An (n, d) array is taken as embeddings, and a
+        store is given back.
+    encoder : str, object, or a list of those, optional
+        A Hub id, a local folder, ``open_clip:ARCH/TAG``, ``packaged:minilm``,
+        ``packaged:efficientnet-lite0``, ``tfidf``, ``auto``, or an object with
+        ``encode(list) -> (n, d)``. A list gives several spaces under the same row ids. Default:
+        DINOv2 for images, all-MiniLM-L6-v2 and TF-IDF for texts.
+    column, split, id_column : str, optional
+        Which column, which split of a DatasetDict, which column holds row ids.
+    folder : path, optional
+        Where the store is; default: a folder of its own in the cache.
+    cache_dir : path, optional
+        The cache; default: the variable FMCLUSTER_CACHE, or a folder in the Hugging Face cache.
+    n_views : int
+        Embeddings of augmented inputs to keep beside the clean one.
+    augment : {"weak", "strong"}
+        How far those inputs are changed.
+    batch_size, device, precision
+        How to run the encoder; only the precision changes the embeddings (and the fingerprint).
+    dtype : {"float16", "float32"}
+        Type on disk.
+    on_error : {"raise", "skip", "mark"}
+        What becomes of rows that cannot be read.
+    n_rows : int, optional
+        Read so many rows and no more.
+    modality : {"image", "text"}, optional
+        Only where it cannot be seen from the rows.
+    random_state : int
+        Seed of the augmentations.
+    repair : bool
+        Hold every shard of a store that is there against its checksum, and encode the damaged
+        ones again.
+    engine : {"local", "ray"}
+        "ray" maps the encoders over the data by Ray Data (extra ``ray``), on the cluster that is
+        connected or on one of this machine; the store is the same, byte for byte.
+    workers : int, optional
+        Ray actors at most; by default one a GPU, or one a core.
+
+    Returns
+    -------
+    EmbeddingStore
+
+    Raises
+    ------
+    DataError, EncoderUnavailableError, StoreMismatchError, MissingExtraError
+        Each with one line that says what to do.
+    """
+    if is_store(data):
+        return data
+    if is_matrix(data):
+        return EmbeddingStore.from_array(data)
+    source = (
+        data
+        if isinstance(data, Source)
+        else Source(
+            data, column=column, split=split, n_rows=n_rows, id_column=id_column, modality=modality
+        )
+    )
+    if source.modality == "embedding":
+        return embed_to_store(source, None, folder=folder, dtype=dtype)
+    names = default_encoders(source.modality) if encoder is None else encoder
+    names = list(names) if isinstance(names, (list, tuple)) else [names]
+    found = [
+        encoders.resolve(
+            name,
+            modality=source.modality,
+            device=device,
+            batch_size=batch_size,
+            precision=precision,
+        )
+        for name in names
+    ]
+    store = embed_to_store(
+        source,
+        found,
+        folder=folder,
+        cache_dir=cache_dir,
+        n_views=n_views,
+        augment=augment,
+        dtype=dtype,
+        on_error=on_error,
+        random_state=random_state,
+        repair=repair,
+        engine=engine,
+        workers=workers,
+    )
+    store.source = source
+    return store
+
+
+def cluster(
+    emb: Any,
+    *,
+    n_clusters: int | str = "auto",
+    head: str | ClusterHead = "auto",
+    cluster_prior: Any = "auto",
+    random_state: int = 0,
+    preprocess: str | None = None,
+    calibrate: bool = True,
+    graph: KNNGraph | None = None,
+    encoder: Any = None,
+    column: str | None = None,
+    split: str | None = None,
+    head_params: dict[str, Any] | None = None,
+) -> ClusterResult:
+    """Cluster embeddings (or raw data, which is embedded first) and calibrate the confidence.
+
+    Clusters of texts are named after their most telling terms, where the raw texts are at hand.
+
+    Parameters
+    ----------
+    emb : EmbeddingStore, (n, d) array, list of arrays, or raw data
+        What to cluster; raw data goes through `embed` with `encoder`, `column` and `split`.
+    n_clusters : int or "auto"
+        Number of clusters; "auto" estimates it without labels.
+    head : str or ClusterHead
+        One of `list_heads`, or an unfitted head of yours.
+    cluster_prior : "auto", "uniform", "estimate" or array (k,)
+        What is known of the cluster sizes; "auto" is the head's own default.
+    random_state : int
+        The one seed.
+    preprocess : str, optional
+        Steps such as ``"pca=64,whiten,l2"``, fitted here and repeated by ``predict``.
+    calibrate : bool
+        Whether probabilities are calibrated (without labels).
+    graph : KNNGraph, optional
+        Ready neighbours.
+    head_params : dict, optional
+        More arguments of the head.
+
+    Returns
+    -------
+    ClusterResult
+
+    Examples
+    --------
+    >>> X = np.random.default_rng(0).normal(size=(60, 4)) + np.repeat(np.eye(4)[:3] * 9, 20, 0)
+    >>> cluster(X, n_clusters=3, head="kmeans").sizes.tolist()
+    [20, 20, 20]
+    """
+    started = time.perf_counter()
+    if not is_embeddings(emb):
+        emb = emb if isinstance(emb, Source) else Source(emb, column=column, split=split)
+        emb = embed(emb, encoder=encoder)
+    store = emb if is_store(emb) else None
+    source = getattr(store, "source", None)
+    spaces, steps = _preprocess(emb, preprocess)
+    rows = as_spaces(spaces)
+    ids = np.asarray(store.ids) if store is not None else np.arange(rows[0].n_rows)
+    estimator = _head(head, n_clusters, cluster_prior, random_state, head_params or {})
+    if graph is None:
+        neighbours = max(GRAPH_NEIGHBOURS, int(getattr(estimator, "n_neighbors", 0) or 0))
+        graph = KNNGraph.build(JointRows(rows), k=neighbours, random_state=random_state)
+    estimator.fit(spaces, graph=graph)
+    raw = estimator.predict_proba(spaces)
+    result = ClusterResult(
+        labels=estimator.labels_,
+        proba=raw,
+        confidence=raw.max(axis=1),
+        score=raw.max(axis=1),
+        cluster_prior=np.asarray(estimator.cluster_prior_),
+        ids=ids,
+        provenance=_provenance(store, steps, estimator, random_state, graph),
+        head=estimator,
+        graph=graph,
+        preprocessors=tuple(steps),
+        encoder_states={} if store is None else encoder_states(store),
+        embeddings=spaces,
+        source=source,
+    )
+    if calibrate and result.n_clusters > 1:
+        result = result.with_calibrator(_calibrator(result, rows, random_state), rows)
+    result = _doubt_unreadable(name_by_source(result), store)
+    result.provenance["seconds"] = round(time.perf_counter() - started, 3)
+    return result
+
+
+# -- pieces -----------------------------------------------------------------------------------
+
+
+def _preprocess(emb: Any, steps: str | None) -> tuple[Any, list[Preprocessor | None]]:
+    """Fit the preprocessing on every space; without one the input is passed on as it is."""
+    sources = space_list(emb)
+    if not steps:
+        return emb, [None] * len(sources)
+    fitted = [Preprocessor(steps).fit(x) for x in sources]
+    return one_or_list([step.view(x) for step, x in zip(fitted, sources, strict=True)]), [*fitted]
+
+
+def _head(
+    head: str | ClusterHead,
+    n_clusters: int | str,
+    cluster_prior: Any,
+    random_state: int,
+    params: dict[str, Any],
+) -> ClusterHead:
+    """Make the head with what was asked; a prior is refused where a head does not balance."""
+    if not isinstance(head, str):
+        return head
+    given = dict(params)
+    known = make_head(head).get_params(deep=False)
+    if "cluster_prior" in known:
+        if not (isinstance(cluster_prior, str) and cluster_prior == "auto"):
+            given["cluster_prior"] = cluster_prior
+    elif not isinstance(cluster_prior, str) or cluster_prior != "auto":
+        raise ValueError(
+            f"head {head!r} does not balance cluster sizes and takes no cluster_prior, got "
+            f"{cluster_prior!r}: leave it 'auto' or choose a head such as 'scan' or 'sela'"
+        )
+    return make_head(head, **{"n_clusters": n_clusters, "random_state": random_state, **given})
+
+
+def _calibrator(result: ClusterResult, rows: list[Rows], random_state: int) -> Calibrator:
+    """Return what makes confidence of the head's scores, without labels."""
+    if result.head.self_calibrated:
+        return calibration.identity(result.proba, method=f"{result.head.name} head")
+    views = [space.views for space in rows] if any(space.views for space in rows) else None
+    return calibration.label_free(
+        result.proba,
+        spaces=rows,
+        graph=result.graph,
+        labels=result.labels,
+        views=views,
+        random_state=random_state,
+    )
+
+
+def _doubt_unreadable(result: ClusterResult, store: EmbeddingStore | None) -> ClusterResult:
+    """Give rows that were kept unread (``on_error="mark"``) the least confidence there is."""
+    if store is None or not store.bad_ids:
+        return result
+    bad = ~store.readable
+    proba = result.proba.copy()
+    proba[bad] = calibration.with_confidence(proba[bad], np.zeros(int(bad.sum())))
+    result.provenance["unreadable_ids"] = store.bad_ids
+    return dataclasses.replace(result, proba=proba, confidence=proba.max(axis=1))
+
+
+def _provenance(
+    store: EmbeddingStore | None,
+    steps: Sequence[Preprocessor | None],
+    head: ClusterHead,
+    random_state: int,
+    graph: KNNGraph,
+) -> dict[str, Any]:
+    plain = (str, int, float, bool, list, type(None))
+    params = {k: v for k, v in head.get_params(deep=False).items() if isinstance(v, plain)}
+    return {
+        "fmcluster_version": __version__,
+        "data": None if store is None else store.fingerprint,
+        "encoders": [] if store is None else encoder_records(store),
+        "preprocess": [
+            None if s is None else {"steps": s.steps, "fingerprint": s.fingerprint} for s in steps
+        ],
+        "head": {"name": head.name, "params": params},
+        "graph": {"k": graph.k, "method": graph.method, "recall": graph.recall},
+        "random_state": random_state,
+        "determinism": "equal seeds give equal labels on CPU, for any thread count",
+        "calibration": None,
+    }

@@ -1,0 +1,174 @@
+r"""Independent partitions of the same rows, and how much to believe each family of them.
+
+The level of a confidence cannot be seen from the partition that it belongs to. It shows in how far
+partitions made in other ways agree: three families (k-means, average linkage, Ward linkage), each
+on all dimensions and on half of them, of the first space and of all spaces joined. A family counts
+by its stability :math:`\bar s_f`, the mean agreement among its own members,
+
+.. math:: w_f \propto \exp(\bar s_f / 0.15),
+
+because a family that cannot reproduce itself says nothing about another partition: average linkage
+falls apart on balanced data and k-means on long tails, and each shows it so. All agreements are
+after Hungarian alignment.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmcluster.functional.assignment import align_labels
+from fmcluster.partition.kmeans import spherical_kmeans
+from fmcluster.utils.random import seed_of
+from fmcluster.vectors.rows import iter_blocks, unit_rows
+
+FIT_ROWS = 12_000
+STABILITY_ROWS = 20_000
+STABILITY_SCALE = 0.15
+SHARE_OF_BOOTSTRAP = 0.3
+# Restarts where they are cheap: a poor start of k-means must not look like instability.
+KMEANS_WORK = 1_000_000
+
+Floats = NDArray[np.float32]
+Labels = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One partition that assigns any row: nearest centroid, then the cluster of that centroid.
+
+    Attributes
+    ----------
+    family : {"kmeans", "average", "ward"}
+    space : int
+        0 is the first space, 1 all spaces joined.
+    columns : (d',) int or slice
+        Dimensions that it sees.
+    centroids : (r, d') float32
+    cluster : (r,) int64
+        Cluster of each centroid.
+    """
+
+    family: str
+    space: int
+    columns: Any
+    centroids: Floats
+    cluster: Labels
+
+    def assign(self, block: Floats) -> Labels:
+        """Return the cluster of each row of a block of unit rows of its space."""
+        rows = unit_rows(block[:, self.columns])
+        return self.cluster[(rows @ self.centroids.T).argmax(axis=1)]
+
+
+def n_regions(n_rows: int, n_clusters: int) -> int:
+    """Return how many mini-clusters describe the rows: eight a cluster, at least four rows each."""
+    wanted = min(max(8 * n_clusters, 200), max(1_500, 2 * n_clusters))
+    return min(n_rows, max(n_clusters, min(wanted, n_rows // 4)))
+
+
+def _linkage_clusters(centroids: Floats, n_clusters: int, method: str) -> Labels:
+    """Cut the linkage of mini-cluster centroids into `n_clusters`."""
+    from scipy.cluster.hierarchy import fcluster, linkage
+
+    if len(centroids) <= n_clusters:
+        return np.arange(len(centroids))
+    tree = linkage(centroids.astype(np.float64), method)
+    return fcluster(tree, n_clusters, "maxclust").astype(np.int64) - 1
+
+
+def fit_references(X: Any, space: int, n_clusters: int, random_state: int) -> list[Reference]:
+    """Fit seven partitions of a sample of one space `X` (n, d)."""
+    rng = np.random.default_rng(seed_of(random_state, "references", space))
+    n_rows, n_dims = X.shape
+    rows = np.sort(rng.choice(n_rows, min(n_rows, FIT_ROWS), replace=False))
+    sample = unit_rows(np.asarray(X[rows]))
+    every: Any = slice(None)
+    # Sorted: the order of dimensions must not matter to the sums.
+    half = np.sort(rng.choice(n_dims, max(1, n_dims // 2), replace=False))
+    size = min(len(sample), max(n_clusters, int(SHARE_OF_BOOTSTRAP * len(sample))))
+    bootstrap = np.sort(rng.choice(len(sample), size, replace=False))
+    found = []
+    views: tuple[tuple[Any, Any], ...] = ((every, None), (half, None), (every, bootstrap))
+    for number, (columns, use) in enumerate(views):
+        part = sample[:, columns] if use is None else sample[use]
+        centroids = spherical_kmeans(
+            unit_rows(part),
+            n_clusters,
+            n_init=int(np.clip(KMEANS_WORK // (len(part) * n_clusters), 1, 4)),
+            max_iter=20,
+            seed=seed_of(random_state, "kmeans", space, number),
+        )
+        found.append(Reference("kmeans", space, columns, centroids, np.arange(n_clusters)))
+    for number, columns in enumerate((every, half)):  # type: int, Any
+        centroids = spherical_kmeans(
+            unit_rows(sample[:, columns]),
+            n_regions(len(sample), n_clusters),
+            max_iter=10,
+            seed=seed_of(random_state, "regions", space, number),
+        )
+        for family in ("average", "ward"):
+            cluster = _linkage_clusters(centroids, n_clusters, family)
+            found.append(Reference(family, space, columns, centroids, cluster))
+    return found
+
+
+def assign_all(references: list[Reference], spaces: list[Any]) -> Labels:
+    """Return (references, n) int64: every row's cluster in every partition, block by block."""
+    n_rows = spaces[0].shape[0]
+    out = np.empty((len(references), n_rows), dtype=np.int64)
+    for space, X in enumerate(spaces):
+        mine = [(q, r) for q, r in enumerate(references) if r.space == space]
+        for start, block in iter_blocks(X):
+            for q, reference in mine:
+                out[q, start : start + len(block)] = reference.assign(block)
+    return out
+
+
+def agreement(reference: Labels, labels: Labels, n_clusters: int) -> float:
+    """Return the share of rows on which two partitions agree after alignment."""
+    return float((align_labels(reference, labels, n_clusters=n_clusters) == reference).mean())
+
+
+def family_weights(families: list[str], assigned: Labels, n_clusters: int) -> dict[str, float]:
+    """Return the weight of every family by the stability of its members.
+
+    Parameters
+    ----------
+    families : list of str
+    assigned : (references, n) int64
+    n_clusters : int
+
+    Returns
+    -------
+    dict of str to float
+        Sums to one.
+    """
+    step = max(1, assigned.shape[1] // STABILITY_ROWS)
+    rows = assigned[:, ::step]
+    names = sorted(set(families))
+    members = {name: [q for q, family in enumerate(families) if family == name] for name in names}
+    stability = np.zeros(len(names))
+    for f, name in enumerate(names):
+        pairs = [(a, b) for a in members[name] for b in members[name] if a < b]
+        stability[f] = np.mean([agreement(rows[a], rows[b], n_clusters) for a, b in pairs])
+    share = np.exp((stability - stability.max()) / STABILITY_SCALE)
+    share /= share.sum()
+    return {name: float(share[f]) for f, name in enumerate(names)}
+
+
+def region_shares(regions: Labels, labels: Labels, shape: tuple[int, int]) -> NDArray[np.float64]:
+    """Return (regions, clusters): the share of votes of every region that each cluster gets.
+
+    `labels` is (voters, n), -1 for rows that a voter leaves unnamed; those count for no cluster.
+    """
+    table = np.zeros(shape[0] * shape[1])
+    for each in labels:
+        named = each >= 0
+        flat = regions[named] * shape[1] + each[named]
+        table += np.bincount(flat, minlength=len(table))
+    sizes = np.maximum(np.bincount(regions, minlength=shape[0]), 1)
+    return table.reshape(shape) / (sizes[:, None] * len(labels))

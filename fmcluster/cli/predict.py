@@ -1,0 +1,73 @@
+"""``fmcluster predict``: new data into the clusters of a saved result."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+EXAMPLE = "fmcluster predict run/ new.parquet --column text --out assigned.parquet"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("result", help="folder that `fmcluster cluster --out` wrote")
+    parser.add_argument("data", help="file, folder of images, .npy of embeddings, or store")
+    parser.add_argument("--column", help="column that holds the texts or images")
+    parser.add_argument("--batch-size", type=int, metavar="N")
+    parser.add_argument("--device")
+    parser.add_argument(
+        "--out", required=True, metavar="FILE", help="Parquet of id, cluster, confidence"
+    )
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Encode as the result's data was, assign, write."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    from fmcluster.embedding.store.store import EmbeddingStore
+    from fmcluster.result.result import ClusterResult
+    from fmcluster.utils.files import atomic_path, read_array
+
+    result = ClusterResult.load(args.result)
+    path = Path(args.data)
+    if not path.exists():
+        raise FileNotFoundError(f"{args.data}: no such file or folder")
+    data: Any = str(path)
+    ids = None
+    if (path / "manifest.json").is_file():
+        data = EmbeddingStore.open(path)
+        ids = np.asarray(data.ids)
+    elif path.suffix == ".npy":
+        data = read_array(path, mmap=True)
+    proba = result.predict_proba(
+        data, column=args.column, batch_size=args.batch_size, device=args.device
+    )
+    labels = proba.argmax(axis=1)
+    columns: dict[str, Any] = {
+        "id": np.arange(len(proba)) if ids is None else ids,
+        "cluster": labels,
+        "confidence": proba.max(axis=1),
+    }
+    if result.names:
+        columns["name"] = np.array(result.names, dtype=object)[labels]
+    with atomic_path(args.out) as temporary:
+        parquet.write_table(pa.table(columns), temporary)
+    return {
+        "out": args.out,
+        "rows": len(proba),
+        "n_clusters": result.n_clusters,
+        "mean_confidence": float(proba.max(axis=1).mean()),
+        "sizes": np.bincount(labels, minlength=result.n_clusters).tolist(),
+    }
+
+
+def render(payload: dict[str, Any]) -> str:
+    """Say what came out."""
+    return (
+        f"{payload['rows']} rows assigned to {payload['n_clusters']} clusters, mean confidence "
+        f"{100 * payload['mean_confidence']:.1f} %\nwritten to {payload['out']}"
+    )

@@ -1,0 +1,78 @@
+"""``fmcluster query``: which samples to label next."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import numpy as np
+
+from fmcluster.cli import options
+
+EXAMPLE = "fmcluster query run/ --budget 100 --out to_label.csv"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("result", help="folder that `fmcluster cluster --out` wrote")
+    parser.add_argument("--budget", type=int, required=True, metavar="N", help="samples to choose")
+    parser.add_argument(
+        "--strategy",
+        default="auto",
+        help="auto, random, typical, centroid, coverage, herding, coreset, uncertain or tail",
+    )
+    parser.add_argument("--embeddings", metavar="STORE", help="store or .npy the result is of")
+    parser.add_argument(
+        "--labeled", metavar="FILE", help="CSV with a column id (and label): done already"
+    )
+    parser.add_argument("--out", metavar="FILE", help="CSV of id, cluster, confidence")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Choose and write."""
+    import pandas as pd
+
+    from fmcluster.labeling.query import query
+    from fmcluster.result.result import ClusterResult
+    from fmcluster.utils.files import write_text
+
+    result = ClusterResult.load(args.result)
+    if args.embeddings:
+        result = result.attach(options.open_embeddings(args.embeddings))
+    labeled = None
+    if args.labeled:
+        labeled = _labeled(options.read_table(args.labeled, ["id"], ids=result.ids))
+    ids = query(
+        result,
+        budget=args.budget,
+        strategy=args.strategy,
+        labeled=labeled,
+        random_state=args.seed,
+    )
+    rows = result.rows_of(ids)
+    table = pd.DataFrame(
+        {"id": ids, "cluster": result.labels[rows], "confidence": result.confidence[rows]}
+    )
+    if args.out:
+        write_text(args.out, table.to_csv(index=False))
+    return {
+        "ids": np.asarray(ids).tolist(),
+        "clusters": table["cluster"].tolist(),
+        "strategy": args.strategy,
+        "out": args.out,
+    }
+
+
+def _labeled(table: Any) -> Any:
+    """Return the labelled ids, with their labels where the file has them."""
+    if "label" in table.columns:
+        answers = [label or None for label in table["label"]]
+        return dict(zip(table["id"].tolist(), answers, strict=True))
+    return table["id"].to_numpy()
+
+
+def render(payload: dict[str, Any]) -> str:
+    """Say what was chosen."""
+    if payload["out"]:
+        return f"{len(payload['ids'])} samples to label, written to {payload['out']}"
+    return "\n".join(str(i) for i in payload["ids"])

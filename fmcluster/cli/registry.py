@@ -1,0 +1,21 @@
+"""The commands, a file each: ``add_arguments(parser)``, ``run(args) -> dict``, ``render``.
+
+A command's module is imported when the command is asked for, so that ``--help`` is fast.
+"""
+
+from __future__ import annotations
+
+COMMANDS = {
+    "demo": "real digit images, clustered and reported, without network",
+    "embed": "turn raw images or texts into a store of embeddings",
+    "cluster": "cluster raw data or embeddings, with calibrated confidence",
+    "predict": "assign new data to the clusters of a saved result",
+    "estimate": "estimate the number of clusters and their sizes",
+    "query": "choose which samples to label",
+    "clean": "find wrong labels, near-duplicates and outliers",
+    "report": "write the HTML report of a saved result again",
+    "bench": "run, tabulate and compare benchmark suites",
+    "run": "run a recipe",
+    "heads": "list the cluster heads",
+    "doctor": "say what is installed and what is wrong with it",
+}

@@ -1,0 +1,76 @@
+"""``fmcluster report``: the page of a saved result again, with data, labels or lists added."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fmcluster.cli import options
+
+EXAMPLE = "fmcluster report run/ --data tickets.csv --column text --to-label to_label.csv"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("result", help="folder that `fmcluster cluster --out` wrote")
+    parser.add_argument("--data", help="the raw data, for examples")
+    parser.add_argument("--column", help="column that holds the texts or images")
+    parser.add_argument("--embeddings", metavar="STORE", help="store or .npy, for the map")
+    parser.add_argument("--projection", choices=("neighbours", "pca", "umap"), default="neighbours")
+    parser.add_argument("--title", default="Clusters")
+    options.add_labels(parser)
+    parser.add_argument(
+        "--to-label", metavar="FILE", help="CSV that `fmcluster query --out` wrote: listed"
+    )
+    parser.add_argument(
+        "--issues", metavar="FILE", help="CSV that `fmcluster clean --out` wrote: listed"
+    )
+    parser.add_argument("--out", metavar="FILE", help="default: report.html in the result's folder")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Load, attach what was given, write."""
+    from fmcluster.embedding.data.source import Source
+    from fmcluster.result.result import ClusterResult
+
+    result = ClusterResult.load(args.result)
+    if args.embeddings:
+        result = result.attach(options.open_embeddings(args.embeddings))
+    items = Source(args.data, column=args.column) if args.data else None
+    y = options.load_labels(args, np.asarray(result.ids))
+    out = Path(args.out) if args.out else Path(args.result) / "report.html"
+    chosen = issues = None
+    if args.to_label:
+        chosen = options.read_table(args.to_label, ["id"], ids=result.ids)["id"].to_numpy()
+    if args.issues:
+        columns = ["id", "given", "suggested", "score"]
+        issues = options.read_table(args.issues, columns, ids=result.ids)
+    path = result.report(
+        out,
+        items=items,
+        labels=y,
+        title=args.title,
+        projection=args.projection,
+        to_label=chosen,
+        issues=issues,
+    )
+    return {
+        "report": str(path),
+        "bytes": path.stat().st_size,
+        "to_label": 0 if chosen is None else len(chosen),
+        "issues": 0 if issues is None else len(issues),
+    }
+
+
+def render(payload: dict[str, Any]) -> str:
+    """Say where it is, and what it lists."""
+    lists = [
+        f"{payload[key]:,} {words}"
+        for key, words in (("to_label", "samples to label"), ("issues", "suspicious labels"))
+        if payload[key]
+    ]
+    size = f"{payload['bytes'] / 1e6:.1f} MB"
+    return f"open {payload['report']} ({', '.join([size, *lists])})"

@@ -1,0 +1,1 @@
+"""Reading rows of any kind: files, frames, datasets, lists."""

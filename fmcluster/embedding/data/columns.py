@@ -1,0 +1,191 @@
+"""Columns of raw rows: what a reader is, and readers of what is in memory or in HF datasets."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmcluster.embedding.data.arrow import vectors_of_dataset
+from fmcluster.embedding.data.values import is_pil, kind_of
+from fmcluster.utils.errors import DataError
+
+TEXT_NAMES = ("text", "sentence", "content", "document", "title", "caption")
+BATCH = 256
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A column of raw rows.
+
+    Attributes
+    ----------
+    rows : callable
+        ``rows(start)`` iterates over the raw rows from row number `start` on.
+    n_rows : int or None
+        None where only reading to the end tells.
+    column : str or None
+        Its name.
+    base : Path or None
+        Folder that relative image paths start from.
+    ids : sequence of str or None
+        Ids that the input itself gives (files of a folder).
+    vectors : callable or None
+        For a column of vectors: returns them as one (n, d) array.
+    seekable : bool
+        Whether ``rows(start)`` is cheap for any start.
+    repeatable : bool
+        Whether the rows can be read a second time for less than embedding them costs.
+    """
+
+    rows: Callable[[int], Iterator[Any]]
+    n_rows: int | None = None
+    column: str | None = None
+    base: Path | None = None
+    ids: Sequence[str] | None = None
+    vectors: Callable[[], NDArray[Any]] | None = None
+    seekable: bool = True
+    repeatable: bool = True
+
+
+def pick_column(kinds: Mapping[str, str | None], column: str | None) -> str:
+    """Return the asked column, or the only one that can be meant.
+
+    Parameters
+    ----------
+    kinds : mapping
+        Column name -> "image", "text", "embedding", or None for labels and the like.
+    column : str, optional
+        What was asked for.
+    """
+    listed = ", ".join(map(str, kinds)) or "none"
+    if column is not None:
+        if column not in kinds:
+            raise DataError(f"no column {column!r}: the data has {listed}")
+        return column
+    for wanted in ("image", "text", "embedding"):
+        found = [name for name, kind in kinds.items() if kind == wanted]
+        named = [name for name in TEXT_NAMES if name in found]
+        if len(found) == 1 or named:
+            return named[0] if named else found[0]
+        if found:
+            break
+    raise DataError(f"which column is to be embedded? name it by column=; the data has {listed}")
+
+
+def kind_in(values: Any) -> str | None:
+    """Tell what a column holds by its first present value."""
+    try:
+        return next((kind for row in values[:BATCH] if (kind := kind_of(row))), None)
+    except (DataError, TypeError, KeyError):
+        return None
+
+
+def is_hf(data: Any) -> bool:
+    """Return whether `data` is of HF datasets, without importing it."""
+    return "datasets" in sys.modules and type(data).__module__.startswith("datasets.")
+
+
+def open_values(values: Any, column: str | None) -> Reader:
+    """Read rows in memory: a list, a memory map, an array of vectors, texts or images."""
+    if hasattr(values, "__array__") and not isinstance(values, np.ndarray) and not is_pil(values):
+        values = np.asarray(values)
+    if isinstance(values, np.ndarray) and values.ndim not in (1, 2, 3, 4):
+        raise DataError(f"an array of shape {values.shape} is no table of vectors, texts or images")
+    vectors = None
+    if isinstance(values, np.ndarray) and values.ndim == 2:
+        vectors = lambda: values  # noqa: E731
+    elif isinstance(values, np.ndarray) and values.ndim > 2 and values.dtype != np.uint8:
+        raise DataError(
+            f"images in an array must be uint8 (n, height, width[, 3]), got {values.dtype}"
+        )
+
+    def rows(start: int) -> Iterator[Any]:
+        for low in range(start, len(values), BATCH):
+            part = values[low : low + BATCH]
+            yield from part.tolist() if getattr(part, "ndim", 0) == 1 else part
+
+    return Reader(rows, len(values), column, vectors=vectors)
+
+
+def open_frame(frame: Any, column: str | None) -> Reader:
+    """Read a column of a DataFrame."""
+    kinds = {str(name): kind_in(frame[name].iloc[:BATCH].tolist()) for name in frame.columns}
+    name = pick_column(kinds, None if column is None else str(column))
+    series = frame[name]
+
+    def rows(start: int) -> Iterator[Any]:
+        for low in range(start, len(series), BATCH):
+            yield from series.iloc[low : low + BATCH].tolist()
+
+    return Reader(rows, len(series), name)
+
+
+def choose_split(data: Any, split: str | None) -> Any:
+    """Return one split of a DatasetDict: the named one, or the only one."""
+    if not isinstance(data, dict):
+        return data
+    if split is None and len(data) == 1:
+        return next(iter(data.values()))
+    if split not in data:
+        given = f"no split {split!r}" if split else "which split is meant? name it by split="
+        raise DataError(f"{given}; the data has {', '.join(map(str, data))}")
+    return data[split]
+
+
+def _hf_kind(feature: Any) -> str | None:
+    if type(feature).__name__ == "Image":
+        return "image"
+    dtype = str(getattr(feature, "dtype", ""))
+    if type(feature).__name__ in ("Value", "string") and dtype in ("string", "large_string"):
+        return "text"
+    inner = getattr(feature, "feature", None)
+    numeric = str(getattr(inner, "dtype", "")).startswith(("float", "int"))
+    if inner is not None and numeric and type(inner).__name__ == "Value":
+        return "embedding"
+    if isinstance(feature, dict) and set(feature) == {"bytes", "path"}:
+        return "image"
+    return None
+
+
+def open_hf(data: Any, column: str | None, split: str | None) -> Reader:
+    """Read a column of a Dataset, a split of a DatasetDict, or an IterableDataset."""
+    import datasets
+
+    data = choose_split(data, split)
+    stream = isinstance(data, datasets.IterableDataset)
+    features = data.features
+    if features is None:
+        first: dict[str, Any] = next(iter(data), {})
+        name = pick_column({key: kind_in([value]) for key, value in first.items()}, column)
+    else:
+        name = pick_column({key: _hf_kind(value) for key, value in features.items()}, column)
+        data = data.select_columns([name])
+        if type(features[name]).__name__ == "Image":
+            data = data.cast_column(name, datasets.Image(decode=False))
+    if stream:
+        return Reader(
+            lambda start: (row[name] for row in data.skip(start)) if start else _values(data, name),
+            None,
+            name,
+            seekable=False,
+            repeatable=False,
+        )
+    plain = data.with_format(None)
+
+    def rows(start: int) -> Iterator[Any]:
+        for low in range(start, len(plain), BATCH):
+            yield from plain[low : low + BATCH][name]
+
+    is_vector = _hf_kind(features[name]) == "embedding"
+    vectors = (lambda: vectors_of_dataset(data, name)) if is_vector else None
+    return Reader(rows, len(plain), name, vectors=vectors)
+
+
+def _values(data: Any, name: str) -> Iterator[Any]:
+    return (row[name] for row in data)

@@ -1,0 +1,298 @@
+"""Any input as a `Source`: rows with ids, a modality and a fingerprint of their content.
+
+Rows are read in chunks and turned into texts or RGB images only when they are about to be encoded.
+What to do with one that cannot be read is the caller's choice: ``on_error="raise"`` stops and names
+it, ``"skip"`` leaves it out (ids keep the numbering of the data), ``"mark"`` keeps it as a zero row
+and lists its id.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fmcluster.embedding.data.columns import Reader
+from fmcluster.embedding.data.labels import read_labels
+from fmcluster.embedding.data.readers import open_reader
+from fmcluster.embedding.data.values import (
+    UnreadableRow,
+    is_missing,
+    kind_of,
+    names_image,
+    read_image,
+    read_text,
+    update_digest,
+)
+from fmcluster.utils.errors import DataError
+from fmcluster.utils.files import stable_hash
+from fmcluster.utils.validation import check_ids, check_in, check_range
+
+__all__ = ["Block", "Source", "read_labels"]
+
+ON_ERROR = ("raise", "skip", "mark")
+MODALITIES = ("image", "text", "embedding")
+_HEAD_ROWS = 64
+
+
+@dataclass(frozen=True)
+class Block:
+    """Consecutive rows, decoded.
+
+    Attributes
+    ----------
+    start : int
+        Row number of the first.
+    ids : ndarray (m,)
+        Row ids.
+    rows : list
+        Texts or RGB images; None where a row could not be read.
+    problems : dict
+        Position in the block -> why that row could not be read.
+    """
+
+    start: int
+    ids: NDArray[Any]
+    rows: list[Any]
+    problems: dict[int, str] = field(default_factory=dict)
+
+
+class Source:
+    """Rows of any input, with ids, modality and fingerprint.
+
+    Parameters
+    ----------
+    data : Dataset, DatasetDict, IterableDataset, path, DataFrame, mapping, list or array
+        A path is a folder of images (or of Parquet files, or a saved Dataset) or a file:
+        Parquet, CSV, TSV, JSONL, txt (a text a line), npy, npz.
+    column : str, optional
+        Which column; by default the only image or text column.
+    split : str, optional
+        Which split of a DatasetDict.
+    ids : array-like, optional
+        Row ids, unique. By default the row number, and for a folder the relative path.
+    id_column : str, optional
+        Column that holds the row ids.
+    modality : "image", "text" or "embedding", optional
+        Only needed where strings are paths of images that the first row does not reveal.
+    n_rows : int, optional
+        Read so many rows and no more: for streams.
+
+    Attributes
+    ----------
+    modality : str
+        "image", "text" or "embedding".
+    column : str or None
+        Name of the column.
+
+    Raises
+    ------
+    DataError
+        No such column (the columns are listed), unknown input, no rows, mixed modalities (the
+        first offending row is named), ids that repeat.
+    """
+
+    def __init__(
+        self,
+        data: Any,
+        *,
+        column: str | None = None,
+        split: str | None = None,
+        ids: ArrayLike | None = None,
+        id_column: str | None = None,
+        modality: str | None = None,
+        n_rows: int | None = None,
+    ) -> None:
+        if modality is not None:
+            check_in(modality, MODALITIES, "modality")
+        if n_rows is not None:
+            check_range(n_rows, "n_rows", low=1)
+        if ids is not None and id_column is not None:
+            raise DataError("give ids or id_column, not both")
+        self.reader: Reader = open_reader(data, column=column, split=split)
+        self.column = self.reader.column
+        self._limit = n_rows
+        first = self._first_row()
+        self._paths = modality == "image" or (
+            modality is None and names_image(first, self.reader.base)
+        )
+        self.modality = modality or str(kind_of(first, strings_are_paths=self._paths))
+        if id_column is not None:
+            ids = read_labels(data, id_column, split=split)
+        self._ids = None if ids is None else check_ids(ids)
+
+    def __repr__(self) -> str:
+        size = "?" if self.reader.n_rows is None else f"{self.reader.n_rows:,}"
+        return f"Source({size} rows of {self.modality}, column={self.column!r})"
+
+    def _first_row(self) -> Any:
+        """Return the first row that is not missing."""
+        rows = itertools.islice(self.reader.rows(0), self._limit)
+        empty = True
+        for row in rows:
+            empty = False
+            if not is_missing(row):
+                return row
+        raise DataError(
+            "the data is empty: no rows" if empty else "every row of the data is missing"
+        )
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether rows come once, in order, and are never read just to be counted."""
+        return not self.reader.repeatable
+
+    @property
+    def n_rows(self) -> int | None:
+        """Number of rows; of a stream, the stated number or None."""
+        if self.is_stream:
+            return self._limit
+        known = self.reader.n_rows if self.reader.n_rows is not None else self._scan[1]
+        return known if self._limit is None else min(known, self._limit)
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of every row's content and of the ids, whatever the format they came in.
+
+        A stream cannot be read twice: its digest covers its first 64 rows and the stated number.
+        """
+        return self._scan[0]
+
+    @cached_property
+    def _scan(self) -> tuple[str, int]:
+        """Read all rows once: (digest, count); types are checked on the way."""
+        digest = hashlib.sha256()
+        count = 0
+        limit = _HEAD_ROWS if self.is_stream else self._limit
+        for row in itertools.islice(self.reader.rows(0), limit):
+            self._check_kind(row, count)
+            update_digest(digest, row, base=self.reader.base, strings_are_paths=self._paths)
+            count += 1
+        parts = {"modality": self.modality, "rows": digest.hexdigest()}
+        if self.is_stream:
+            parts["stream"] = str(self._limit)
+        if self._ids is not None or self.reader.ids is not None:
+            parts["ids"] = stable_hash(self.ids(0, count))
+        return stable_hash(parts), count
+
+    def _check_kind(self, row: Any, number: int) -> None:
+        try:
+            kind = kind_of(row, strings_are_paths=self._paths)
+        except DataError as error:
+            raise DataError(f"row {number}: {error}") from None
+        if kind is not None and kind != self.modality:
+            raise DataError(
+                f"row {number} is of modality {kind!r} among rows of {self.modality!r}: "
+                "embed each modality by itself"
+            )
+
+    def ids(self, start: int, stop: int) -> NDArray[Any]:
+        """Return the ids of rows start..stop-1."""
+        if self._ids is not None:
+            part = self._ids[start:stop]
+            if len(part) < stop - start:
+                raise DataError(
+                    f"{len(self._ids)} ids were given for more rows: they must be equal"
+                )
+            return part
+        if self.reader.ids is not None:
+            return np.asarray(self.reader.ids[start:stop], dtype=np.str_)
+        return np.arange(start, stop, dtype=np.int64)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Iterate over all raw rows, as often as asked (a stream: read again from its start)."""
+        return itertools.islice(self.reader.rows(0), self._limit)
+
+    def texts(self) -> Iterator[str]:
+        """Iterate over the texts that can be read; the others are left out."""
+        for row in self:
+            try:
+                yield read_text(row)
+            except UnreadableRow:
+                continue
+
+    def vectors(self) -> NDArray[Any]:
+        """Return the rows of an "embedding" source as (n, d), mapped where they are on disk."""
+        if self.modality != "embedding":
+            raise DataError(f"the data is of modality {self.modality!r}: embed it by an encoder")
+        if self.reader.vectors is not None:
+            return self.reader.vectors()[: self._limit]
+        try:
+            return np.asarray(list(self), dtype=np.float32)
+        except (TypeError, ValueError) as error:
+            raise DataError(f"the rows are no vectors of one length: {error}") from None
+
+    def pieces(self, size: int, numbers: Iterable[int]) -> Iterator[tuple[int, list[Any]]]:
+        """Yield (number, raw rows) of pieces of `size` rows; empty once past the end, then stop.
+
+        Rows between the asked pieces are passed over: for free where the input can seek.
+        """
+        rows: Iterator[Any] = iter(())
+        position = -1
+        for number in numbers:
+            start = number * size
+            if position < 0 or (position != start and self.reader.seekable):
+                rows = self.reader.rows(start)
+            elif position < start:
+                next(itertools.islice(rows, start - position - 1, start - position), None)
+            stop = start + size if self._limit is None else min(start + size, self._limit)
+            piece = list(itertools.islice(rows, max(0, stop - start)))
+            position = start + size
+            yield number, piece
+            if len(piece) < size:
+                return
+
+    def decode(
+        self,
+        raw: list[Any],
+        start: int,
+        *,
+        on_error: str = "raise",
+        pool: Executor | None = None,
+    ) -> Block:
+        """Turn raw rows into texts or images.
+
+        Parameters
+        ----------
+        raw : list
+            Consecutive raw rows.
+        start : int
+            Row number of the first.
+        on_error : "raise", "skip" or "mark"
+            "raise" stops at the first row that cannot be read; else it is None in ``rows``.
+        pool : Executor, optional
+            Decodes images side by side.
+        """
+        for position, row in enumerate(raw):
+            self._check_kind(row, start + position)
+        one = read_text if self.modality == "text" else self._image
+        attempts = list((pool.map if pool else map)(lambda row: _attempt(one, row), raw))
+        ids = self.ids(start, start + len(raw))
+        problems = {}
+        for position, (_, reason) in enumerate(attempts):
+            if reason is None:
+                continue
+            if on_error == "raise":
+                raise DataError(
+                    f"row {ids[position].item()!r}: {reason}; pass on_error='skip' to leave such "
+                    "rows out or 'mark' to keep them as zero rows"
+                )
+            problems[position] = reason
+        return Block(start, ids, [row for row, _ in attempts], problems)
+
+    def _image(self, row: Any) -> Any:
+        return read_image(row, self.reader.base)
+
+
+def _attempt(one: Callable[[Any], Any], row: Any) -> tuple[Any, str | None]:
+    try:
+        return one(row), None
+    except UnreadableRow as error:
+        return None, str(error)

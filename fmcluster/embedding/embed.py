@@ -1,0 +1,273 @@
+"""The embedding loop: rows in, a store of whole shards out, resumable, in constant memory.
+
+Each process encodes whole shards of its own and writes them; nothing is gathered. A shard is cut
+into blocks of a fixed number of rows, so what is encoded together depends neither on the number of
+processes nor on where an earlier run stopped: the bytes come out equal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from fmcluster.embedding.data.source import ON_ERROR, Source
+from fmcluster.embedding.encode_shards import EncodingRun
+from fmcluster.embedding.encoders import resolve
+from fmcluster.embedding.encoders.base import Encoder
+from fmcluster.embedding.encoders.fitted import fit_or_restore
+from fmcluster.embedding.ray_engine import ray_engine
+from fmcluster.embedding.store.manifest import (
+    COMPARED,
+    DTYPES,
+    MANIFEST,
+    Manifest,
+    check_same,
+    read_manifest,
+)
+from fmcluster.embedding.store.store import EmbeddingStore
+from fmcluster.embedding.store.writer import finish, folder_of, prepare, reopen
+from fmcluster.utils import distributed
+from fmcluster.utils.files import lock, stable_hash
+from fmcluster.utils.random import seed_of
+from fmcluster.utils.validation import check_in, check_range
+
+CACHE_VARIABLE = "FMCLUSTER_CACHE"
+ENGINES = ("local", "ray")
+STRENGTHS = ("weak", "strong")
+SHARD_ROWS = {"image": 1024, "text": 4096}
+MOST_SHARD_ROWS = 65_536
+MANY_SHARDS = 1024
+logger = logging.getLogger(__name__)
+
+
+def embed_to_store(
+    source: Any,
+    encoders: Any,
+    *,
+    folder: str | os.PathLike[str] | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    n_views: int = 0,
+    augment: str = "weak",
+    dtype: str = "float16",
+    shard_rows: int | None = None,
+    on_error: str = "raise",
+    random_state: int | None = 0,
+    repair: bool = False,
+    engine: str = "local",
+    workers: int | None = None,
+) -> EmbeddingStore:
+    """Embed all rows of `source` and return the store, taking up a store that is there.
+
+    Under ``accelerate launch`` every process calls this with the same arguments and encodes its
+    own shards. A second call with the same arguments reads what is there; after any interruption
+    it goes on with the first shard that is not whole.
+
+    Parameters
+    ----------
+    source : Source, or anything `Source` takes
+        The rows. Those that are vectors already are taken as they are, without an encoder.
+    encoders : Encoder, str, or a list or mapping of these
+        One space each. A mapping names the spaces.
+    folder : path, optional
+        The store's folder; by default one under `cache_dir` named by the fingerprints.
+    cache_dir : path, optional
+        By default ``$FMCLUSTER_CACHE``, else the Hub's assets cache.
+    n_views : int
+        Augmented views to cache beside each space.
+    augment : "weak" or "strong"
+        How far the views are augmented.
+    dtype : "float16" or "float32"
+        Of the stored values.
+    shard_rows : int, optional
+        Rows a shard: what an interruption can lose. By default 1,024 images or 4,096 texts, more
+        above a million rows. Of a store that is there, its own.
+    on_error : "raise", "skip" or "mark"
+        What to do with a row that cannot be read; see `fmcluster.embedding.data.source`.
+    random_state : int or None
+        Seed of the views; None stands for 0, since cached views must be found again.
+    repair : bool
+        Hold every shard against its checksum first, and encode the damaged ones again.
+    engine : "local" or "ray"
+        Who runs the encoders: this process (or those of ``accelerate launch``), or actors of a
+        Ray cluster. The store is the same, byte for byte.
+    workers : int, optional
+        Ray actors at most; by default one a GPU, or one a core.
+
+    Raises
+    ------
+    DataError
+        Unreadable rows under ``on_error="raise"``, repeated ids, no rows.
+    StoreMismatchError
+        `folder` holds a store of other data, encoders or settings.
+    CorruptShardError
+        The store there is damaged and `repair` is False.
+    ValueError
+        An encoder gave NaN or infinity, or values beyond float16: row ids are named.
+    OSError
+        The disk is full; finished shards are kept.
+    """
+    check_in(dtype, DTYPES, "dtype")
+    check_in(on_error, ON_ERROR, "on_error")
+    check_in(augment, STRENGTHS, "augment")
+    check_in(engine, ENGINES, "engine")
+    check_range(n_views, "n_views", low=0)
+    if workers is not None:
+        check_range(workers, "workers", low=1)
+    if shard_rows is not None:
+        check_range(shard_rows, "shard_rows", low=1)
+    rows = source if isinstance(source, Source) else Source(source)
+    if rows.modality == "embedding":
+        return _as_given(rows, folder, dtype)
+    named = name_spaces(encoders, rows.modality)
+    header = {
+        "data": {
+            "fingerprint": rows.fingerprint,
+            "modality": rows.modality,
+            "n_rows": rows.n_rows,
+        },
+        "encoders": [{"name": n, "fingerprint": dict(e.fingerprint)} for n, e in named.items()],
+        "settings": {
+            "dtype": dtype,
+            "on_error": on_error,
+            "n_views": int(n_views),
+            **_view_settings(rows.modality, n_views, augment, random_state),
+        },
+        "layout": {"shard_rows": int(shard_rows or default_shard_rows(rows))},
+        "info": {"column": rows.column, "specs": [dict(e.spec) for e in named.values()]},
+    }
+    target = folder_of(folder) if folder is not None else default_folder(header, cache_dir)
+    if repair or not _is_complete(target, header):
+        encode = ray_engine(rows, workers=workers) if engine == "ray" else _here
+        _write_store(target, header, rows, list(named.values()), encode, repair=repair)
+    return EmbeddingStore.open(target)
+
+
+def _view_settings(
+    modality: str, n_views: int, augment: str, random_state: int | None
+) -> dict[str, Any]:
+    """Return what decides the views' bytes; nothing where there are none."""
+    if not n_views:
+        return {}
+    from fmcluster.embedding.encoders.augment import augment_fingerprint
+
+    seed = seed_of(random_state or 0, "views")
+    return {"views": augment_fingerprint(modality, strength=augment, seed=seed)}
+
+
+def name_spaces(encoders: Any, modality: str | None) -> dict[str, Encoder]:
+    """Resolve encoders and give each space a name: the encoder's own, or the mapping's key."""
+    if isinstance(encoders, dict) and "encoder" not in encoders:
+        return {str(key): resolve(value, modality=modality) for key, value in encoders.items()}
+    given = encoders if isinstance(encoders, (list, tuple)) else [encoders]
+    if not given:
+        raise ValueError("no encoder was given: name at least one")
+    named: dict[str, Encoder] = {}
+    for each in given:
+        found = resolve(each, modality=modality)
+        base = str(found.spec.get("encoder") or found.fingerprint.get("encoder") or "embedding")
+        name = next(
+            n for i in itertools.count(1) if (n := base if i == 1 else f"{base}#{i}") not in named
+        )
+        named[name] = found
+    return named
+
+
+def default_shard_rows(source: Source) -> int:
+    """Choose rows a shard by modality, growing with the data so that files stay few."""
+    rows = SHARD_ROWS[source.modality]
+    while (
+        source.n_rows is not None and rows < MOST_SHARD_ROWS and source.n_rows > rows * MANY_SHARDS
+    ):
+        rows *= 2
+    return rows
+
+
+def default_folder(header: dict[str, Any], cache_dir: str | os.PathLike[str] | None = None) -> Path:
+    """Return the cache folder of a store: named by data, encoders and settings, not by layout."""
+    key = stable_hash({name: header[name] for name in COMPARED})
+    given = cache_dir or os.environ.get(CACHE_VARIABLE)
+    if given:
+        return folder_of(given) / "embeddings" / key
+    from huggingface_hub import cached_assets_path
+
+    return Path(cached_assets_path("fmcluster", namespace="embeddings", subfolder=key))
+
+
+def _as_given(rows: Source, folder: str | os.PathLike[str] | None, dtype: str) -> EmbeddingStore:
+    """Wrap rows that are vectors already; in a folder only where one was asked for."""
+    vectors = rows.vectors()
+    ids = rows.ids(0, len(vectors))
+    store = EmbeddingStore.from_array(vectors, ids)
+    return store if folder is None else store.save(folder, dtype=dtype)
+
+
+def _is_complete(folder: Path, header: dict[str, Any]) -> bool:
+    """Return whether the asked store is there, whole; needs no lock."""
+    if not (folder / MANIFEST).is_file():
+        return False
+    manifest = read_manifest(folder)
+    check_same(folder, manifest.header, header)
+    return manifest.complete
+
+
+def _holds_store(folder: Path) -> bool:
+    return (folder / MANIFEST).exists() or any(folder.glob("shard-*.json"))
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock on the main process for all of them; wait for another job's."""
+    if not distributed.is_main():
+        yield
+        return
+    from filelock import Timeout
+
+    path = folder / ".lock"
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(lock(path, timeout=0.2))
+        except Timeout:
+            logger.warning("another process writes %s: waiting for it to end", folder)
+            stack.enter_context(lock(path))
+        yield
+
+
+def _here(folder: Path, manifest: Manifest, rows: Source, encoders: list[Encoder]) -> int:
+    """Encode in this process."""
+    return EncodingRun(folder, manifest, rows, encoders).go()
+
+
+def _write_store(
+    folder: Path,
+    header: dict[str, Any],
+    rows: Source,
+    encoders: list[Encoder],
+    encode: Callable[..., int],
+    *,
+    repair: bool,
+) -> None:
+    """Bring the store in `folder` to completion."""
+    with _held(folder):
+        if distributed.is_main():
+            if repair and folder.exists() and _holds_store(folder):
+                _, damaged = reopen(folder, header)
+                for problem in damaged.values():
+                    logger.warning("repairing: %s", problem)
+            prepare(folder, header)
+            fitted = fit_or_restore(folder, encoders, rows)
+        distributed.barrier()
+        if not distributed.is_main():
+            fitted = fit_or_restore(folder, encoders, rows)
+        manifest = read_manifest(folder)
+        if manifest.complete:
+            return
+        n_shards = encode(folder, manifest, rows, fitted)
+        distributed.barrier()
+        if distributed.is_main():
+            finish(folder, manifest, n_shards)
+        distributed.barrier()

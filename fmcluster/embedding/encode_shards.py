@@ -1,0 +1,201 @@
+"""One process's share of the embedding loop: read, decode, augment ahead; encode; write shards."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmcluster.embedding.data.source import Block, Source
+from fmcluster.embedding.encoders.base import Encoder
+from fmcluster.embedding.prefetch import prefetch
+from fmcluster.embedding.store.manifest import Manifest, array_key, read_mark
+from fmcluster.embedding.store.store import cast
+from fmcluster.embedding.store.writer import write_shard
+from fmcluster.utils import distributed
+from fmcluster.utils.progress import bar
+from fmcluster.utils.random import seed_of
+
+# Rows encoded together. Texts go by whole shards, so that sorting by length pays; decoded images
+# are large, and three blocks of them are in memory at once.
+IMAGE_BLOCK = 128
+MOST_DECODERS = 4
+_PLACEHOLDER_SIDE = 32
+
+
+@dataclass
+class _Shard:
+    """What has been gathered of the shard in the making."""
+
+    parts: dict[str, list[NDArray[Any]]] = field(default_factory=lambda: defaultdict(list))
+    skipped: list[list[Any]] = field(default_factory=list)
+    marked: list[list[Any]] = field(default_factory=list)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays to be written."""
+        return {key: np.concatenate(blocks) for key, blocks in self.parts.items()}
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A block to encode, the augmented inputs of its views, and whether its shard ends here."""
+
+    number: int
+    block: Block
+    views: list[list[Any]]
+    last: bool
+
+
+@dataclass
+class EncodingRun:
+    """One process's pass over its shards of a store that `prepare` made ready.
+
+    `numbers` names the shards; by default they are this process's share of all. Those that are
+    there are skipped either way. `decoders` threads read images.
+    """
+
+    folder: Path
+    manifest: Manifest
+    source: Source
+    encoders: Sequence[Encoder]
+    numbers: Sequence[int] | None = None
+    decoders: int = min(MOST_DECODERS, os.cpu_count() or 1)
+
+    def __post_init__(self) -> None:
+        settings = self.manifest.header["settings"]
+        self.shard_rows = int(self.manifest.header["layout"]["shard_rows"])
+        self.block_rows = IMAGE_BLOCK if self.source.modality == "image" else self.shard_rows
+        self.mark = settings["on_error"] == "mark"
+        self.settings = settings
+        self.n_shards = 0
+
+    def go(self) -> int:
+        """Encode and write every shard of this process; return the number of all shards."""
+        total = self.source.n_rows
+        shard = _Shard()
+        with bar(total=total, description="embed") as shown:
+            for work in prefetch(self._work()):
+                if work is None:
+                    shown.update(self.shard_rows)
+                    continue
+                self._encode(work, shard)
+                shown.update(len(work.block.rows))
+                if work.last:
+                    write_shard(
+                        self.folder,
+                        self.manifest,
+                        work.number,
+                        shard.arrays(),
+                        skipped=shard.skipped,
+                        marked=shard.marked,
+                    )
+                    shard = _Shard()
+        return self.n_shards
+
+    def _wanted(self, number: int) -> bool:
+        """Return whether this process is to encode a shard."""
+        mine = self.numbers is not None or number % distributed.world_size() == distributed.rank()
+        return mine and read_mark(self.folder, number, self.manifest.header) is None
+
+    def to_do(self) -> Iterable[int]:
+        """Shards to read. A stream is read to its end by every process, which tells its length."""
+        if self.source.is_stream:
+            return itertools.count()
+        assert self.source.n_rows is not None
+        self.n_shards = -(-self.source.n_rows // self.shard_rows)
+        asked = range(self.n_shards) if self.numbers is None else self.numbers
+        return [n for n in asked if self._wanted(n)]
+
+    def _work(self) -> Iterator[_Work | None]:
+        """Read, decode and augment, block by block: runs in the thread that works ahead."""
+        with ThreadPoolExecutor(self.decoders, thread_name_prefix="fmcluster-decode") as pool:
+            for number, raw in self.source.pieces(self.shard_rows, self.to_do()):
+                if self.source.is_stream:
+                    self.n_shards = number + bool(raw)
+                    if not self._wanted(number):
+                        yield None
+                        continue
+                start = number * self.shard_rows
+                for low in range(0, len(raw), self.block_rows):
+                    part = raw[low : low + self.block_rows]
+                    images = pool if self.source.modality == "image" else None
+                    block = self.source.decode(
+                        part, start + low, on_error=self.settings["on_error"], pool=images
+                    )
+                    last = low + len(part) == len(raw)
+                    yield _Work(number, block, self._augmented(block), last)
+
+    def _augmented(self, block: Block) -> list[list[Any]]:
+        """Return the readable rows of a block, augmented once for each view."""
+        rows = _readable(block)
+        numbers = [block.start + i for i in range(len(block.rows)) if i not in block.problems]
+        if not self.settings["n_views"] or not rows:
+            return [[] for _ in range(self.settings["n_views"])]
+        from fmcluster.embedding.encoders.augment import augment
+
+        return [
+            list(
+                augment(
+                    rows,
+                    self.source.modality,
+                    strength=self.settings["views"]["augment"],
+                    seed=seed_of(self.settings["views"]["seed"], "view", view),
+                    row_offset=numbers,
+                )
+            )
+            for view in range(self.settings["n_views"])
+        ]
+
+    def _encode(self, work: _Work, shard: _Shard) -> None:
+        """Add the embeddings of one block to its shard."""
+        block = work.block
+        bad = sorted(block.problems)
+        reasons = [[block.ids[i].item(), block.problems[i]] for i in bad]
+        (shard.marked if self.mark else shard.skipped).extend(reasons)
+        good = np.setdiff1d(np.arange(len(block.rows)), bad)
+        shard.parts["ids"].append(block.ids if self.mark else block.ids[good])
+        inputs = [_readable(block), *work.views]
+        for space, encoder in enumerate(self.encoders):
+            for view, rows in enumerate(inputs):
+                values = self._values(encoder, rows, block.ids[good])
+                if self.mark and bad:
+                    whole = np.zeros((len(block.rows), values.shape[1]), values.dtype)
+                    whole[good] = values
+                    values = whole
+                shard.parts[array_key(space, view - 1 if view else None)].append(values)
+
+    def _values(self, encoder: Encoder, rows: list[Any], ids: NDArray[Any]) -> NDArray[Any]:
+        """Return embeddings (m, d) in the stored type, checked."""
+        given = rows or [_placeholder(self.source.modality)]
+        values = np.asarray(encoder.encode(given))
+        if values.ndim != 2 or len(values) != len(given):
+            raise ValueError(
+                f"the encoder returned shape {values.shape} for {len(given)} rows: "
+                "expected one vector a row"
+            )
+        try:
+            return cast(values[: len(rows)], self.settings["dtype"], ids)
+        except ValueError as error:
+            name = encoder.fingerprint.get("encoder", type(encoder).__name__)
+            raise ValueError(f"encoder {name!r}: {error}") from None
+
+
+def _readable(block: Block) -> list[Any]:
+    return [row for i, row in enumerate(block.rows) if i not in block.problems]
+
+
+def _placeholder(modality: str) -> Any:
+    """Return a row that any encoder takes: shows the width where a block has no readable row."""
+    if modality == "text":
+        return "text"
+    from PIL import Image
+
+    return Image.new("RGB", (_PLACEHOLDER_SIDE, _PLACEHOLDER_SIDE))

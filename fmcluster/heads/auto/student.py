@@ -1,0 +1,143 @@
+r"""What votes on training rows become for any row: landmarks times a linear discriminant.
+
+Votes V (n, k) are carried by a few arrays, so that new rows need no graph:
+
+.. math::
+
+    p(x) \propto \Big(\sum_j \text{softmax}_j(\kappa \langle x, c_j\rangle)\, \bar V_j\Big)^{1/2}
+                 \text{softmax}\big(\beta (x W + b)\big)^{1/2}
+
+:math:`c_j` are mini-cluster centroids with the mean votes :math:`\bar V_j` of their rows, (W, b) is
+the discriminant of the votes. The first factor knows shapes, the second knows directions and gives
+large clusters no head start: it is what keeps small clusters alive.
+
+Votes of one embedding agree too readily, so a probability is trusted as far as neighbours bear it
+out: with :math:`r_j` the mean over a landmark's rows of the square root of the share of neighbours
+(and itself) that got the row's label, and r(x) carried to x as the votes are,
+
+.. math:: p'(x) = r(x)\, p(x) + (1 - r(x)) / k.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmcluster.functional.softmax import softmax
+from fmcluster.partition.mini_clusters import group_sums, mini_clusters
+from fmcluster.partition.refine import Array, Field, fit_slope, linear_weights
+
+LANDMARKS = 1_000
+LANDMARKS_A_CLUSTER = 8
+CONCENTRATION = 15.0
+TINY = 1e-6
+BLOCK_ROWS = 2_048
+
+
+@dataclass
+class Student:
+    """The predictor.
+
+    Attributes
+    ----------
+    landmarks : (m, d) float32
+        Unit centroids.
+    votes : (m, k) float32
+        Mean votes of each landmark's rows.
+    weights : (d, k) float32, offsets : (k,) float32
+        The discriminant, its slope included.
+    bias : (k,) float64
+        Added to log-probabilities; keeps clusters that nothing would predict.
+    reliability : (m,) float32
+        How far each landmark's neighbours bear out its labels, 0..1.
+    """
+
+    landmarks: Array
+    votes: Array
+    weights: Array
+    offsets: Array
+    bias: NDArray[np.float64]
+    reliability: Array
+
+    def scores(self, rows: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return log-probabilities (m, k) up to a constant and reliability (m, 1) of unit rows."""
+        out = np.empty((len(rows), len(self.bias)))
+        trust = np.empty((len(rows), 1))
+        landmarks = self.landmarks.astype(np.float64).T
+        values = np.column_stack([self.votes, self.reliability]).astype(np.float64)
+        weights = self.weights.astype(np.float64)
+        for start in range(0, len(rows), BLOCK_ROWS):
+            # float64, so that a row's answer does not depend on the rows beside it.
+            block = rows[start : start + BLOCK_ROWS].astype(np.float64)
+            near = softmax(CONCENTRATION * (block @ landmarks)) @ values
+            linear = softmax(block @ weights + self.offsets)
+            both = 0.5 * (np.log(near[:, :-1] + TINY) + np.log(linear + TINY))
+            out[start : start + BLOCK_ROWS] = both + self.bias
+            trust[start : start + BLOCK_ROWS] = near[:, -1:]
+        return out, trust
+
+    def proba(self, rows: Array) -> NDArray[np.float64]:
+        """Return probabilities (m, k) of unit rows."""
+        scores, trust = self.scores(rows)
+        return trust * softmax(scores) + (1 - trust) / scores.shape[1]
+
+    def bound(self, proba: NDArray[np.float64], most: float) -> None:
+        """Bring the mean confidence of its own `proba` (m, k) down to `most` (0..1) if above."""
+        even = 1 / len(self.bias)
+        excess = float(proba.max(axis=1).mean()) - even
+        if excess > max(most - even, 0):
+            self.reliability *= np.float32(max(most - even, 0.01) / excess)
+
+
+def teach(field: Field, V: Array, *, seed: int) -> Student:
+    """Fit the student of votes `V` (n, k) on the rows of `field`."""
+    n, k = V.shape
+    n_landmarks = min(max(LANDMARKS, LANDMARKS_A_CLUSTER * k), max(n // 2, k))
+    mini = mini_clusters(field.rows, n_landmarks, random_state=seed, n_iter=8)
+    votes = group_sums(V, mini.labels, len(mini.sizes)) / mini.sizes[:, None]
+    weights, offsets = linear_weights(field, V, "lda")
+    slope = fit_slope(field.rows[field.sample] @ weights + offsets, V[field.sample])
+    student = Student(
+        mini.centroids,
+        votes.astype(np.float32),
+        (weights * slope).astype(np.float32),
+        (offsets * slope).astype(np.float32),
+        np.zeros(k),
+        np.ones(len(mini.sizes), np.float32),
+    )
+    labels = keep_alive(student, field.rows, V)
+    same = (labels[field.graph.indices] == labels[:, None]).sum(axis=1, keepdims=True)
+    agreed = (same + 1) / (field.graph.k + 1)  # the row itself counts: nothing is wholly unsure
+    borne_out = group_sums(np.sqrt(agreed), mini.labels, len(mini.sizes))
+    student.reliability = (borne_out[:, 0] / mini.sizes).astype(np.float32)
+    return student
+
+
+def keep_alive(student: Student, rows: Array, V: Array, *, rounds: int = 5) -> NDArray[np.int64]:
+    """Raise the bias of clusters that no row gets, just enough to give each its likeliest row.
+
+    Returns the labels (n,) that the student then gives.
+    """
+    scores, _ = student.scores(rows)
+    k = scores.shape[1]
+    for _ in range(rounds):
+        labels = scores.argmax(axis=1)
+        sizes = np.bincount(labels, minlength=k)
+        empty = np.flatnonzero(sizes == 0)
+        if len(empty) == 0:
+            break
+        best = scores.max(axis=1)
+        # A row of a cluster of one is not taken: that would only move the gap.
+        free = sizes[labels] > 1
+        for cluster in empty:
+            gap = np.where(free, best - scores[:, cluster] - np.log(V[:, cluster] + TINY), np.inf)
+            row = int(gap.argmin())
+            if not np.isfinite(gap[row]):
+                return labels
+            free[row] = False
+            lift = best[row] - scores[row, cluster] + 1e-3
+            student.bias[cluster] += lift
+            scores[:, cluster] += lift
+    return scores.argmax(axis=1)

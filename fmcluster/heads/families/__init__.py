@@ -1,0 +1,1 @@
+"""What several published methods share: representation learning, transport."""

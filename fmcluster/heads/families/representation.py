@@ -1,0 +1,184 @@
+"""What the heads that learn a representation share: an adapter, a readout, `transform`.
+
+The published methods train an image network. On frozen embeddings its place is taken by an
+*adapter*: a linear map that starts at the principal components, plus a hidden layer that starts at
+zero. So training starts from the embedding's own geometry, and what a loss adds is seen at once.
+Two augmented images become a row's weak view and one of its nearest neighbours (or two cached
+views, where the store has them).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import TransformerMixin
+from sklearn.utils import Tags
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fmcluster.heads.networks.layers import JointInput
+from fmcluster.heads.training.data import TrainData
+from fmcluster.heads.training.determinism import one_thread
+from fmcluster.heads.training.head import TrainedHead
+from fmcluster.heads.training.objective import Objective
+from fmcluster.heads.training.views import Batch
+from fmcluster.partition.kmeans import median_margin, spherical_kmeans
+from fmcluster.vectors.fit_data import HeadData
+from fmcluster.vectors.pca import PCAMap
+
+HIDDEN = 256
+# From unit rows (n, d), a number of clusters, `max_iter` and `seed` to centroids (k, d).
+KMeans = Callable[..., NDArray[np.float32]]
+best_of_four: KMeans = partial(spherical_kmeans, n_init=4)
+
+
+class Adapter(nn.Module):
+    """``z = normalise(W x + V relu(U x))``: (B, d) -> unit rows (B, n_out)."""
+
+    def __init__(self, n_dims: int, n_out: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(n_dims, n_out, bias=False)
+        self.hidden = nn.Linear(n_dims, HIDDEN)
+        self.out = nn.Linear(HIDDEN, n_out)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    @torch.no_grad()
+    def fit(self, x: Tensor) -> None:
+        """Start at the principal components of rows ``x`` (n, d)."""
+        found = torch.from_numpy(PCAMap.fit(x.cpu().numpy(), self.linear.out_features).components)
+        self.linear.weight.zero_()
+        self.linear.weight[: len(found)] = found.to(self.linear.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.normalize(self.linear(x) + self.out(self.hidden(x).relu()), dim=1)
+
+
+class Readout(nn.Module):
+    """Logits ``scale * cos(z, centroid)`` (B, K); centroids are parameters where trained."""
+
+    def __init__(self, n_dims: int, n_clusters: int) -> None:
+        super().__init__()
+        self.centroids = nn.Parameter(F.normalize(torch.randn(n_clusters, n_dims), dim=1))
+        self.register_buffer("scale", torch.tensor(10.0))
+
+    @torch.no_grad()
+    def fit(self, z: Tensor, *, seed: int, kmeans: KMeans = best_of_four) -> Tensor:
+        """Set centroids by spherical k-means of rows `z` (n, d); return the labels (n,)."""
+        k = len(self.centroids)
+        rows = np.ascontiguousarray(z.cpu().numpy(), np.float32)
+        found = kmeans(rows, k, max_iter=50, seed=seed)
+        self.centroids.copy_(torch.from_numpy(found.copy()))
+        cosines = rows @ found.T
+        self.scale.fill_(1 / median_margin(cosines))
+        return torch.from_numpy(cosines.argmax(axis=1))
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.scale * (z @ F.normalize(self.centroids, dim=1).T)
+
+
+class Representation(nn.Module):
+    """Spaces -> representation -> logits.
+
+    Parameters
+    ----------
+    dims : sequence of int
+        Dimensions of each space.
+    n_out : int
+        Dimensions of the representation, at most those of the spaces together.
+    n_clusters : int
+        Number of clusters.
+    """
+
+    def __init__(self, dims: Sequence[int], n_out: int, n_clusters: int) -> None:
+        super().__init__()
+        self.input = JointInput(dims)
+        self.n_out = min(n_out, self.input.n_dims)
+        self.adapter = Adapter(self.input.n_dims, self.n_out)
+        self.readout = Readout(self.n_out, n_clusters)
+
+    def start(self, data: TrainData) -> None:
+        """Take input scale and principal components from the data."""
+        sample = data.sample(50_000)
+        self.input.fit(sample)
+        self.adapter.fit(self.input(sample))
+
+    def embed(self, xs: Sequence[Tensor]) -> Tensor:
+        """Return unit rows (B, n_out)."""
+        return self.adapter(self.input(xs))
+
+    def forward(self, xs: Sequence[Tensor]) -> Tensor:
+        return self.readout(self.embed(xs))
+
+    def cluster(self, data: TrainData, *, seed: int, kmeans: KMeans = best_of_four) -> Tensor:
+        """Set the readout by k-means of all rows; return their labels."""
+        return self.readout.fit(data.map(self.embed), seed=seed, kmeans=kmeans)
+
+
+class PairObjective(Objective):
+    """Base of objectives on two views of a row.
+
+    Parameters
+    ----------
+    network : Representation
+        What is trained.
+    """
+
+    def __init__(self, network: Representation) -> None:
+        super().__init__()
+        self.network = network
+
+    def start(self, data: TrainData) -> None:
+        self.network.start(data)
+
+    def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the representations of two views of each row."""
+        return self.network.embed(batch.weak()), self.network.embed(batch.neighbour()[1])
+
+
+class RepresentationHead(TransformerMixin, TrainedHead):
+    """A trained head whose representation other heads can use."""
+
+    min_clusters = 1
+    n_out: Any
+
+    def _network(self, dims: list[int], n_clusters: int) -> nn.Module:
+        return Representation(dims, self.n_out, n_clusters)
+
+    def _fresh(self, data: HeadData) -> Any:
+        """Return a network whose random weights come from the head's own seed."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(data.seed("network"))
+            return self._network([space.n_dims for space in data.spaces], data.n_clusters)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = []  # float32, whatever comes in
+        return tags
+
+    def transform(self, X: Any) -> NDArray[np.float32]:
+        """Return the learned representation of rows of `X`: (m, n_out) float32.
+
+        Any other head takes it as its input.
+        """
+        check_is_fitted(self, "columns_")
+        spaces = self._open(X, reset=False)
+        parts = []
+        with torch.no_grad(), one_thread(torch.device("cpu")):
+            for start in range(0, spaces[0].n_rows, 8192):
+                xs = [
+                    torch.from_numpy(np.asarray(space[start : start + 8192], np.float64))
+                    for space in spaces
+                ]
+                parts.append(self.network_.embed(xs).float().numpy())
+        return np.concatenate(parts)
+
+    def fit_transform(self, X: Any, y: Any = None) -> NDArray[np.float32]:
+        """Fit, and return the representation of the training rows."""
+        return self.fit(X).transform(X)

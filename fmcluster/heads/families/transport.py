@@ -1,0 +1,161 @@
+"""A cosine head that starts at the k-means centroids: what the pseudo-label families train."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fmcluster.functional.losses import soft_cross_entropy
+from fmcluster.functional.ot import SinkhornResult, sinkhorn
+from fmcluster.heads.networks.layers import CosineHead, JointInput
+from fmcluster.heads.training.data import TrainData
+from fmcluster.heads.training.head import TrainedHead
+from fmcluster.heads.training.objective import Objective, Schedule, TrainOptions
+from fmcluster.heads.training.prior import PriorTarget
+from fmcluster.heads.training.views import Batch
+from fmcluster.partition.kmeans import spherical_kmeans
+from fmcluster.utils import distributed
+from fmcluster.vectors.fit_data import HeadData
+
+SAMPLE_ROWS = 200_000
+
+
+class CosineNetwork(nn.Module):
+    """Spaces -> logits: ten times the cosines to prototypes."""
+
+    def __init__(self, dims: Sequence[int], n_clusters: int) -> None:
+        super().__init__()
+        self.input = JointInput(dims)
+        self.head = CosineHead(self.input.n_dims, n_clusters)
+
+    @torch.no_grad()
+    def start(self, data: TrainData) -> None:
+        """Take the input scale from the data and prototypes from spherical k-means."""
+        self.input.fit(data.sample(50_000))
+        sample = F.normalize(self.input(data.sample(SAMPLE_ROWS)), dim=1).cpu().numpy()
+        k = data.n_clusters
+        found = spherical_kmeans(sample, k, n_init=4, max_iter=50, seed=data.seed % 2**31)
+        self.head.prototypes.copy_(torch.from_numpy(found.copy()))
+
+    def forward(self, xs: Sequence[Tensor]) -> Tensor:
+        return self.head(self.input(xs))
+
+
+class TransportObjective(Objective):
+    """Cross-entropy of a neighbour's view to the row's share of the plan.
+
+    Parameters
+    ----------
+    network : CosineNetwork
+        What is trained.
+    prior : PriorTarget
+        Column marginal, given out by rank of the clusters' present shares.
+    epsilon, col_penalty : float
+        Of `sinkhorn`, on log-probabilities.
+    """
+
+    def __init__(
+        self, network: CosineNetwork, *, prior: PriorTarget, epsilon: float, col_penalty: float
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.prior = prior
+        self.epsilon = epsilon
+        self.col_penalty = col_penalty
+        self.rho = 1.0
+
+    def start(self, data: TrainData) -> None:
+        self.network.start(data)
+
+    def before_epoch(self, epoch: int, data: TrainData) -> None:
+        # Not modules: neither trained, nor sent, nor part of a checkpoint.
+        self.then = {key: value.clone() for key, value in self.network.state_dict().items()}
+        if self.prior.needs_shares:
+            self.prior.align(data.mean(lambda xs: self.scores(xs).exp()))
+        own = distributed.my_block(data.n_rows)
+        scores = torch.empty(len(own), data.n_clusters)
+        with torch.no_grad():
+            for where, xs in data.blocks(rows=own):
+                scores[where.start - own.start : where.stop - own.start] = self.scores(xs)
+        self.learn(scores, data)
+
+    def scores(self, xs: list[Tensor]) -> Tensor:
+        """Return log-probabilities (m, k) under the weights at the start of the epoch."""
+        logits = torch.func.functional_call(self.network, self.then, (xs,))
+        return logits.log_softmax(dim=1)
+
+    def learn(self, scores: Tensor, data: TrainData) -> None:
+        """Solve the plan of all rows; this process has the scores (m, k) of its own."""
+        found = self.solve(scores)
+        potential = torch.as_tensor(found.col_potential)
+        if found.virtual_potential is not None:
+            potential = torch.cat([potential, potential.new_tensor([found.virtual_potential])])
+        self.potential = potential.to(data.device)
+
+    def solve(self, scores: Tensor) -> SinkhornResult:
+        """Return the plan of all processes' rows, of which this one holds its own."""
+        with warnings.catch_warnings():
+            # A plan at tolerance 1e-3 teaches no worse than an exact one.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            return sinkhorn(
+                scores,
+                col_marginal=self.prior.target.cpu().double().numpy(),
+                epsilon=self.epsilon,
+                rho=self.rho,
+                col_penalty=self.col_penalty,
+                tol=1e-3,
+                max_iter=200,
+                reduce=distributed.sum_over_ranks,
+            )
+
+    @torch.no_grad()
+    def target(self, batch: Batch) -> Tensor:
+        """Return the batch's rows (B, k) of the plan times n; they sum to their assigned share."""
+        with torch.autocast(self.potential.device.type, enabled=False):
+            scores = self.scores(batch.x)
+        k = scores.shape[1]
+        # The virtual cluster of a partial plan comes last and has score zero.
+        padded = F.pad(scores, (0, len(self.potential) - k)) + self.potential
+        return (padded / self.epsilon).softmax(dim=1)[:, :k]
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        target = self.target(batch)
+        own = soft_cross_entropy(self.network(batch.weak()), target)
+        near = soft_cross_entropy(self.network(batch.neighbour()[1]), target)
+        mass = target.sum(dim=1)
+        total = distributed.mean_over_ranks(mass.sum()).clamp_min(1e-6)
+        return {"loss": (own + near).sum() / (2 * total), "assigned": mass.mean()}
+
+
+class TransportHead(TrainedHead):
+    """Base of the heads that learn from a transport plan."""
+
+    min_clusters = 1
+    cluster_prior: Any
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    options: TrainOptions | None
+
+    def _network(self, dims: list[int], n_clusters: int) -> nn.Module:
+        return CosineNetwork(dims, n_clusters)
+
+    def _objective(
+        self, network: CosineNetwork, prior: PriorTarget, data: HeadData
+    ) -> TransportObjective:
+        raise NotImplementedError
+
+    def _train(self, data: HeadData, rows: TrainData) -> nn.Module:
+        prior = PriorTarget.resolve(self.cluster_prior, data)
+        network = CosineNetwork([space.n_dims for space in data.spaces], data.n_clusters)
+        objective = self._objective(network, prior, data)
+        schedule = Schedule(self.epochs, self.batch_size, self.learning_rate)
+        self._stage("transport", objective, rows, schedule)
+        self.cluster_prior_ = prior.shares(network, rows)
+        return network

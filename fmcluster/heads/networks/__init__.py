@@ -1,0 +1,1 @@
+"""Networks that heads train: layers, autoencoder, prototypes, CDC's two heads."""

@@ -1,0 +1,68 @@
+r"""Prototype initialisation: a linear layer whose rows are centroids, spread apart.
+
+CDC (ICLR 2025) starts both layers of its heads from k-means centroids and then makes each
+prototype recognise itself among all of them,
+
+.. math:: \min_{Z, W} CE\big(5 \langle \widehat{ReLU(Z)}, \widehat{W} \rangle, I\big),
+
+with both copies starting at the centroids and `W` kept (hats: rows of length one).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fmcluster.partition.kmeans import spherical_kmeans
+
+SHARPNESS = 5.0
+FEW_DIMENSIONS = 8
+
+
+def standardise_rows(x: Tensor) -> Tensor:
+    """Return rows minus their mean, then of length one (the z-score's scale drops out).
+
+    Among few dimensions the mean is a part of the row's meaning, and it is kept.
+    """
+    if x.shape[1] >= FEW_DIMENSIONS:
+        x = x - x.mean(dim=1, keepdim=True)
+    return F.normalize(x, dim=1)
+
+
+def prototypes(x: Tensor, n_prototypes: int, *, seed: int, n_init: int = 1) -> Tensor:
+    """Return k-means centroids (n_prototypes, d) of unit rows `x` (n, d).
+
+    Where there are fewer rows than prototypes, random directions fill the rest.
+    """
+    found = min(n_prototypes, len(x))
+    centroids = torch.from_numpy(
+        spherical_kmeans(
+            np.ascontiguousarray(x.cpu().numpy()), found, n_init=n_init, max_iter=20, seed=seed
+        ).copy()
+    )
+    if found < n_prototypes:
+        generator = torch.Generator().manual_seed(seed)
+        extra = torch.randn(n_prototypes - found, x.shape[1], generator=generator)
+        centroids = torch.cat([centroids, F.normalize(extra, dim=1)])
+    return centroids
+
+
+def spread(weight: Tensor, *, n_steps: int = 100, learning_rate: float = 0.5) -> Tensor:
+    """Return `weight` (m, d) moved until each row recognises itself among all rows."""
+    if n_steps == 0:
+        return weight
+    copy, kept = nn.Parameter(weight.clone()), nn.Parameter(weight.clone())
+    optimizer = torch.optim.SGD([copy, kept], lr=learning_rate, momentum=0.9, foreach=True)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
+    identity = torch.arange(len(weight), device=weight.device)
+    with torch.enable_grad():
+        for _ in range(n_steps):
+            scores = F.normalize(copy.relu(), dim=1) @ F.normalize(kept, dim=1).T
+            loss = F.cross_entropy(SHARPNESS * scores, identity)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    return kept.detach()

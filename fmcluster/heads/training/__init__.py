@@ -1,0 +1,1 @@
+"""What every trained head shares: the loop, its data, views, prior and checkpoints."""

@@ -1,0 +1,128 @@
+"""The rows that training reads: in memory where they fit, from disk block by block where not."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fmcluster.vectors.rows import BLOCK_ROWS, Rows
+
+
+@dataclass
+class TrainData:
+    """What an objective sees: rows, neighbours, and seeds.
+
+    Attributes
+    ----------
+    spaces : list of Rows
+        Embedding spaces under the same row numbers.
+    neighbours : (n, k) integer array or None
+        Row numbers of each row's neighbours.
+    n_clusters : int
+        Number of clusters asked for.
+    seed : int
+        Base of the run's random streams.
+    """
+
+    spaces: list[Rows]
+    neighbours: NDArray[Any] | None
+    n_clusters: int
+    seed: int
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    def __post_init__(self) -> None:
+        self.tensors = [
+            read_only_tensor(np.asarray(space.source)).to(self.device) if space.in_memory else None
+            for space in self.spaces
+        ]
+        self.neighbour_tensor = None
+        if self.neighbours is not None:
+            self.neighbour_tensor = torch.from_numpy(np.ascontiguousarray(self.neighbours))
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows."""
+        return self.spaces[0].n_rows
+
+    def take(self, rows: Tensor) -> list[Tensor]:
+        """Return the rows (B,) of every space as tensors (B, d_v) on the device."""
+        found = []
+        for space, tensor in zip(self.spaces, self.tensors, strict=True):
+            if tensor is not None:
+                found.append(tensor.index_select(0, rows.to(tensor.device)))
+            else:
+                found.append(torch.from_numpy(space[rows.cpu().numpy()]).to(self.device))
+        return found
+
+    def blocks(
+        self, size: int = BLOCK_ROWS, *, rows: range | None = None
+    ) -> Iterator[tuple[slice, list[Tensor]]]:
+        """Yield (slice, tensors a space) over all rows in order, or over some that follow."""
+        rows = range(self.n_rows) if rows is None else rows
+        for start in range(rows.start, rows.stop, size):
+            where = slice(start, min(start + size, rows.stop))
+            if all(tensor is not None for tensor in self.tensors):
+                yield where, [tensor[where] for tensor in self.tensors if tensor is not None]
+            else:
+                yield where, self.take(torch.arange(where.start, where.stop))
+
+    @torch.no_grad()
+    def map(self, function: Any, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Apply ``function(list of (b, d_v)) -> (b, ...)`` to all rows, joined on the CPU."""
+        out = torch.empty(0)
+        for where, xs in self.blocks():
+            part = function(xs).to(dtype).cpu()
+            if where.start == 0:  # joined as they come: a list of parts is a second copy
+                out = part.new_empty(self.n_rows, *part.shape[1:])
+            out[where] = part
+        return out
+
+    @torch.no_grad()
+    def mean(self, function: Any) -> Tensor:
+        """Return the mean over all rows of ``function(list of (b, d_v)) -> (b, ...)``."""
+        sums = [function(xs).double().sum(dim=0).cpu() for _, xs in self.blocks()]
+        return (torch.stack(sums).sum(dim=0) / self.n_rows).float()
+
+    def sampled(self, size: int) -> Tensor:
+        """Return at most `size` random row numbers, ascending; the same at each call."""
+        if self.n_rows <= size:
+            return torch.arange(self.n_rows)
+        generator = np.random.default_rng(self.seed)
+        return torch.from_numpy(np.sort(generator.choice(self.n_rows, size, replace=False)))
+
+    def sample(self, size: int) -> list[Tensor]:
+        """Return the rows that `sampled` names, of every space: for statistics at the start."""
+        return self.take(self.sampled(size))
+
+
+def read_only_tensor(array: NDArray[Any]) -> Tensor:
+    """Return a tensor on the memory of `array`, which may be a read-only map: nothing writes it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(array)
+
+
+def shuffled(spaces: list[Rows], generator: np.random.Generator) -> NDArray[np.int64]:
+    """Return a random order of the rows; on disk, of windows and then within each window.
+
+    Rows on disk are read window by window (64 blocks), so that an epoch reads the store about once.
+    """
+    n_rows = spaces[0].n_rows
+    if all(space.in_memory for space in spaces):
+        return generator.permutation(n_rows)
+    blocks = generator.permutation(-(-n_rows // BLOCK_ROWS))
+    windows = np.array_split(blocks, max(1, len(blocks) // 64))
+    parts = []
+    for window in windows:
+        rows = np.concatenate(
+            [np.arange(b * BLOCK_ROWS, min((b + 1) * BLOCK_ROWS, n_rows)) for b in window]
+        )
+        parts.append(generator.permutation(rows))
+    return np.concatenate(parts)

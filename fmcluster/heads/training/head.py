@@ -1,0 +1,138 @@
+"""`TrainedHead`: the part that all trained heads share, between the estimator and the loop.
+
+A family's file supplies an objective and a schedule; here they are joined with rows, neighbours,
+the prior on cluster sizes and the network that predicts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from fmcluster.heads.base import ClusterHead, _plain_params
+from fmcluster.heads.training.data import TrainData
+from fmcluster.heads.training.determinism import one_thread
+from fmcluster.heads.training.loop import train
+from fmcluster.heads.training.objective import Objective, Schedule, TrainOptions
+from fmcluster.heads.training.weights import from_arrays, to_arrays
+from fmcluster.utils import distributed
+from fmcluster.vectors.fit_data import HeadData
+
+
+class TrainedHead(ClusterHead):
+    """A head with a network trained by `trainer.train`.
+
+    Attributes
+    ----------
+    network_ : torch.nn.Module
+        Maps a list of spaces' rows to logits (m, k); kept in float64 on the CPU, so that a row's
+        answer does not depend on the rows beside it.
+    history_ : list of dict
+        Losses of each epoch, stage after stage.
+    """
+
+    min_clusters = 2
+
+    n_neighbors: int
+    options: TrainOptions | None
+
+    # -- what a family supplies -------------------------------------------------------------
+
+    def _network(self, dims: list[int], n_clusters: int) -> nn.Module:
+        """Return a fresh inference network: list of (m, d_v) -> logits (m, k)."""
+        raise NotImplementedError
+
+    def _train(self, data: HeadData, rows: TrainData) -> nn.Module:
+        """Run the family's stages and return the trained inference network."""
+        raise NotImplementedError
+
+    # -- shared -----------------------------------------------------------------------------
+
+    def _fit(self, data: HeadData) -> None:
+        options = self.options or TrainOptions()
+        device = distributed.device(options.device or _default_device())
+        neighbours = data.graph(self.n_neighbors).indices if self.n_neighbors else None
+        rows = TrainData(
+            data.spaces, neighbours, data.n_clusters, data.seed("train"), device=device
+        )
+        self.history_: list[dict[str, Any]] = []
+        # Weights are drawn from the seed, and the caller's own stream of numbers is left alone.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(data.seed("network"))
+            network = self._train(data, rows)
+        self.network_ = network.cpu().eval().requires_grad_(False).double()
+
+    def _stage(
+        self,
+        name: str,
+        objective: Objective,
+        rows: TrainData,
+        schedule: Schedule,
+        *,
+        without: Sequence[str] = (),
+    ) -> Objective:
+        """Run one stage of training; its loss curve joins `history_`.
+
+        A checkpoint is resumed by a head with the same arguments; those named in `without` have no
+        part in this stage.
+        """
+        options = self.options or TrainOptions()
+        if options.checkpoint_dir:
+            options = replace(options, checkpoint_dir=f"{options.checkpoint_dir}/{name}")
+        if schedule.epochs > 0:
+            curve = train(
+                objective,
+                rows,
+                schedule,
+                options=options,
+                settings={
+                    "head": self.name,
+                    "stage": name,
+                    "seed": rows.seed,
+                    "shape": [space.shape for space in rows.spaces],
+                    "n_clusters": rows.n_clusters,
+                    "params": {
+                        key: value
+                        for key, value in _plain_params(self).items()
+                        if key not in (*without, "random_state")
+                    },
+                },
+            )
+            self.history_ += [{"stage": name, **record} for record in curve]
+        else:
+            objective.to(rows.device)
+            with one_thread(rows.device):
+                objective.start(rows)
+        return objective.eval()
+
+    def _proba(self, xs: list[NDArray[np.float32]]) -> NDArray[np.floating]:
+        with torch.no_grad(), one_thread(torch.device("cpu")):
+            tensors = [torch.from_numpy(np.asarray(x, np.float64)) for x in xs]
+            return self.network_(tensors).softmax(dim=1).numpy()
+
+    def _state(self) -> dict[str, NDArray[Any]]:
+        arrays = to_arrays(self.network_)
+        return {**arrays, "n_outputs": np.array([self._n_outputs()])}
+
+    def _n_outputs(self) -> int:
+        with torch.no_grad():
+            probe = [torch.zeros(1, d, dtype=torch.float64) for d in self.space_dims_]
+            return int(self.network_(probe).shape[1])
+
+    def _load_state(self, arrays: dict[str, NDArray[Any]]) -> None:
+        n_outputs = int(arrays.pop("n_outputs")[0])
+        network = self._network(self.space_dims_, n_outputs)
+        self.network_ = from_arrays(network, arrays).requires_grad_(False).double()
+
+
+def _default_device() -> str | None:
+    """Return "cpu" where no accelerator is there, without waking Accelerate's state."""
+    if distributed.is_launched() or torch.cuda.is_available():
+        return None
+    return "cpu"

@@ -1,0 +1,152 @@
+"""Views of a row for heads that live on pairs: one place decides, for all of them.
+
+Cached embeddings of augmented inputs are used where the store has them. Without them a frozen
+embedding has these stand-ins, in the order of how much they were found to help: a random nearest
+neighbour, dropout of dimensions, a mixture with a neighbour, a little noise. Two random rows are
+never mixed: that leaves the data's manifold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fmcluster.utils import distributed
+
+if TYPE_CHECKING:
+    from fmcluster.heads.training.data import TrainData
+
+WEAK_NOISE = 0.05
+STRONG_DROPOUT = 0.3
+NEIGHBOUR_SHARE = 0.5
+MIX_NEIGHBOURS = 10
+
+
+class Batch:
+    """Rows of one step, their embeddings, and views of them on demand.
+
+    Attributes
+    ----------
+    rows : Tensor (B,) int64
+        Row numbers.
+    x : list of Tensor (B, d_v)
+        The clean embeddings, one a space.
+    """
+
+    def __init__(self, rows: Tensor, views: Views) -> None:
+        self.rows = rows
+        self._views = views
+        self.x = views.data.take(rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def neighbour(self) -> tuple[Tensor, list[Tensor]]:
+        """Return a random neighbour of each row: its row numbers and its embeddings."""
+        rows = self._views.neighbour_rows(self.rows)
+        return rows, self._views.data.take(rows)
+
+    def pairs(self) -> list[Tensor]:
+        """Return every other row and then a random neighbour of each, one array a space."""
+        near = self._views.neighbour_rows(self.rows[::2])
+        other = self._views.data.take(near)
+        return [torch.cat([x[::2], y]) for x, y in zip(self.x, other, strict=True)]
+
+    def weak(self) -> list[Tensor]:
+        """Return a weakly perturbed view of each row."""
+        return self._views.cached(self.rows) or self._views.weak(self.x)
+
+    def strong(self) -> list[Tensor]:
+        """Return a strongly perturbed view of each row."""
+        return self._views.cached(self.rows) or self._views.strong(self.rows, self.x)
+
+
+class Views:
+    """Makes the views of batches from one seeded stream.
+
+    Parameters
+    ----------
+    data : TrainData
+        Rows, neighbours and cached views.
+    seed : int
+        Base of the stream; `restart` sets it for an epoch, so that a resumed run sees the same.
+    """
+
+    def __init__(self, data: TrainData, *, seed: int) -> None:
+        self.data = data
+        self.seed = seed
+        self.generator = torch.Generator().manual_seed(seed)
+        self.n_cached = min(len(space.views) for space in data.spaces)
+
+    def restart(self, epoch: int) -> None:
+        """Begin the stream of an epoch."""
+        self.generator.manual_seed((self.seed * 1_000_003 + epoch) % 2**63)
+
+    def batch(self, rows: Tensor) -> Batch:
+        """Return the batch of these rows."""
+        return Batch(rows, self)
+
+    def _mine(self, n_rows: int, draw: Callable[[int], Tensor]) -> Tensor:
+        """Draw for the rows of all processes and keep this one's: as one process would draw."""
+        first = distributed.rank() * n_rows
+        return draw(n_rows * distributed.world_size())[first : first + n_rows]
+
+    def _random(self, n_rows: int, width: int) -> Tensor:
+        return self._mine(n_rows, lambda n: torch.rand(n, width, generator=self.generator))
+
+    def _normal(self, width: int, n_rows: int) -> Tensor:
+        return torch.randn(n_rows, width, generator=self.generator)
+
+    def neighbour_rows(self, rows: Tensor) -> Tensor:
+        """Return one random neighbour's number for each row (the row itself without a graph)."""
+        table = self.data.neighbour_tensor
+        if table is None:
+            return rows
+        width = table.shape[1]
+        column = self._mine(
+            len(rows), lambda n: torch.randint(width, (n,), generator=self.generator)
+        )
+        return table[rows, column].long()
+
+    def cached(self, rows: Tensor) -> list[Tensor] | None:
+        """Return one of the cached views, drawn anew for each batch; None without any."""
+        if self.n_cached == 0:
+            return None
+        pick = int(torch.randint(self.n_cached, (), generator=self.generator))
+        index = rows.cpu().numpy()
+        return [
+            torch.as_tensor(space.views[pick][index]).float().to(self.data.device)
+            for space in self.data.spaces
+        ]
+
+    def weak(self, xs: list[Tensor]) -> list[Tensor]:
+        """Return rows plus Gaussian noise, a twentieth of the spread of a dimension."""
+        noisy = []
+        for x in xs:
+            noise = self._mine(len(x), partial(self._normal, x.shape[1])).to(x.device)
+            noisy.append(_same_norm(x + WEAK_NOISE * x.std() * noise, x))
+        return noisy
+
+    def strong(self, rows: Tensor, xs: list[Tensor]) -> list[Tensor]:
+        """Return rows half of which are mixed with a neighbour, all with dimensions dropped."""
+        other = self.data.take(self.neighbour_rows(rows))
+        # Beta(4, 4) as a mean of uniforms: symmetric about a half, rarely near an end.
+        share = self._random(len(rows), 4).mean(dim=1, keepdim=True)
+        share = torch.where(self._random(len(rows), 1) < NEIGHBOUR_SHARE, share, 1.0)
+        mixed = []
+        for x, y in zip(xs, other, strict=True):
+            weight = share.to(x.device)
+            z = _same_norm(weight * x + (1 - weight) * y, x)
+            keep = (self._random(*z.shape) >= STRONG_DROPOUT).to(z.device)
+            mixed.append(_same_norm(z * keep, x))
+        return mixed
+
+
+def _same_norm(z: Tensor, x: Tensor) -> Tensor:
+    """Scale rows of `z` to the lengths of `x`: views must not differ by their length."""
+    return F.normalize(z, dim=1) * x.norm(dim=1, keepdim=True)

@@ -1,0 +1,45 @@
+"""A warm start: a network learns a given partition before its own objective begins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fmcluster.heads.training.data import TrainData
+from fmcluster.utils.random import seed_of
+
+STEPS = 150
+BATCH_ROWS = 1_024
+SMOOTHING = 0.1
+
+
+@torch.enable_grad()
+def warm_start(
+    logits: Callable[[list[Tensor]], Tensor],
+    parameters: Iterable[nn.Parameter],
+    labels: NDArray[np.int64],
+    data: TrainData,
+    *,
+    learning_rate: float = 1e-3,
+) -> None:
+    """Fit ``logits(rows) -> (..., B, K)`` to `labels` (n,) by label-smoothed cross-entropy.
+
+    Label smoothing keeps the start soft enough for the objective to move rows after it.
+    """
+    optimizer = torch.optim.Adam(list(parameters), lr=learning_rate, foreach=True)
+    generator = torch.Generator().manual_seed(seed_of(data.seed, "warm start"))
+    targets = torch.from_numpy(labels).to(data.device)
+    size = min(BATCH_ROWS, data.n_rows)
+    for _ in range(STEPS):
+        rows = torch.randint(data.n_rows, (size,), generator=generator)
+        z = logits(data.take(rows))
+        y = targets[rows.to(data.device)].expand(z.shape[:-1])
+        loss = F.cross_entropy(z.flatten(0, -2), y.flatten(), label_smoothing=SMOOTHING)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()

@@ -1,0 +1,1 @@
+"""A budget of labels: which rows to label, what follows from labels, which are wrong."""

@@ -1,0 +1,91 @@
+"""Near-duplicates and outliers, from the neighbour graph."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_matrix
+from scipy.sparse.csgraph import connected_components
+
+from fmcluster.utils.validation import check_range
+from fmcluster.vectors.graph import KNNGraph
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def find_near_duplicates(
+    graph: KNNGraph, threshold: float = 0.98, *, ids: ArrayLike | None = None
+) -> pd.DataFrame:
+    """Group rows that are joined by neighbours of at least `threshold` cosine.
+
+    Returns
+    -------
+    DataFrame
+        Rows with a near-duplicate only: ``id``, ``group`` (0 is the largest), ``nearest`` (id of
+        the row's most similar one), ``similarity``.
+
+    Raises
+    ------
+    ValueError
+        A threshold outside [-1, 1], ids of another length.
+    """
+    import pandas as pd
+
+    check_range(threshold, "threshold", low=-1, high=1)
+    names = _ids(graph, ids)
+    # Cosines are float32 sums: exact duplicates may fall short of one by their rounding.
+    close = graph.similarities >= threshold - 1e-6
+    rows = np.repeat(np.arange(graph.n_rows), close.sum(axis=1))
+    edges = (np.ones(len(rows), np.int8), (rows, graph.indices[close].astype(np.int64)))
+    _, group = connected_components(csr_matrix(edges, shape=(graph.n_rows, graph.n_rows)), False)
+    size = np.bincount(group)[group]
+    kept = np.flatnonzero(size > 1)
+    order = kept[np.lexsort((kept, group[kept], -size[kept]))]
+    _, number = np.unique(group[order], return_index=True)
+    rank = {group[order][first]: i for i, first in enumerate(np.sort(number))}
+    return pd.DataFrame(
+        {
+            "id": names[order],
+            "group": np.array([rank[g] for g in group[order]], dtype=np.int64),
+            "nearest": names[graph.indices[order, 0]],
+            "similarity": graph.similarities[order, 0],
+        }
+    )
+
+
+def find_outliers(
+    graph: KNNGraph, *, share: float = 0.01, ids: ArrayLike | None = None
+) -> pd.DataFrame:
+    """Find the rows that are furthest from their neighbours.
+
+    The score is the row's mean cosine to its neighbours over the mean of theirs, cut at one: like
+    the local outlier factor it compares a row with its surroundings, so that a sparse cluster is
+    not a crowd of outliers.
+
+    Returns
+    -------
+    DataFrame
+        The `share` lowest: ``id``, ``score`` in [0, 1], lowest first.
+    """
+    import pandas as pd
+
+    check_range(share, "share", low=0, high=1)
+    names = _ids(graph, ids)
+    own = 1 - graph.similarities.mean(axis=1, dtype=np.float64)
+    around = np.empty(graph.n_rows)
+    for i in range(0, graph.n_rows, 65_536):
+        around[i : i + 65_536] = own[graph.indices[i : i + 65_536]].mean(axis=1)
+    score = np.minimum(1, (around + 1e-9) / (own + 1e-9))
+    n_found = int(np.ceil(share * graph.n_rows)) if share > 0 else 0
+    rows = np.lexsort((np.arange(graph.n_rows), score))[:n_found]
+    return pd.DataFrame({"id": names[rows], "score": score[rows]})
+
+
+def _ids(graph: KNNGraph, ids: ArrayLike | None) -> NDArray[Any]:
+    names = np.arange(graph.n_rows) if ids is None else np.asarray(ids)
+    if len(names) != graph.n_rows:
+        raise ValueError(f"ids has {len(names)} entries, the graph {graph.n_rows} rows")
+    return names

@@ -1,0 +1,138 @@
+"""`propagate`: a few labels to every row, with calibrated probabilities and names for clusters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_matrix
+
+from fmcluster.functional.calibration import apply_temperature, temperature_for_mean
+from fmcluster.functional.spread import affinity, spread_labels
+from fmcluster.labeling.inputs import Subject
+from fmcluster.utils.validation import check_labels
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+N_NEIGHBOURS = 15
+SAMPLE_ROWS = 20_000
+
+
+@dataclass(frozen=True)
+class Propagated:
+    """Labels for all rows.
+
+    Attributes
+    ----------
+    ids : (n,) array
+        Row ids.
+    label : (n,) array
+        Most probable label; the given one where one was given.
+    proba : (n, c) float32
+        Calibrated probability of each of `classes`; rows sum to one.
+    classes : (c,) array
+        Labels that were given, sorted.
+    cluster_names : dict of int to label
+        The class that weighs most in each cluster; empty without a clustering.
+    expected_accuracy : float
+        What `proba` was calibrated to: the estimated accuracy on rows without a label.
+    """
+
+    ids: NDArray[Any]
+    label: NDArray[Any]
+    proba: NDArray[np.float32]
+    classes: NDArray[Any]
+    cluster_names: dict[int, Any]
+    expected_accuracy: float
+
+    @property
+    def confidence(self) -> NDArray[np.float32]:
+        """Probability (n,) of each row's label."""
+        return self.proba.max(axis=1)
+
+    def table(self) -> pd.DataFrame:
+        """Return columns id, label, confidence."""
+        import pandas as pd
+
+        columns = {"id": self.ids, "label": self.label, "confidence": self.confidence}
+        return pd.DataFrame(columns)
+
+
+def propagate(
+    result: Any, ids: ArrayLike, labels: ArrayLike, *, random_state: int = 0
+) -> Propagated:
+    """Give every row a label from the labels of a few.
+
+    Parameters
+    ----------
+    result : ClusterResult, EmbeddingStore or (n, d) array
+        The rows; a result's own neighbour graph is used where it has one.
+    ids : (l,) array-like
+        Ids of the labelled rows.
+    labels : (l,) array-like
+        Their labels, of any type.
+    random_state : int
+        Seed of the neighbour index, where one must be built.
+
+    Raises
+    ------
+    ValueError
+        Unknown or repeated ids, labels of another length, fewer than two classes.
+    """
+    subject = Subject.of(result)
+    rows = subject.find(ids)
+    given = check_labels(labels, len(rows))
+    classes, target = np.unique(given, return_inverse=True)
+    if len(classes) < 2:
+        raise ValueError(
+            f"labels hold {len(classes)} class(es), {classes.tolist()}: label rows of at least two"
+        )
+    x = Centred(subject.rows)
+    near = subject.neighbours(N_NEIGHBOURS, random_state=random_state)
+    graph = affinity(near.indices, near.similarities)
+    proba, agreement = spread_labels(x, graph, rows, target, len(classes))
+    accuracy = float(np.clip(agreement, 1 / len(classes) + 1e-3, 0.995))
+    free = np.ones(len(proba), bool)
+    free[rows] = False
+    if free.any():
+        sample = np.flatnonzero(free)[:: max(1, int(free.sum()) // SAMPLE_ROWS)]
+        temperature = temperature_for_mean(proba[sample], accuracy)
+        proba = apply_temperature(proba, temperature).astype(np.float32)
+    proba[rows] = np.eye(len(classes), dtype=np.float32)[target]
+    names = _name_clusters(subject.labels, proba, classes)
+    label = classes[proba.argmax(axis=1)]
+    return Propagated(subject.ids, label, proba, classes, names, accuracy)
+
+
+class Centred:
+    """Rows less their mean, read in blocks."""
+
+    def __init__(self, rows: Any) -> None:
+        self.rows, self.shape = rows, rows.shape
+        size = 65_536
+        total = np.zeros(rows.shape[1])
+        for i in range(0, rows.shape[0], size):
+            total += np.asarray(rows[i : i + size]).sum(axis=0, dtype=np.float64)
+        self.mean = (total / rows.shape[0]).astype(np.float32)
+
+    def __getitem__(self, index: Any) -> NDArray[np.float32]:
+        return np.asarray(self.rows[index], dtype=np.float32) - self.mean
+
+
+def _name_clusters(
+    clusters: NDArray[np.int64] | None, proba: NDArray[Any], classes: NDArray[Any]
+) -> dict[int, Any]:
+    if clusters is None:
+        return {}
+    k = int(clusters.max()) + 1
+    member = csr_matrix(
+        (np.ones(len(proba), np.float32), (clusters, np.arange(len(proba)))), (k, len(proba))
+    )
+    best = np.asarray(member @ proba).argmax(axis=1)
+    return {
+        j: classes[c].item() if hasattr(classes[c], "item") else classes[c]
+        for j, c in enumerate(best)
+    }

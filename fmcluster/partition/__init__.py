@@ -1,0 +1,1 @@
+"""Partitions of rows: k-means, mini-clusters, linkage, scores, refinement, sizes and number."""

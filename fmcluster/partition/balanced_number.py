@@ -1,0 +1,133 @@
+r"""A number of clusters at which even sizes explain the rows as well as anything does.
+
+The curve of scores (`number`) rises with every real division, and text has topics within
+topics, so coarse classes of even size lie far below its top. They show in another way: with even
+sizes imposed at the right number, refinement ends at *one* partition from any start, and at no
+other number, for there even clusters must cut through dense regions anywhere. A number k is
+accepted where, of partitions refined from several starts,
+
+* the best even one is even in its labels, too, not only in its probabilities: every cluster has
+  two thirds of an even share,
+* the even ones agree: the median share of rows on which the best agrees with another is 0.95,
+* evenness is free: the best even one scores no less, but for 0.015, than the best of free sizes
+  at k, and than the best of free sizes at the number that the curve prefers.
+
+Of several the best-scored is taken; mostly there is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmcluster.partition.linkage import LINKAGES, cut_tree, merge_tree
+from fmcluster.partition.mini_clusters import mini_clusters, smooth_rows, spherical_kmeans
+from fmcluster.partition.refine import Field, refine
+from fmcluster.partition.scores import Candidate, judge, match
+from fmcluster.utils.random import seed_of
+from fmcluster.vectors.graph import KNNGraph
+from fmcluster.vectors.rows import unit_rows
+
+ROWS = 4_000
+MOST_DIMS = 128
+MOST_CLUSTERS = 20  # above it every whole number is too many to try
+MINI = 250
+NEIGHBORS = 10
+AGREEMENT = 0.95
+LEAST_SHARE = 2 / 3
+COST = 0.015
+HOPELESS = 0.1  # a score so far below the best is not looked at further
+
+Labels = NDArray[np.int64]
+Starts = Callable[[int], Iterator[Labels]]
+
+
+def even_number(
+    rows: NDArray[np.float32], preferred: int, *, k_range: tuple[int, int], seed: int
+) -> int | None:
+    """Return the number that even sizes speak for, None where they speak for none.
+
+    Parameters
+    ----------
+    rows : (n, d) float32
+        Unit rows; of many, 4,000 are read.
+    preferred : int
+        The number that the curve of scores prefers.
+    k_range : (int, int)
+        Numbers to consider; none above 20 is.
+    seed : int
+    """
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, user_api="blas"):  # sums in one order, whatever the machine
+        field = _field(rows, seed)
+        starts = _starts(field, MINI, seed)
+        wide = starts if 4 * preferred <= MINI else _starts(field, 4 * preferred, seed)
+        goal = _best_free(field, wide, min(preferred, len(field.rows) // 4))
+        last = min(k_range[1], MOST_CLUSTERS, len(field.rows) // 4)
+        found = {}
+        for k in range(k_range[0], last + 1):
+            score = _even_score(field, starts, k, goal)
+            if score is not None:
+                found[k] = score
+    return max(found, key=lambda k: found[k]) if found else None
+
+
+def _even_score(field: Field, starts: Starts, k: int, goal: float) -> float | None:
+    """Return the score of even clusters at k, None where k is not accepted."""
+    found = []
+    for number, start in enumerate(starts(k)):
+        labels = refine(field, start, k, shares=np.full(k, 1 / k)).argmax(axis=1)
+        found.append(judge(field, labels, k, "", even=True))
+        if number == 1 and max(_plain(c) for c in found) < goal - HOPELESS:
+            return None
+    best = max(found, key=_plain)
+    if np.bincount(best.labels, minlength=k).min() < LEAST_SHARE * len(best.labels) / k:
+        return None
+    agreed = [(match(best.labels, c.labels, k) == best.labels).mean() for c in found]
+    agreed.remove(max(agreed))  # the best agrees with itself
+    if np.median(agreed) < AGREEMENT or _plain(best) < goal - COST:
+        return None
+    return _plain(best) if _plain(best) >= _best_free(field, starts, k) - COST else None
+
+
+def _plain(candidate: Candidate) -> float:
+    return candidate.modularity + candidate.silhouette
+
+
+def _best_free(field: Field, starts: Starts, k: int) -> float:
+    """Return the best score of refined partitions into k clusters of any size."""
+    refined = (refine(field, start, k).argmax(axis=1) for start in starts(k))
+    return max(_plain(judge(field, labels, k, "")) for labels in refined)
+
+
+def _field(rows: NDArray[np.float32], seed: int) -> Field:
+    """Return (a sample of) the rows, centred, on their leading axes, with their neighbours."""
+    if len(rows) > ROWS:
+        picked = np.random.default_rng(seed).choice(len(rows), ROWS, replace=False)
+        rows = rows[np.sort(picked)]
+    rows = rows - rows.mean(axis=0, dtype=np.float64).astype(np.float32)
+    if rows.shape[1] > MOST_DIMS:
+        _, axes = np.linalg.eigh((rows.T @ rows).astype(np.float64))
+        rows = rows @ axes[:, -MOST_DIMS:].astype(np.float32)
+    rows = unit_rows(rows)
+    return Field(rows, KNNGraph.build(rows, k=min(NEIGHBORS, len(rows) - 1)), seed)
+
+
+def _starts(field: Field, n_mini: int, seed: int) -> Starts:
+    """Return what makes starting partitions: two k-means and three linkages of mini-clusters."""
+    smooth = smooth_rows(field.rows, field.graph)
+    n_mini = min(n_mini, max(len(smooth) // 3, 2))
+    mini = mini_clusters(smooth, n_mini, random_state=seed)
+    trees = [merge_tree(mini, name, field.graph) for name in LINKAGES]
+
+    def starts(k: int) -> Iterator[Labels]:
+        for number in range(2):
+            at = seed_of(seed, "start", number)
+            yield spherical_kmeans(field.rows, k, random_state=at)[1]
+        for tree in trees:
+            yield cut_tree(tree, k)[mini.labels]
+
+    return starts

@@ -1,0 +1,164 @@
+r"""Candidate partitions of one array and one neighbour graph, of several families.
+
+k-means favours even sizes, merging of small clusters does not: which of them is right is a
+property of the data. So several families are made and scored
+(`fmcluster.partition.scores`), and none sees a label:
+
+* ``kmeans``: spherical k-means.
+* Many *mini-clusters* (spherical k-means with far more centroids than clusters) merged bottom-up
+  by ``average`` (mean cosine between all pairs of rows), ``ward`` (increase of within-cluster
+  variance) or ``graph`` (density of neighbour edges between them).
+
+Every partition is a set of unit centroids, each of which belongs to a cluster, so that new rows
+are placed by their nearest centroid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmcluster.partition.linkage import LINKAGES, cut_tree, merge_tree
+from fmcluster.partition.mini_clusters import (
+    BLOCK_ROWS,
+    default_n_mini,
+    group_sums,
+    mini_clusters,
+    nearest,
+    spherical_kmeans,
+)
+from fmcluster.partition.scores import score_partition
+from fmcluster.utils.random import seed_of
+from fmcluster.utils.validation import check_in
+from fmcluster.vectors.graph import KNNGraph
+from fmcluster.vectors.rows import unit_rows
+
+if TYPE_CHECKING:
+    from fmcluster.vectors.fit_data import HeadData
+
+FAMILIES = ("kmeans", *LINKAGES)
+
+
+@dataclass(frozen=True)
+class Partition:
+    """A partition by nearest centroid.
+
+    Attributes
+    ----------
+    family : str
+        ``kmeans``, ``average``, ``ward`` or ``graph``.
+    centroids : (m, d) float32
+        Unit rows; m >= k.
+    groups : (m,) int64
+        The cluster of each centroid, 0..k-1.
+    labels : (n,) int64
+        The clusters of the rows that it was made from; equal to ``predict`` of them.
+    score : float
+        Modularity plus simplified silhouette, NaN where it was not asked for.
+    """
+
+    family: str
+    centroids: NDArray[np.float32]
+    groups: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    score: float = float("nan")
+
+    @property
+    def n_clusters(self) -> int:
+        """Number of clusters."""
+        return int(self.groups.max()) + 1
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """Rows of each cluster, (k,)."""
+        return np.bincount(self.labels, minlength=self.n_clusters)
+
+    def predict(self, X: Any) -> NDArray[np.int64]:
+        """Return the cluster of the nearest centroid of each row of X (n, d)."""
+        return self.groups[nearest(unit_rows(np.asarray(X)), self.centroids)]
+
+    def cluster_centroids(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the unit mean of each cluster's rows of X (n, d), (k, d)."""
+        return unit_rows(group_sums(X, self.labels, self.n_clusters))
+
+
+def candidate_partitions(
+    rows: NDArray[np.float32],
+    n_clusters: int,
+    graph: KNNGraph,
+    *,
+    families: Sequence[str] = FAMILIES,
+    n_seeds: int = 1,
+    n_mini: int | None = None,
+    scored: bool = True,
+    random_state: int = 0,
+) -> Iterator[Partition]:
+    """Yield partitions of unit rows (n, d), scored unless told not to: all families and seeds.
+
+    Mini-clusters are made once a seed and shared by its linkages.
+    """
+
+    def made(family: str, centroids: Any, groups: Any, labels: Any) -> Partition:
+        score = score_partition(rows, labels, graph) if scored else float("nan")
+        return Partition(family, centroids, groups, labels, score)
+
+    for family in families:
+        check_in(family, FAMILIES, "family")
+    linkages = [family for family in families if family != "kmeans"]
+    n_mini = n_mini or default_n_mini(len(rows), n_clusters)
+    for number in range(n_seeds):
+        seed = seed_of(random_state, "partition", number)
+        if "kmeans" in families:
+            centroids, labels = spherical_kmeans(rows, n_clusters, random_state=seed)
+            yield made("kmeans", centroids, np.arange(len(centroids)), labels)
+        if not linkages:
+            continue
+        mini = mini_clusters(rows, n_mini, random_state=seed)
+        for linkage in linkages:
+            groups = cut_tree(merge_tree(mini, linkage, graph), n_clusters)
+            yield made(linkage, mini.centroids, groups, groups[mini.labels])
+
+
+def best_partition(
+    rows: NDArray[np.float32],
+    n_clusters: int,
+    graph: KNNGraph,
+    *,
+    n_seeds: int = 1,
+    random_state: int = 0,
+) -> Partition:
+    """Return the candidate with the highest score."""
+    found = candidate_partitions(
+        rows, n_clusters, graph, n_seeds=n_seeds, random_state=random_state
+    )
+    return max(found, key=lambda one: one.score)
+
+
+def sampled_rows(
+    data: HeadData, most: int = 20_000, k: int = 10
+) -> tuple[NDArray[np.float32], KNNGraph]:
+    """Return unit rows of all spaces and their neighbour graph; of many rows, a random sample."""
+    n = data.n_rows
+    if n <= most:
+        rows = np.ascontiguousarray(data.joint[slice(0, n)], dtype=np.float32)
+        return rows, data.graph(k)
+    picked = np.random.default_rng(data.seed("sample")).choice(n, most, replace=False)
+    rows = np.ascontiguousarray(data.joint[np.sort(picked)], dtype=np.float32)
+    return rows, KNNGraph.build(rows, k=k)
+
+
+def start_partition(data: HeadData) -> NDArray[np.int64]:
+    """Return labels (n,) of the best-scored candidate partition of the rows."""
+    rows, graph = sampled_rows(data)
+    found = best_partition(rows, data.n_clusters, graph, random_state=data.seed("start"))
+    if len(rows) == data.n_rows:
+        return found.labels
+    blocks = [
+        found.predict(data.joint[slice(start, start + BLOCK_ROWS)])
+        for start in range(0, data.n_rows, BLOCK_ROWS)
+    ]
+    return np.concatenate(blocks)

@@ -1,0 +1,186 @@
+r"""Lloyd's rounds over rows that do not fit in memory or are spread over processes.
+
+Each round, every process reads its own blocks, assigns their rows and sums them by cluster; the
+k x d sums and the k counts are added over processes, so that all of them hold the same centroids:
+
+.. math:: c_k \leftarrow \frac{\sum_{i: a_i = k} x_i}{\|\sum_{i: a_i = k} x_i\|}, \quad
+          a_i = \arg\max_k \langle x_i, c_k \rangle
+
+Blocks are dealt in turn (block b to process b mod W) and summed in float64, so one process and
+several agree up to rounding. Clusters that lose all rows take over a part of the largest one. Above
+`TWO_LEVEL` clusters a coarse partition is made first and each part is split by itself. The start is
+k-means of a random sample, the best of several by its own objective.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+from fmcluster.utils import distributed
+from fmcluster.utils.progress import bar
+from fmcluster.utils.random import seed_of
+from fmcluster.vectors.faiss_index import faiss_module
+from fmcluster.vectors.rows import BLOCK_ROWS, unit_rows
+
+# Rows of the starting sample: so many a cluster, while they take no more than so much memory.
+SEED_ROWS = 256
+SEED_BYTES = 2**30
+TOLERANCE = 1e-5
+# Share of a unit that tells a re-seeded centroid from the one it was split off.
+SPLIT_NOISE = 1e-2
+TWO_LEVEL = 100_000
+
+
+@dataclass(frozen=True)
+class Round:
+    """Sums of one pass over all rows of all processes."""
+
+    sums: NDArray[np.float64]
+    counts: NDArray[np.float64]
+    objective: float
+
+
+def own_blocks(X: Any) -> Iterator[NDArray[np.float32]]:
+    """Yield this process's blocks of unit rows."""
+    n_blocks = -(-X.shape[0] // BLOCK_ROWS)
+    for block in distributed.my_share(n_blocks):
+        yield unit_rows(np.asarray(X[block * BLOCK_ROWS : (block + 1) * BLOCK_ROWS]))
+
+
+def seed_centroids(X: Any, n_clusters: int, *, seed: int, n_init: int = 1) -> NDArray[np.float32]:
+    """Return starting centroids: k-means of a random sample, the same on all processes."""
+    generator = np.random.default_rng(seed)
+    room = max(SEED_BYTES // (4 * X.shape[1]), 2 * n_clusters)
+    size = min(X.shape[0], SEED_ROWS * n_clusters, room)
+    rows = np.sort(generator.choice(X.shape[0], size, replace=False))
+    faiss = faiss_module()
+    sample = unit_rows(np.asarray(X[rows]))
+    kmeans = faiss.Kmeans(
+        sample.shape[1],
+        int(n_clusters),
+        niter=10,
+        nredo=n_init,
+        spherical=True,
+        seed=seed,
+        min_points_per_centroid=1,
+        max_points_per_centroid=size,
+    )
+    kmeans.train(sample)
+    return kmeans.centroids
+
+
+def one_round(X: Any, centroids: NDArray[np.float32]) -> Round:
+    """Assign and sum all rows; only k x d sums, k counts and one number cross processes."""
+    faiss = faiss_module()
+    index = faiss.IndexFlatIP(centroids.shape[1])
+    index.add(np.ascontiguousarray(centroids))
+    packed = np.zeros((len(centroids), centroids.shape[1] + 2))
+    for block in own_blocks(X):
+        cosines, found = index.search(block, 1)
+        labels = found.ravel()
+        member = csr_matrix(
+            (np.ones(len(labels)), (labels, np.arange(len(labels)))),
+            shape=(len(centroids), len(labels)),
+        )
+        packed[:, :-2] += member @ block
+        packed[:, -2] += np.bincount(labels, minlength=len(centroids))
+        packed[:, -1] += np.bincount(labels, cosines.ravel(), minlength=len(centroids))
+    packed = distributed.sum_over_ranks(packed)
+    return Round(packed[:, :-2], packed[:, -2], float(packed[:, -1].sum()))
+
+
+def lloyd(
+    X: Any, n_clusters: int, *, n_init: int = 1, max_iter: int = 50, seed: int = 0
+) -> tuple[NDArray[np.float32], int, float]:
+    """Return unit centroids (k, d), the rounds taken, and the mean cosine to the own centroid.
+
+    Parameters
+    ----------
+    X : array-like with shape and slices
+        Rows, read block by block each round; every process gives the same.
+    n_clusters : int
+        Number of clusters.
+    n_init : int
+        Starts that are compared on the sample.
+    max_iter : int
+        Rounds at most; fewer once the objective grows by less than 1e-5 of itself.
+    seed : int
+        Of the start.
+    """
+    if n_clusters > TWO_LEVEL:
+        centroids, rounds = two_level(X, n_clusters, max_iter=max_iter, seed=seed)
+        return centroids, rounds, one_round(X, centroids).objective / X.shape[0]
+    centroids = seed_centroids(X, n_clusters, seed=seed, n_init=n_init)
+    before, rounds = -np.inf, 0
+    with bar(total=max_iter, description="k-means", unit="rounds") as shown:
+        for rounds in range(1, max_iter + 1):
+            found = one_round(X, centroids)
+            centroids = _next(found, seed=seed_of(seed, "empty", rounds))
+            shown.update(1)
+            if found.objective - before < TOLERANCE * abs(found.objective):
+                break
+            before = found.objective
+    return centroids, rounds, one_round(X, centroids).objective / X.shape[0]
+
+
+def _next(found: Round, *, seed: int) -> NDArray[np.float32]:
+    """Return the new centroids; empty clusters split off the largest ones."""
+    centroids = unit_rows(found.sums)
+    counts = found.counts.copy()
+    generator = np.random.default_rng(seed)
+    for cluster in np.flatnonzero(counts == 0):
+        largest = int(counts.argmax())
+        noise = SPLIT_NOISE * generator.normal(size=centroids.shape[1])
+        centroids[cluster] = unit_rows((centroids[largest] + noise)[None])[0]
+        counts[cluster] = counts[largest] = counts[largest] / 2
+    return centroids
+
+
+def two_level(
+    X: Any, n_clusters: int, *, max_iter: int, seed: int
+) -> tuple[NDArray[np.float32], int]:
+    """Split coarsely, then every part by itself, with clusters given out by the parts' sizes.
+
+    Returns the centroids (k, d) and the rounds of the coarse split.
+    """
+    n_parts = int(np.sqrt(n_clusters))
+    coarse, rounds, _ = lloyd(X, n_parts, max_iter=max_iter, seed=seed)
+    faiss = faiss_module()
+    index = faiss.IndexFlatIP(coarse.shape[1])
+    index.add(coarse)
+    owner = np.zeros(X.shape[0], np.int32)
+    for start in range(0, X.shape[0], BLOCK_ROWS):
+        block = unit_rows(np.asarray(X[start : start + BLOCK_ROWS]))
+        owner[start : start + len(block)] = index.search(block, 1)[1].ravel()
+    sizes = np.bincount(owner, minlength=n_parts)
+    share = _apportion(sizes, n_clusters)
+    fine = np.zeros((n_clusters, X.shape[1]))
+    first = np.concatenate([[0], np.cumsum(share)])
+    for part in distributed.my_share(n_parts):
+        if share[part] == 0:
+            continue
+        rows = X[np.flatnonzero(owner == part)]
+        fine[first[part] : first[part + 1]] = seed_centroids(
+            np.asarray(rows), int(share[part]), seed=seed_of(seed, "part", part)
+        )
+    return unit_rows(distributed.sum_over_ranks(fine)), rounds
+
+
+def _apportion(sizes: NDArray[np.int64], total: int) -> NDArray[np.int64]:
+    """Give out `total` clusters by size, each part at least one and at most its rows."""
+    wanted = total * sizes / sizes.sum()
+    share = np.minimum(np.maximum(np.floor(wanted), sizes > 0), sizes).astype(np.int64)
+    for part in np.argsort(-(wanted - share), kind="stable"):
+        room = min(int(sizes[part] - share[part]), int(total - share.sum()))
+        share[part] += max(0, min(room, int(np.ceil(wanted[part] - share[part]))))
+    while share.sum() > total:
+        share[int(share.argmax())] -= 1
+    while share.sum() < total:
+        share[int((sizes - share).argmax())] += 1
+    return share

@@ -1,0 +1,183 @@
+r"""How many clusters: the height of the best-scored cut over a grid of numbers.
+
+Mini-clusters of neighbour-averaged rows are merged by every linkage of
+`fmcluster.partition.linkage`; each tree is cut at every k of a geometric grid and each cut is
+scored by modularity + simplified silhouette of the *original* rows. The curve is the best family's
+score at each k, averaged over seeds:
+
+.. math::
+
+    U(k) = \frac1S \sum_s \max_{family} (\mathrm{modularity} + \mathrm{silhouette}) ,
+    \quad \log \hat k = \sum_k w_k \log k, \quad w_k \propto e^{U(k) / \tau}
+
+Its interval is the plateau: every k whose mean score is within a margin of the best, with the
+winners of the single seeds. Where even clusters of some other number score as well as anything and
+come out of any start, that number is taken and the interval reaches to it (`balanced_number`). Where
+the score is no better than that of one Gaussian of the same covariance there are no clusters to
+count, and the interval is the whole range.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmcluster.partition.balanced_number import even_number
+from fmcluster.partition.candidates import sampled_rows
+from fmcluster.partition.linkage import LINKAGES, cut_tree, merge_tree
+from fmcluster.partition.mini_clusters import group_sums, mini_clusters, smooth_rows
+from fmcluster.partition.scores import edge_mass, modularity_of, silhouette
+from fmcluster.utils.random import seed_of
+from fmcluster.vectors.graph import KNNGraph
+from fmcluster.vectors.rows import unit_rows
+
+if TYPE_CHECKING:
+    from fmcluster.vectors.fit_data import HeadData
+
+logger = logging.getLogger(__name__)
+UNSURE = 3  # intervals wider than this factor are worth a warning
+NEIGHBORS = 10
+GRID = 40
+SCORED_ROWS = 5_000  # rows that the silhouette is averaged over
+NULL_ROWS = 2_000
+PLATEAU = 0.05  # scores closer than this are not told apart
+TEMPERATURE = 0.005  # weight of a number: exp(score / this)
+STRUCTURE = 0.1  # least gain over one Gaussian
+
+
+@dataclass(frozen=True)
+class ClusterNumber:
+    """An estimated number of clusters.
+
+    Attributes
+    ----------
+    best : int
+    interval : (int, int)
+        Numbers that score about as well; the whole range where no structure was found.
+    k, score : (m,) arrays
+        The curve.
+    gain : float
+        Score at the best over that of one Gaussian of the same covariance.
+    """
+
+    best: int
+    interval: tuple[int, int]
+    k: NDArray[np.int64]
+    score: NDArray[np.float64]
+    gain: float
+
+
+def k_grid(low: int, high: int, n_points: int = GRID) -> NDArray[np.int64]:
+    """Return about `n_points` whole numbers from `low` to `high`, spaced geometrically."""
+    return np.unique(np.geomspace(low, high, n_points).round().astype(np.int64))
+
+
+def score_curve(
+    rows: NDArray[np.float32], graph: KNNGraph, ks: NDArray[np.int64], *, seed: int
+) -> NDArray[np.float64]:
+    """Return the best family's modularity + silhouette at each of `ks`, (len(ks),)."""
+    n_mini = int(min(max(4 * ks.max(), 64), max(len(rows) // 3, ks.max())))
+    mini = mini_clusters(smooth_rows(rows, graph), n_mini, random_state=seed)
+    m = len(mini.sizes)
+    mass = edge_mass(mini.labels, m, graph)
+    sums = group_sums(rows, mini.labels, m)
+    shown = np.arange(0, len(rows), -(-len(rows) // SCORED_ROWS))
+    out = np.full((len(LINKAGES), len(ks)), -np.inf)
+    for row, linkage in enumerate(LINKAGES):
+        tree = merge_tree(mini, linkage, graph)
+        for column, k in enumerate(ks):
+            if k > m:
+                continue
+            groups = cut_tree(tree, int(k))
+            member = np.zeros((int(groups.max()) + 1, m))
+            member[groups, np.arange(m)] = 1.0
+            labels = groups[mini.labels[shown]]
+            compact = silhouette(rows[shown], labels, member @ sums)
+            out[row, column] = modularity_of(member @ mass @ member.T) + compact
+    return out.max(axis=0)
+
+
+def weighted_number(ks: NDArray[np.int64], score: NDArray[np.float64]) -> int:
+    """Return the geometric mean of `ks` under weights exp(score / TEMPERATURE).
+
+    Near the top the curve is flat and its argmax is chance; the middle of the flat is not.
+    """
+    weights = np.exp((score - score.max()) / TEMPERATURE)
+    return int(round(float(np.exp((weights * np.log(ks)).sum() / weights.sum()))))
+
+
+def gaussian_like(rows: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
+    """Return unit rows of one Gaussian with the mean and covariance of `rows`."""
+    x = rows.astype(np.float64)
+    mean = x.mean(axis=0)
+    _, scale, axes = np.linalg.svd(x - mean, full_matrices=False)
+    noise = np.random.default_rng(seed).normal(size=(len(x), len(scale)))
+    return unit_rows(mean + noise * (scale / np.sqrt(len(x))) @ axes)
+
+
+def structure_gain(rows: NDArray[np.float32], k: int, *, seed: int) -> float:
+    """Return by how much a sample's score at `k` exceeds that of one Gaussian like it."""
+    step = -(-len(rows) // NULL_ROWS)
+    sample = np.ascontiguousarray(rows[::step])
+    ks = np.array([min(k, max(2, len(sample) // 4))])
+    scores = []
+    for one in (sample, gaussian_like(sample, seed)):
+        graph = KNNGraph.build(one, k=min(NEIGHBORS, len(one) - 1))
+        scores.append(score_curve(one, graph, ks, seed=seed)[0])
+    return float(scores[0] - scores[1])
+
+
+def estimate_number(
+    rows: NDArray[np.float32],
+    graph: KNNGraph,
+    *,
+    k_range: tuple[int, int] = (2, 200),
+    n_seeds: int = 2,
+    random_state: int = 0,
+) -> ClusterNumber:
+    """Estimate the number of clusters of unit rows (n, d) with their neighbour graph."""
+    n = len(rows)
+    high = min(k_range[1], max(2, n // 4))
+    low = min(k_range[0], high)
+    ks = k_grid(low, high)
+    curves = np.stack(
+        [
+            score_curve(rows, graph, ks, seed=seed_of(random_state, "number", number))
+            for number in range(n_seeds)
+        ]
+    )
+    score = curves.mean(axis=0)
+    best = weighted_number(ks, score)
+    gain = structure_gain(rows, best, seed=seed_of(random_state, "null"))
+    near = np.flatnonzero(score >= score.max() - PLATEAU)
+    near = np.concatenate([near, curves.argmax(axis=1)])
+    interval = (int(ks[near.min()]), int(ks[near.max()]))
+    if gain < STRUCTURE:
+        interval = (int(k_range[0]), int(k_range[1]))
+    else:
+        even = even_number(rows, best, k_range=(low, high), seed=seed_of(random_state, "even"))
+        if even is not None:
+            best, interval = even, (min(even, interval[0]), max(even, interval[1]))
+    return ClusterNumber(best, interval, ks, score, gain)
+
+
+def choose_n_clusters(data: HeadData, *, k_range: tuple[int, int] = (2, 200)) -> int:
+    """Return the estimated number of clusters of the rows a head is fitted on."""
+    if data.n_rows < 8:
+        return min(2, data.n_rows)
+    rows, graph = sampled_rows(data, k=NEIGHBORS)
+    found = estimate_number(rows, graph, k_range=k_range, random_state=data.seed("k"))
+    low, high = found.interval
+    if high > UNSURE * low:
+        logger.warning(
+            "n_clusters='auto' took %d, but from %d to %d fit about as well: give the number "
+            "where you know it",
+            found.best,
+            low,
+            high,
+        )
+    return found.best

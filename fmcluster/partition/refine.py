@@ -1,0 +1,233 @@
+r"""Refine a partition by turns of a linear classifier and the neighbour graph, without training.
+
+Given soft labels Q (n, k), one round is
+
+.. math::
+
+    m &= \tfrac1n Q^\top 1, \qquad z = \text{linear}(x; Q), \qquad
+    P \propto \exp(\beta z)\, m^{\,a} \\
+    Q &\propto P^{1-\gamma} (S P)^{\gamma}
+
+S is the row-stochastic neighbour graph. The linear classifier is either the cosine to the cluster's
+mean direction (von Mises-Fisher with one concentration) or the linear discriminant of the pooled
+covariance, shrunk (Ledoit and Wolf's form). Its slope :math:`\beta` is not a parameter: it is the
+one that best predicts the *neighbours' labels S Q, times two, for the product with S P halves it.
+
+The exponent a of the sizes is the share of a row's label that its neighbours tell,
+:math:`a = I(Q; SQ) / H(m)`. It is Dinkelbach's step for maximising I / H: :math:`a = 0` maximises
+the mutual information itself (IIC, SCAN, TEMI), which prefers even clusters, :math:`a = 1` is
+maximum likelihood, which lets large clusters eat small ones. With even sizes asked for, a = 0 and
+the columns of Q are scaled to equal mass (Sinkhorn).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmcluster.vectors.graph import KNNGraph
+from fmcluster.vectors.rows import unit_rows
+
+Array = NDArray[np.float32]
+
+SLOPES = np.geomspace(0.05, 20, 24).astype(np.float32)
+SLOPE_ROWS = 2_000
+SHRINKAGE = {"vmf": 1.0, "lda": 0.8}
+GRAPH_SHARE = {"vmf": 0.5, "lda": 0.8}
+DIFFUSION = (0, 2, 4)
+MODEL_DIFFUSION = {"vmf": 0, "lda": 2}
+LEAST_SHARE = 0.1
+TINY = 1e-6
+
+
+@dataclass
+class Field:
+    """Unit rows and what every refinement of them shares.
+
+    Attributes
+    ----------
+    rows : (n, d) float32
+        Unit rows.
+    graph : KNNGraph
+        Their neighbours.
+    seed : int
+        Picks the rows that the slope is fitted on.
+    """
+
+    rows: Array
+    graph: KNNGraph
+    seed: int = 0
+
+    @cached_property
+    def smoothing(self) -> Any:
+        """Row-stochastic sparse S (n, n): near neighbours weigh more."""
+        return smoothing_matrix(self.graph.take(min(10, self.graph.k)))
+
+    @cached_property
+    def diffused(self) -> dict[int, Field]:
+        """The rows averaged `DIFFUSION[i]` times with their neighbours, by number of times.
+
+        Half a row, half the weighted mean of its neighbours (Laplacian smoothing, Taubin 1995):
+        what neighbours do not share fades, and clusters come apart.
+        """
+        fields, rows = {0: self}, self.rows
+        for time in range(1, max(DIFFUSION) + 1):
+            rows = unit_rows(0.5 * rows + 0.5 * (self.smoothing @ rows))
+            if time in DIFFUSION:
+                fields[time] = Field(rows, self.graph, self.seed)
+                fields[time].smoothing = self.smoothing
+        return fields
+
+    @cached_property
+    def scatter(self) -> NDArray[np.float64]:
+        """Second moment of the rows, (d, d)."""
+        return (self.rows.T @ self.rows / len(self.rows)).astype(np.float64)
+
+    @cached_property
+    def sample(self) -> NDArray[np.int64]:
+        """Rows on which slopes are fitted."""
+        order = np.random.default_rng(self.seed).permutation(len(self.rows))
+        return np.sort(order[:SLOPE_ROWS])
+
+
+def smoothing_matrix(graph: KNNGraph) -> Any:
+    """Return S: weights exp((cosine - cosine of the last neighbour) / 0.1), rows summing to one."""
+    from scipy.sparse import csr_matrix
+
+    weights = np.exp((graph.similarities - graph.similarities[:, -1:]) / 0.1).astype(np.float32)
+    weights /= weights.sum(axis=1, keepdims=True)
+    n, k = graph.indices.shape
+    pointers = np.arange(0, n * k + 1, k)
+    return csr_matrix((weights.ravel(), graph.indices.ravel(), pointers), shape=(n, n))
+
+
+def softmax_(z: Array) -> Array:
+    """Row softmax in place."""
+    z -= z.max(axis=1, keepdims=True)
+    np.exp(z, out=z)
+    z /= z.sum(axis=1, keepdims=True)
+    return z
+
+
+def one_hot(labels: NDArray[Any], n_clusters: int) -> Array:
+    """Return (n, k) indicators."""
+    out = np.zeros((len(labels), n_clusters), np.float32)
+    out[np.arange(len(labels)), labels] = 1
+    return out
+
+
+def linear_weights(field: Field, Q: Array, model: str) -> tuple[Array, Array]:
+    """Return (d, k) weights and (k,) offsets of the linear classifier of soft labels `Q`.
+
+    Scores have unit mean square over all rows and clusters, so that one grid of slopes serves.
+    """
+    mass = Q.sum(axis=0)
+    means = (Q.T @ field.rows) / np.maximum(mass, TINY)[:, None]
+    if model == "vmf":
+        weights, offsets = unit_rows(means).T, np.zeros(Q.shape[1], np.float32)
+    else:
+        share = mass.astype(np.float64) / len(Q)
+        within = field.scatter - (means.T * share) @ means
+        d = len(within)
+        shrink = SHRINKAGE[model]
+        level = max(np.trace(within) / d, TINY)
+        within = (1 - shrink) * within + (shrink * level + TINY * level) * np.eye(d)
+        solved = np.linalg.solve(within, means.T.astype(np.float64)) * level
+        offsets = (-0.5 * (means.T * solved).sum(axis=0)).astype(np.float32)
+        weights = solved.astype(np.float32)
+    z = field.rows[field.sample] @ weights + offsets
+    scale = max(float((z - z.mean(axis=1, keepdims=True)).std()), TINY)
+    return np.ascontiguousarray(weights / scale), offsets / scale
+
+
+def fit_slope(z: Array, target: Array) -> float:
+    """Return the slope b whose softmax(b z) has the least cross-entropy to `target` rows."""
+    z = z - z.max(axis=1, keepdims=True)
+    fit = float((target * z).sum(axis=1).mean())
+    losses = [float(np.log(np.exp(z * b).sum(axis=1)).mean()) - b * fit for b in SLOPES]
+    return float(SLOPES[int(np.argmin(losses))])
+
+
+def information_share(Q: Array, R: Array) -> float:
+    """Return I / H of the joint of a row's label (Q) and its neighbours' (R), in 0..1."""
+    joint = (Q.T @ R).astype(np.float64) / len(Q)
+    joint = (joint + joint.T) / 2
+    joint /= joint.sum()
+    m = joint.sum(axis=1)
+    entropy = -(m * np.log(m + 1e-12)).sum()
+    mutual = (joint * np.log((joint + 1e-12) / (np.outer(m, m) + 1e-12))).sum()
+    return float(np.clip(mutual / max(entropy, 1e-9), 0, 1))
+
+
+def to_shares(Q: Array, shares: NDArray[Any], *, n_iter: int = 15) -> Array:
+    """Scale the columns of `Q` so that its column means are `shares` (k,), rows summing to one."""
+    scale = np.ones(Q.shape[1], np.float32)
+    for _ in range(n_iter):
+        rows = 1 / np.maximum(Q @ scale, 1e-30)
+        column = (rows @ Q) / len(Q)
+        scale = (shares / np.maximum(column, 1e-12)).astype(np.float32)
+    Q = Q * scale
+    return Q / Q.sum(axis=1, keepdims=True)
+
+
+def refine(
+    field: Field,
+    labels: NDArray[Any],
+    n_clusters: int,
+    *,
+    model: str = "vmf",
+    shares: NDArray[Any] | None = None,
+    n_iter: int = 10,
+) -> Array:
+    """Refine a partition; return soft labels (n, k).
+
+    The discriminant is that of diffused rows: within their pooled covariance there is less of what
+    no two rows share.
+
+    Parameters
+    ----------
+    field : Field
+        Rows and graph.
+    labels : (n,) int
+        Start, in 0..k-1.
+    model : {"vmf", "lda"}
+        The linear classifier.
+    shares : (k,), optional
+        Sizes to keep, largest first or even; learned where None.
+    n_iter : int
+        Rounds.
+    """
+    field = field.diffused[MODEL_DIFFUSION[model]]
+    S, gamma, k = field.smoothing, GRAPH_SHARE[model], n_clusters
+    Q = one_hot(labels, k)
+    R, slope = S @ Q, 1.0
+    for turn in range(n_iter):
+        weights, offsets = linear_weights(field, Q, model)
+        if turn % 3 == 0:
+            slope = 2 * fit_slope(field.rows[field.sample] @ weights + offsets, R[field.sample])
+        z = field.rows @ weights
+        z += offsets
+        z *= slope
+        if shares is None:
+            sizes = np.maximum(Q.mean(axis=0), LEAST_SHARE / k)
+            z += (information_share(Q, R) * np.log(sizes / sizes.sum())).astype(np.float32)
+        P = softmax_(z)
+        P += TINY
+        R = S @ P
+        Q = P ** (1 - gamma) * R**gamma
+        Q /= Q.sum(axis=1, keepdims=True)
+        if shares is not None:
+            Q = to_shares(Q, by_rank(shares, Q.sum(axis=0)))
+        R = S @ Q
+    return Q
+
+
+def by_rank(shares: NDArray[Any], sizes: NDArray[Any]) -> NDArray[np.float64]:
+    """Give `shares` out to clusters by rank of their `sizes`: the largest to the largest."""
+    out = np.empty(len(shares))
+    out[np.argsort(-np.asarray(sizes), kind="stable")] = np.sort(np.asarray(shares, float))[::-1]
+    return out

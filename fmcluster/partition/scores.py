@@ -1,0 +1,146 @@
+r"""How good a partition looks without labels: modularity, assortativity, simplified silhouette.
+
+With :math:`A_{ab}` the share of edges between clusters a and b and :math:`m_a = \sum_b A_{ab}`,
+
+.. math::
+
+    \mathrm{score} = \sum_a (A_{aa} - m_a^2)
+        + \frac1n \sum_i \frac{s_{i,own} - s_{i,other}}{1 - \min(s_{i,own}, s_{i,other})},
+
+modularity (Newman and Girvan, 2004) plus the simplified silhouette of cosines s to centroids
+(Hruschka et al., 2004), each row left out of its own centroid.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from fmcluster.partition.mini_clusters import BLOCK_ROWS, group_sums
+from fmcluster.partition.refine import Field
+from fmcluster.vectors.graph import KNNGraph
+from fmcluster.vectors.rows import unit_rows
+
+if TYPE_CHECKING:
+    pass
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A partition and how good it looks.
+
+    Attributes
+    ----------
+    family : str
+        Its start and what refined it, ``average5+lda``.
+    labels : (n,) int64
+    modularity, assortativity, silhouette : float
+    even : bool
+        Whether even sizes were imposed.
+    """
+
+    family: str
+    labels: NDArray[np.int64]
+    modularity: float
+    assortativity: float
+    silhouette: float
+    even: bool = False
+
+    @property
+    def score(self) -> float:
+        """What partitions are weighed by; assortativity sees modularity's edges: it counts half."""
+        return self.modularity + self.assortativity / 2 + self.silhouette
+
+
+def judge(
+    field: Field, labels: NDArray[np.int64], n_clusters: int, family: str, *, even: bool = False
+) -> Candidate:
+    """Score a partition of the rows of `field`."""
+    mass = edge_mass(labels, n_clusters, field.graph.take(min(10, field.graph.k)))
+    sums = group_sums(field.rows, labels, n_clusters)
+    return Candidate(
+        family,
+        labels,
+        modularity_of(mass),
+        assortativity_of(mass),
+        silhouette(field.rows, labels, sums),
+        even,
+    )
+
+
+def match(reference: NDArray[np.int64], labels: NDArray[np.int64], k: int) -> NDArray[np.int64]:
+    """Return the labels renamed to agree with `reference` on as many rows as possible."""
+    table = np.bincount(labels * k + reference, minlength=k * k).reshape(k, k)
+    rows, columns = linear_sum_assignment(-table)
+    names = np.empty(k, np.int64)
+    names[rows] = columns
+    return names[labels]
+
+
+def edge_mass(labels: NDArray[np.int64], n_groups: int, graph: KNNGraph) -> NDArray[np.float64]:
+    """Return the symmetric number of neighbour edges between groups, (n_groups, n_groups)."""
+    pairs = labels[:, None] * n_groups + labels[graph.indices]
+    counts = np.bincount(pairs.ravel(), minlength=n_groups * n_groups)
+    mass = counts.reshape(n_groups, n_groups).astype(np.float64)
+    return (mass + mass.T) / 2
+
+
+def modularity(labels: NDArray[np.int64], graph: KNNGraph, n_clusters: int) -> float:
+    """Return Newman's modularity of a partition on the (symmetrised) neighbour graph."""
+    mass = edge_mass(labels, n_clusters, graph)
+    return modularity_of(mass)
+
+
+def modularity_of(mass: NDArray[np.float64]) -> float:
+    """Return the modularity of edge masses between clusters, (k, k)."""
+    share = mass / mass.sum()
+    return float(np.trace(share) - (share.sum(axis=1) ** 2).sum())
+
+
+def assortativity_of(mass: NDArray[np.float64]) -> float:
+    """Return Newman's assortativity of edge masses between clusters, (k, k); zero for one cluster.
+
+    It is modularity over the most that clusters of these sizes could have, so it does not rise
+    with their number or their evenness.
+    """
+    share = mass / mass.sum()
+    chance = (share.sum(axis=1) ** 2).sum()
+    return float((np.trace(share) - chance) / (1 - chance)) if chance < 1 - 1e-9 else 0.0
+
+
+def silhouette(
+    rows: NDArray[np.float32], labels: NDArray[np.int64], sums: NDArray[np.floating]
+) -> float:
+    """Return the mean simplified silhouette of unit rows against cluster sums (k, d).
+
+    A row is left out of its own cluster's centroid, or small clusters would look tight merely by
+    holding the row; a row alone in its cluster scores zero. Zero for a single cluster.
+    """
+    if len(sums) < 2:
+        return 0.0
+    sums = sums.astype(np.float64)
+    square = (sums**2).sum(axis=1)
+    centroids = unit_rows(sums)
+    total = 0.0
+    for start in range(0, len(rows), BLOCK_ROWS):
+        block, own_of = rows[start : start + BLOCK_ROWS], labels[start : start + BLOCK_ROWS]
+        cosines = block @ centroids.T
+        at = np.arange(len(block)), own_of
+        dot = np.einsum("ij,ij->i", block, sums[own_of])
+        rest = np.sqrt(np.maximum(square[own_of] - 2 * dot + 1, 0))
+        own = np.divide(dot - 1, rest, out=np.zeros(len(block)), where=rest > 1e-3)
+        cosines[at] = -np.inf
+        other = cosines.max(axis=1)
+        value = (own - other) / np.maximum(1 - np.minimum(own, other), 1e-9)
+        total += float(value[rest > 1e-3].sum())
+    return total / len(rows)
+
+
+def score_partition(rows: NDArray[np.float32], labels: NDArray[np.int64], graph: KNNGraph) -> float:
+    """Return modularity + simplified silhouette of a partition of unit rows."""
+    k = int(labels.max()) + 1
+    return modularity(labels, graph, k) + silhouette(rows, labels, group_sums(rows, labels, k))

@@ -1,0 +1,100 @@
+r"""How large the clusters are, from the sorted sizes of many partitions of several families.
+
+Partition j has sorted shares :math:`s_j`, silhouette :math:`h_j` and modularity :math:`m_j`:
+
+.. math::
+
+    \bar s = \sum_j w_j s_j, \quad w_j \propto e^{(h_j + m_j / 10) / \tau}, \qquad
+    \hat s = (1 - u^8) \bar s + u^8 / K, \quad u = \frac{e^{H(\bar s)} - 1}{K - 1} .
+
+Modularity counts little: on skewed data it prefers the even sizes of k-means to the truth, which
+silhouette does not. The last step is for even clusters: the sorted sizes of a partition are never
+even, for rows on borders fall to one side or the other, so shares that are nearly even
+(:math:`u` near one) are taken for even ones and shares that are not are left alone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmcluster.functional.prior import effective_clusters
+from fmcluster.partition.candidates import candidate_partitions, sampled_rows
+from fmcluster.partition.mini_clusters import group_sums, smooth_rows
+from fmcluster.partition.scores import modularity, silhouette
+from fmcluster.vectors.graph import KNNGraph
+
+if TYPE_CHECKING:
+    from fmcluster.vectors.fit_data import HeadData
+
+MODULARITY_SHARE = 0.1
+TEMPERATURE = 0.015
+EVENNESS_POWER = 8
+
+
+def size_profile(
+    rows: NDArray[np.float32],
+    n_clusters: int,
+    graph: KNNGraph,
+    *,
+    n_seeds: int = 2,
+    random_state: int = 0,
+) -> NDArray[np.float64]:
+    """Estimate the sorted shares of `n_clusters` clusters, (k,), largest first, all positive.
+
+    Every family partitions the unit rows (n, d) and the neighbour-averaged rows; all partitions
+    are judged on the rows themselves.
+    """
+    near = graph.take(min(10, graph.k))
+    sizes, scores = [], []
+    for source in (rows, smooth_rows(rows, near)):
+        candidates = candidate_partitions(
+            source, n_clusters, near, n_seeds=n_seeds, scored=False, random_state=random_state
+        )
+        for found in candidates:
+            k = found.n_clusters
+            tight = silhouette(rows, found.labels, group_sums(rows, found.labels, k))
+            scores.append(tight + MODULARITY_SHARE * modularity(found.labels, near, k))
+            sizes.append(np.zeros(n_clusters))
+            sizes[-1][:k] = np.sort(found.sizes)[::-1]
+    score = np.array(scores)
+    weights = np.exp((score - score.max()) / TEMPERATURE)
+    return shrunk_to_even(weights @ np.array(sizes) / (weights.sum() * len(rows)), len(rows))
+
+
+def evenness(shares: NDArray[np.float64]) -> float:
+    """Return (exp(entropy) - 1) / (k - 1): one for even shares, zero where one holds all."""
+    return 1.0 if len(shares) < 2 else (effective_clusters(shares) - 1) / (len(shares) - 1)
+
+
+def shrunk_to_even(shares: NDArray[np.float64], n_rows: int) -> NDArray[np.float64]:
+    """Return shares (k,) drawn to even ones as far as they are nearly even, largest first."""
+    k = len(shares)
+    even = evenness(shares) ** EVENNESS_POWER
+    shares = (1 - even) * shares / shares.sum() + even / k
+    # Half a row: a share is never zero, which no balancing term could use.
+    shares = np.maximum(shares, 0.5 / n_rows)
+    return np.sort(shares / shares.sum())[::-1]
+
+
+def shares_of_clusters(sizes: NDArray[Any], estimated: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Give `estimated` shares out to clusters of `sizes` rows by rank, (k,).
+
+    A partition is nearer to even than the truth where large clusters are cut.
+    """
+    found = np.asarray(sizes, dtype=np.float64)
+    shares = np.empty(len(found))
+    shares[np.argsort(-found, kind="stable")] = estimated
+    return shares
+
+
+def estimate_sizes(data: HeadData) -> NDArray[np.float64]:
+    """Return the estimated sorted shares (k,) of the rows that a head is fitted on."""
+    rows, graph = sampled_rows(data)
+    k = min(data.n_clusters, len(rows))
+    shares = np.full(data.n_clusters, 0.5 / len(rows))
+    if k < len(rows):
+        shares[:k] = size_profile(rows, k, graph, random_state=data.seed("sizes"))
+    return np.sort(shares / shares.sum())[::-1]

@@ -1,0 +1,1 @@
+"""What a user holds: the result, its files, prediction, names, the Hub, the report."""

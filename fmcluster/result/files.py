@@ -1,0 +1,230 @@
+"""The files of a result: arrays, one table, tensors and JSON, written whole and read with care."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmcluster.calibration.calibrator import Calibrator
+from fmcluster.embedding.encoders.fitted import load_state, save_state
+from fmcluster.heads import load_head
+from fmcluster.utils.errors import CorruptShardError
+from fmcluster.utils.files import (
+    atomic_path,
+    digest_file,
+    read_array,
+    read_json,
+    read_with_care,
+    safe_child,
+    stable_hash,
+    to_json,
+    write_array,
+    write_json,
+)
+from fmcluster.utils.version import __version__
+from fmcluster.vectors.graph import KNNGraph
+from fmcluster.vectors.preprocess import Preprocessor
+
+if TYPE_CHECKING:
+    from fmcluster.result.result import ClusterResult
+
+FORMAT = "fmcluster.result/1"
+
+
+def write_result(
+    result: ClusterResult,
+    folder: str | os.PathLike[str],
+    *,
+    metrics: dict[str, float] | None = None,
+) -> None:
+    """Write a result; ``result.json`` comes last, so that a folder that has it is whole."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_array(folder / "labels.npy", result.labels)
+    write_array(folder / "proba.npy", result.proba)
+    write_array(folder / "score.npy", result.score)
+    write_array(folder / "prior.npy", result.cluster_prior)
+    _write_table(result, folder / "clusters.parquet")
+    result.head.save_pretrained(folder / "head")
+    if result.graph is not None:
+        result.graph.save(folder / "graph")
+    write_pipeline(result, folder)
+    about: dict[str, Any] = {
+        "format": FORMAT,
+        "fmcluster_version": __version__,
+        "n_rows": result.n_rows,
+        "n_clusters": result.n_clusters,
+        "head": result.head.name,
+        "mean_confidence": float(result.confidence.mean()),
+        "calibrated": result.is_calibrated,
+        "sizes": result.sizes,
+        "names": result.names,
+        "has_graph": result.graph is not None,
+        "provenance": result.provenance,
+    }
+    if metrics is not None:
+        about["metrics"] = {
+            key: value if np.isfinite(value) else None for key, value in metrics.items()
+        }
+    about["files"] = {name: digest_file(folder / name) for name in _names(folder, about)}
+    plain = json.loads(to_json(about))
+    write_json(folder / "result.json", {**plain, "digest": stable_hash(plain)})
+
+
+def _names(folder: Path, about: dict[str, Any]) -> list[str]:
+    """Return the files of a result that have no checksum elsewhere."""
+    names = ["labels.npy", "proba.npy", "score.npy", "prior.npy", "clusters.parquet"]
+    names += ["pipeline.json", "head/config.json"]
+    if about["has_graph"]:
+        names += sorted(f"graph/{path.name}" for path in (folder / "graph").iterdir())
+    return names
+
+
+def _check(folder: Path, about: dict[str, Any]) -> None:
+    """Hold ``result.json`` and the files against their checksums."""
+    body = {key: value for key, value in about.items() if key != "digest"}
+    if about.get("digest") != stable_hash(body):
+        raise CorruptShardError(
+            f"{folder}/result.json does not match its own digest: save the result again"
+        )
+    for name in _names(folder, about):
+        path = folder / name
+        if not path.is_file() or digest_file(path) != about["files"].get(name):
+            raise CorruptShardError(
+                f"{path} is missing or does not match its checksum in result.json: damaged, or "
+                "not of this result; save it again"
+            )
+
+
+def _write_table(result: ClusterResult, path: Path) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    columns: dict[str, Any] = {
+        "id": result.ids,
+        "cluster": result.labels,
+        "confidence": result.confidence,
+    }
+    if result.names:
+        columns["name"] = np.array(result.names, dtype=object)[result.labels]
+    with atomic_path(path) as temporary:
+        parquet.write_table(pa.table(columns), temporary)
+
+
+def write_pipeline(result: Any, folder: Path) -> None:
+    """Write what prediction needs beside the head: preprocessing and calibrator."""
+    from safetensors.numpy import save_file
+
+    arrays: dict[str, NDArray[Any]] = {}
+    steps = [None if step is None else step.steps for step in result.preprocessors]
+    for number, step in enumerate(result.preprocessors):
+        if step is not None:
+            arrays |= {f"preprocess.{number}.{k}": v for k, v in step.state().items()}
+    config: dict[str, Any] = {"preprocess": steps, "calibrator": None}
+    if result.calibrator is not None:
+        tensors, config["calibrator"] = result.calibrator.state()
+        arrays |= {f"calibrator.{k}": v for k, v in tensors.items()}
+    arrays = {key: np.ascontiguousarray(value) for key, value in arrays.items()}
+    with atomic_path(folder / "pipeline.safetensors") as temporary:
+        save_file(arrays, temporary)
+    config["tensors"] = digest_file(folder / "pipeline.safetensors")
+    config["encoder_states"] = sorted(result.encoder_states)
+    for number, state in result.encoder_states.items():
+        arrays = {k: v for k, v in state.items() if isinstance(v, np.ndarray)}
+        rest = {k: v for k, v in state.items() if k not in arrays}
+        save_state(folder / "encoders", number, arrays, rest)
+    write_json(folder / "pipeline.json", config)
+
+
+def read_result(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read the fields of a result that `write_result` wrote.
+
+    Raises
+    ------
+    FileNotFoundError
+        The folder holds no result.
+    CorruptShardError
+        A file is damaged, or files do not belong together.
+    """
+    folder = Path(folder)
+    if not (folder / "result.json").is_file():
+        raise FileNotFoundError(f"{folder} holds no result: there is no result.json in it")
+    about = read_json(folder / "result.json")
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        raise CorruptShardError(f"{folder}/result.json is not of format {FORMAT!r}")
+    with read_with_care(folder):
+        return _result_of(folder, about)
+
+
+def _result_of(folder: Path, about: dict[str, Any]) -> dict[str, Any]:
+    import pyarrow.parquet as parquet
+
+    _check(folder, about)
+    labels, proba = (read_array(folder / f"{name}.npy") for name in ("labels", "proba"))
+    table = parquet.read_table(folder / "clusters.parquet")
+    if not len(labels) == len(proba) == table.num_rows == about["n_rows"]:
+        raise CorruptShardError(
+            f"files in {folder} do not belong together: {len(labels)} labels, {len(proba)} "
+            f"rows of proba, {table.num_rows} rows of clusters.parquet"
+        )
+    preprocessors, calibrator, states = read_pipeline(folder)
+    names = about.get("names")
+    return dict(
+        labels=labels,
+        proba=proba,
+        confidence=table["confidence"].to_numpy(),
+        score=read_array(folder / "score.npy"),
+        cluster_prior=read_array(folder / "prior.npy"),
+        ids=np.asarray(table["id"].to_pylist()),
+        provenance=about["provenance"],
+        head=load_head(safe_child(folder, "head")),
+        graph=KNNGraph.load(folder / "graph") if about.get("has_graph") else None,
+        preprocessors=preprocessors,
+        calibrator=calibrator,
+        names=tuple(names) if names else None,
+        encoder_states=states,
+    )
+
+
+def read_pipeline(
+    folder: Path,
+) -> tuple[tuple[Preprocessor | None, ...], Calibrator | None, dict[int, dict[str, Any]]]:
+    """Return the preprocessing, the calibrator and the encoder states that a folder holds."""
+    with read_with_care(folder):
+        return _pipeline_of(folder, read_json(folder / "pipeline.json"))
+
+
+def _pipeline_of(folder: Path, config: dict[str, Any]) -> Any:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        arrays = load_file(folder / "pipeline.safetensors")
+    except (SafetensorError, ValueError, OSError) as error:
+        raise CorruptShardError(f"{folder}/pipeline.safetensors is damaged: {error}") from None
+    if digest_file(folder / "pipeline.safetensors") != config["tensors"]:
+        raise CorruptShardError(
+            f"{folder}/pipeline.safetensors is not of this pipeline: fetch again"
+        )
+
+    def under(prefix: str) -> dict[str, NDArray[Any]]:
+        return {k[len(prefix) :]: v for k, v in arrays.items() if k.startswith(prefix)}
+
+    steps = tuple(
+        None if spec is None else Preprocessor.from_state(spec, under(f"preprocess.{number}."))
+        for number, spec in enumerate(config["preprocess"])
+    )
+    saved = config.get("calibrator")
+    calibrator = None if saved is None else Calibrator.from_state(under("calibrator."), saved)
+    states = {}
+    for number in config.get("encoder_states", []):
+        state = load_state(folder / "encoders", int(number))
+        if state is None:
+            raise CorruptShardError(f"{folder}/encoders lacks the state of encoder {number}")
+        states[int(number)] = state
+    return steps, calibrator, states

@@ -1,0 +1,250 @@
+"""Prediction on new data: the same encoders, the same preprocessing, the head, the calibrator.
+
+What a result needs to encode new raw rows travels with it: the spec and the fingerprint of each
+encoder, and the state of encoders that were fitted on the data. Rows are read, encoded and
+predicted a block at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmcluster.calibration.calibrator import Calibrator
+from fmcluster.embedding.data.source import Source
+from fmcluster.embedding.encoders import resolve
+from fmcluster.embedding.encoders.base import Encoder
+from fmcluster.embedding.encoders.fitted import load_state, restore
+from fmcluster.embedding.store.store import EmbeddingStore
+from fmcluster.heads.base import ClusterHead
+from fmcluster.utils.errors import (
+    DataError,
+    StoreMismatchError,
+)
+from fmcluster.utils.validation import check_finite_rows
+from fmcluster.vectors.preprocess import Preprocessor
+from fmcluster.vectors.rows import is_embeddings, is_store, one_or_list, space_list
+
+if TYPE_CHECKING:
+    from fmcluster.result.result import ClusterResult
+
+
+@dataclass(frozen=True)
+class ClusterPipeline:
+    """What predicts: everything of a result but its rows.
+
+    Attributes
+    ----------
+    head : ClusterHead
+        The fitted head.
+    preprocessors, calibrator, names, encoder_states
+        As in `ClusterResult`.
+    provenance : dict
+        How it was made; ``provenance["encoders"]`` says what encodes raw rows.
+    metrics : dict
+        What an evaluation gave, maybe nothing.
+    """
+
+    head: ClusterHead
+    provenance: dict[str, Any]
+    preprocessors: tuple[Preprocessor | None, ...] = ()
+    calibrator: Calibrator | None = None
+    names: tuple[str, ...] | None = None
+    encoder_states: dict[int, dict[str, Any]] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, result: ClusterResult, *, metrics: dict[str, float] | None = None
+    ) -> ClusterPipeline:
+        """Take the pipeline of a result."""
+        return cls(
+            head=result.head,
+            provenance=result.provenance,
+            preprocessors=result.preprocessors,
+            calibrator=result.calibrator,
+            names=result.names,
+            encoder_states=result.encoder_states,
+            metrics=metrics or {},
+        )
+
+    @property
+    def n_clusters(self) -> int:
+        """Number of clusters."""
+        return self.head.n_clusters_
+
+    def predict(self, data: Any, **options: Any) -> NDArray[np.int64]:
+        """Return the cluster of new raw rows, arrays or a store."""
+        return self.predict_proba(data, **options).argmax(axis=1).astype(np.int64)
+
+    def predict_proba(self, data: Any, **options: Any) -> NDArray[np.float32]:
+        """Return calibrated probabilities (m, k) of new data."""
+        return predict_proba(self, data, **options)  # type: ignore[arg-type]
+
+
+BLOCK_ROWS = 4_096
+
+
+def encoder_records(store: EmbeddingStore) -> list[dict[str, Any]]:
+    """Return name, spec and fingerprint of the encoder of each space; empty for given arrays."""
+    if store.manifest is None:
+        return []
+    specs = store.manifest.header.get("info", {}).get("specs", [])
+    return [
+        {"name": name, "fingerprint": fingerprint, "spec": spec}
+        for (name, fingerprint), spec in zip(store.encoders.items(), specs, strict=False)
+    ]
+
+
+def encoder_states(store: EmbeddingStore) -> dict[int, dict[str, Any]]:
+    """Return the states of encoders that were fitted on the store's data, by space number."""
+    if store.folder is None:
+        return {}
+    found = {number: load_state(store.folder, number) for number in range(len(store.spaces))}
+    return {number: state for number, state in found.items() if state is not None}
+
+
+def load_encoders(
+    result: ClusterResult,
+    *,
+    encoder: Any = None,
+    batch_size: int | None = None,
+    device: str | None = None,
+) -> list[Encoder]:
+    """Build the encoders of a result again.
+
+    Raises
+    ------
+    DataError
+        The result was made from embeddings: it has no encoder.
+    StoreMismatchError
+        What was built is not what the result was made with: weights or settings differ.
+    """
+    records = result.provenance.get("encoders") or []
+    if not records:
+        raise DataError("this result was made from embeddings: give embeddings, not raw rows")
+    given = list(encoder) if isinstance(encoder, (list, tuple)) else [encoder] * len(records)
+    found = []
+    for number, (record, own) in enumerate(zip(records, given, strict=True)):
+        made: Any = resolve(
+            record["spec"] if own is None else own, batch_size=batch_size, device=device
+        )
+        if number in result.encoder_states:
+            made = restore(made, result.encoder_states[number])
+        else:
+            _check_same(
+                {record["name"]: record["fingerprint"]}, {record["name"]: dict(made.fingerprint)}
+            )
+        found.append(made)
+    return found
+
+
+def prepared(result: ClusterResult, embeddings: Any) -> Any:
+    """Return embeddings preprocessed as those of `result` were, ready for its head.
+
+    Raises
+    ------
+    StoreMismatchError
+        A store whose encoders differ from those of the result.
+    """
+    if is_store(embeddings):
+        made = {r["name"]: r["fingerprint"] for r in result.provenance.get("encoders") or []}
+        if made and embeddings.encoders:
+            _check_same(made, embeddings.encoders)
+    sources = space_list(embeddings)
+    steps = result.preprocessors or (None,) * len(sources)
+    if len(steps) != len(sources):
+        raise ValueError(f"{len(sources)} spaces were given, the result was made from {len(steps)}")
+    return one_or_list(
+        [x if step is None else step.view(x) for x, step in zip(sources, steps, strict=True)]
+    )
+
+
+def predict_proba(
+    result: ClusterResult,
+    data: Any,
+    *,
+    column: str | None = None,
+    encoder: Any = None,
+    batch_size: int | None = None,
+    device: str | None = None,
+) -> NDArray[np.float32]:
+    """Return calibrated probabilities (m, k) of new rows.
+
+    Parameters
+    ----------
+    result : ClusterResult
+        What predicts.
+    data : raw rows, array, list of arrays or store
+        Raw rows are encoded by the result's own encoders.
+    column : str, optional
+        Column of the raw rows.
+    encoder : object, optional
+        The encoder, where it is an object of yours that no name stands for; its fingerprint is
+        checked.
+    batch_size, device
+        How to run the encoder.
+    """
+    if is_embeddings(data):
+        blocks = _row_blocks(space_list(prepared(result, data)))
+    else:
+        found = load_encoders(result, encoder=encoder, batch_size=batch_size, device=device)
+        blocks = _encoded_blocks(result, data, found, column)
+    parts = [_block_proba(result, xs) for xs in blocks]
+    if not parts:
+        raise DataError("the data is empty: no rows")
+    return np.concatenate(parts)
+
+
+def _row_blocks(sources: list[Any]) -> Iterator[list[NDArray[np.float32]]]:
+    for start in range(0, sources[0].shape[0], BLOCK_ROWS):
+        yield [np.asarray(x[start : start + BLOCK_ROWS], np.float32) for x in sources]
+
+
+def _encoded_blocks(
+    result: ClusterResult, data: Any, encoders: list[Encoder], column: str | None
+) -> Iterator[list[NDArray[np.float32]]]:
+    source = Source(data, column=column, modality=_modality(encoders))
+    start = 0
+    for _, raw in source.pieces(BLOCK_ROWS, iter(range(2**62))):
+        if not raw:
+            return
+        block = source.decode(raw, start)
+        start += len(raw)
+        encoded = [np.asarray(each.encode(block.rows), np.float32) for each in encoders]
+        xs = prepared(result, one_or_list(encoded))
+        yield [np.asarray(x, np.float32) for x in space_list(xs)]
+
+
+def _modality(encoders: list[Encoder]) -> str | None:
+    """Return "image" where strings are paths of images; texts are seen from the rows."""
+    return "image" if any(each.modality == "image" for each in encoders) else None
+
+
+def _block_proba(result: ClusterResult, xs: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+    for x in xs:
+        check_finite_rows(x, name="data")
+    raw = result.head.predict_proba(one_or_list(xs))
+    proba = raw if result.calibrator is None else result.calibrator.transform(raw, xs)
+    return np.asarray(proba, dtype=np.float32)
+
+
+def _check_same(made: dict[str, Any], given: dict[str, Any]) -> None:
+    """Raise StoreMismatchError that shows the fields in which two sets of encoders differ."""
+    differing = []
+    for name in sorted(set(made) | set(given)):
+        there, here = made.get(name, {}), given.get(name, {})
+        differing += [
+            f"{name}.{key} is {there.get(key)!r} there and {here.get(key)!r} here"
+            for key in sorted(set(there) | set(here))
+            if there.get(key) != here.get(key)
+        ]
+    if differing:
+        raise StoreMismatchError(
+            f"the encoder differs from the one of the result: {'; '.join(differing[:4])}; "
+            "embed the new data as the result's data was"
+        )

@@ -1,0 +1,332 @@
+"""`ClusterResult`: a clustering as one object that can be asked, saved, reported and improved."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fmcluster.calibration.calibrator import Calibrator, with_confidence
+from fmcluster.calibration.from_labels import from_labels
+from fmcluster.functional.metrics import evaluate
+from fmcluster.heads.base import ClusterHead
+from fmcluster.result.files import read_result, write_result
+from fmcluster.result.predictor import predict_proba, prepared
+from fmcluster.utils.validation import check_labels
+from fmcluster.vectors.graph import KNNGraph
+from fmcluster.vectors.preprocess import Preprocessor
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+@dataclass(frozen=True)
+class ClusterResult:
+    """A clustering of n rows into k clusters.
+
+    Attributes
+    ----------
+    labels : (n,) int64
+        Cluster of each row, 0..k-1.
+    proba : (n, k) float32
+        Probabilities; rows sum to one and their argmax is the label.
+    confidence : (n,) float32
+        Calibrated probability that the label is right. Before calibration it is only a `score`,
+        and `calibrator` is None.
+    score : (n,) float32
+        Largest probability of the head before calibration.
+    cluster_prior : (k,) float64
+        Estimated share of each cluster, sums to one.
+    ids : (n,)
+        Row ids of the store, or 0..n-1.
+    provenance : dict
+        How it was made: versions, encoder, preprocessing, head, seed, calibration.
+    head : ClusterHead
+        The fitted head, predicts on new rows.
+    graph : KNNGraph or None
+        Neighbours of the rows.
+    preprocessors : tuple
+        The fitted preprocessing of each space (None where there is none).
+    calibrator : Calibrator or None
+        What made `confidence` of `score`.
+    names : tuple of str or None
+        Names of the clusters.
+    encoder_states : dict
+        States of the encoders that were fitted on the data, by space number.
+    embeddings, source
+        What was clustered, while in this process; neither is saved with the result.
+    """
+
+    labels: NDArray[np.int64]
+    proba: NDArray[np.float32]
+    confidence: NDArray[np.float32]
+    score: NDArray[np.float32]
+    cluster_prior: NDArray[np.float64]
+    ids: NDArray[Any]
+    provenance: dict[str, Any]
+    head: ClusterHead
+    graph: KNNGraph | None = None
+    preprocessors: tuple[Preprocessor | None, ...] = ()
+    calibrator: Calibrator | None = None
+    names: tuple[str, ...] | None = None
+    encoder_states: dict[int, dict[str, Any]] = field(default_factory=dict)
+    embeddings: Any = field(default=None, compare=False)
+    source: Any = field(default=None, compare=False)
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows."""
+        return len(self.labels)
+
+    @property
+    def n_clusters(self) -> int:
+        """Number of clusters."""
+        return self.proba.shape[1]
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """Rows of each cluster (k,)."""
+        return np.bincount(self.labels, minlength=self.n_clusters)
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether `confidence` may be called so."""
+        return self.calibrator is not None
+
+    def __repr__(self) -> str:
+        sizes = np.sort(self.sizes)[::-1]
+        word = "confidence" if self.is_calibrated else "score (not calibrated)"
+        return (
+            f"ClusterResult({self.n_rows} rows, {self.n_clusters} clusters, "
+            f"sizes {sizes[0]} / {sizes[len(sizes) // 2]} / {sizes[-1]} (largest / middle / "
+            f"smallest), head {self.head.name!r}, mean {word} {self.confidence.mean():.3f})"
+        )
+
+    def cluster(self, label: int) -> Cluster:
+        """Return one cluster by its number."""
+        if not 0 <= label < self.n_clusters:
+            raise ValueError(f"cluster {label} is outside 0..{self.n_clusters - 1}")
+        return Cluster(self, int(label))
+
+    def largest(self, count: int = 5) -> list[Cluster]:
+        """Return the `count` largest clusters, largest first."""
+        return [Cluster(self, int(c)) for c in np.argsort(-self.sizes, kind="stable")[:count]]
+
+    def evaluate(self, y: ArrayLike) -> dict[str, float]:
+        """Compare with true labels `y` (n,), in the order of `ids`.
+
+        Returns
+        -------
+        dict
+            acc, nmi, ari, macro_acc, head/medium/tail_acc, ece, brier, nll, auroc, aurc, fpr95 ...
+        """
+        y = check_labels(y, self.n_rows, name="y")
+        return evaluate(y, self.labels, self.proba)
+
+    def predict(self, data: Any, **options: Any) -> NDArray[np.int64]:
+        """Return the cluster of new data: raw rows (encoded the same way), arrays or a store.
+
+        Raises
+        ------
+        StoreMismatchError
+            A store of another encoder.
+        """
+        return self.predict_proba(data, **options).argmax(axis=1).astype(np.int64)
+
+    def predict_proba(self, data: Any, **options: Any) -> NDArray[np.float32]:
+        """Return calibrated probabilities (m, k) of new data."""
+        return predict_proba(self, data, **options)
+
+    def calibrate(
+        self, ids: ArrayLike, labels: ArrayLike, *, weights: ArrayLike | None = None
+    ) -> ClusterResult:
+        """Return a result whose confidence was calibrated on a few labelled rows.
+
+        Parameters
+        ----------
+        ids : (m,)
+            Which rows (values of `ids`) were labelled; 25 to 400 are enough.
+        labels : (m,)
+            Their true classes, of any kind. Clusters are named after them.
+        weights : (m,), optional
+            1 / the chance that each row was chosen, where rows were not chosen evenly at random.
+
+        Raises
+        ------
+        ValueError
+            Unknown or repeated ids, lengths that differ.
+        """
+        rows = self.rows_of(ids)
+        y = check_labels(labels, len(rows))
+        calibrator = from_labels(
+            self.proba,
+            rows,
+            y,
+            n_rows_total=self.n_rows,
+            weights=weights,
+            confidence=self.confidence,
+            base=self.calibrator,
+        )
+        sure = np.clip(calibrator.curves["score"](self.confidence), 1 / self.n_clusters, 1)
+        old = self.names or tuple(str(c) for c in range(self.n_clusters))
+        found = calibrator.class_of_cluster
+        return self._recalibrated(
+            calibrator,
+            with_confidence(self.proba, sure),
+            names=tuple(str(found.get(c, old[c])) for c in range(self.n_clusters)),
+        )
+
+    def with_calibrator(self, calibrator: Calibrator, xs: Any = None) -> ClusterResult:
+        """Return the same clustering with probabilities of a calibrator fitted on the head's own.
+
+        Parameters
+        ----------
+        calibrator : Calibrator
+            Fitted on the head's own probabilities, which the result must still have.
+        xs : list of arrays, optional
+            The embeddings, where the calibrator reads them.
+        """
+        return self._recalibrated(calibrator, calibrator.transform(self.proba, xs))
+
+    def _recalibrated(
+        self, calibrator: Calibrator, proba: NDArray[Any], *, names: tuple[str, ...] | None = None
+    ) -> ClusterResult:
+        proba = np.asarray(proba, np.float32)
+        return dataclasses.replace(
+            self,
+            proba=proba,
+            confidence=proba.max(axis=1),
+            calibrator=calibrator,
+            names=names or self.names,
+            provenance={**self.provenance, "calibration": calibrator.about()},
+        )
+
+    def attach(self, embeddings: Any) -> ClusterResult:
+        """Return the result with the embeddings it was made from, after loading it."""
+        return dataclasses.replace(self, embeddings=prepared(self, embeddings))
+
+    def rows_of(self, ids: ArrayLike) -> NDArray[np.int64]:
+        """Return the row numbers of some ids; unknown or repeated ids raise ValueError."""
+        wanted = np.asarray(ids).reshape(-1)
+        order = np.argsort(self.ids, kind="stable")
+        where = np.searchsorted(self.ids, wanted, sorter=order)
+        found = order[np.minimum(where, self.n_rows - 1)]
+        unknown = wanted[self.ids[found] != wanted]
+        if len(unknown):
+            raise ValueError(
+                f"id {unknown[0].item()!r} is not in this result ({len(unknown)} unknown)"
+            )
+        if len(np.unique(found)) < len(found):
+            raise ValueError("an id is given twice: give each labelled row once")
+        return found.astype(np.int64)
+
+    def to_dataset(self, ds: Dataset) -> Dataset:
+        """Return `ds` with columns "cluster" (a ClassLabel) and "confidence", aligned by row id.
+
+        Rows of `ds` that were skipped get None in both.
+        """
+        from datasets import ClassLabel, Value
+
+        n = len(ds)
+        if self.ids.dtype.kind not in "iu" or (self.n_rows and self.ids.max() >= n):
+            raise ValueError(
+                f"the dataset has {n} rows, ids of this result reach "
+                f"{self.ids.max() if self.n_rows else 0!r}: give the dataset that was embedded"
+            )
+        cluster: list[int | None] = [None] * n
+        confidence: list[float | None] = [None] * n
+        for row, label, sure in zip(
+            self.ids.tolist(), self.labels.tolist(), self.confidence.tolist(), strict=True
+        ):
+            cluster[row], confidence[row] = label, sure
+        taken = [name for name in ("cluster", "confidence") if name in ds.column_names]
+        ds = ds.remove_columns(taken)
+        ds = ds.add_column("cluster", cluster).add_column("confidence", confidence)
+        names = list(self.names) if self.names and len(set(self.names)) == len(self.names) else None
+        label_type = ClassLabel(num_classes=self.n_clusters, names=names)
+        return ds.cast_column("cluster", label_type).cast_column("confidence", Value("float32"))
+
+    def report(self, path: str | os.PathLike[str], **options: Any) -> Path:
+        """Write one self-contained HTML page and return its path."""
+        from fmcluster.result.report import write_report
+
+        return write_report(self, path, **options)
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Upload the whole pipeline (encoder id, preprocessing, head, calibrator) to the Hub."""
+        from fmcluster.result.hub import push_to_hub
+
+        return push_to_hub(self, repo_id, **options)
+
+    def save(
+        self, folder: str | os.PathLike[str], *, metrics: dict[str, float] | None = None
+    ) -> None:
+        """Write arrays, tables, tensors and JSON into `folder`; nothing is pickled.
+
+        Parameters
+        ----------
+        folder : path
+            Gets ``labels.npy``, ``proba.npy``, ``prior.npy``, ``clusters.parquet``,
+            ``result.json``, ``head/`` and what prediction needs.
+        metrics : dict, optional
+            What `evaluate` gave, kept in ``result.json``.
+        """
+        write_result(self, folder, metrics=metrics)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> ClusterResult:
+        """Read a result that `save` wrote.
+
+        Raises
+        ------
+        FileNotFoundError
+            The folder holds no result.
+        CorruptShardError
+            A file is damaged, or files do not belong together.
+        """
+        return cls(**read_result(folder))
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """One cluster of a result.
+
+    Attributes
+    ----------
+    result : ClusterResult
+        The result it is of.
+    label : int
+        Its number.
+    """
+
+    result: ClusterResult = field(repr=False)
+    label: int = 0
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """Row numbers of the cluster, surest first."""
+        rows = np.flatnonzero(self.result.labels == self.label)
+        return rows[np.argsort(-self.result.confidence[rows], kind="stable")]
+
+    @property
+    def size(self) -> int:
+        """Number of rows."""
+        return int((self.result.labels == self.label).sum())
+
+    @property
+    def name(self) -> str:
+        """Its name, or its number."""
+        return self.result.names[self.label] if self.result.names else str(self.label)
+
+    def exemplars(self, count: int = 3) -> NDArray[np.int64]:
+        """Return the row numbers of the surest rows."""
+        return self.rows[:count]
+
+    def unsure(self, count: int = 3) -> NDArray[np.int64]:
+        """Return the row numbers of the least sure rows, least sure first."""
+        return self.rows[::-1][:count]

@@ -1,0 +1,1 @@
+"""What every floor needs: files, errors, input validation, seeds, processes, progress bars."""

@@ -1,0 +1,209 @@
+"""The doors: every public function checks what it was given here, once, with one wording.
+
+An error quotes what was given, says what was expected and what to do about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fmcluster.utils.errors import DataError
+
+
+def _some(values: NDArray[Any], limit: int = 5) -> str:
+    """Render the first few values, and how many more there are."""
+    head = ", ".join(str(v) for v in values[:limit].tolist())
+    return head + (f" and {len(values) - limit} more" if len(values) > limit else "")
+
+
+def check_matrix(
+    X: ArrayLike, *, name: str = "X", min_rows: int = 1, ids: NDArray[Any] | None = None
+) -> NDArray[np.floating]:
+    """Return ``X`` as a finite 2-D floating array (float64 kept, all else float32).
+
+    Raises
+    ------
+    ValueError
+        Not 2-D, fewer than `min_rows` rows, no columns, or NaN/infinite rows, which are named
+        (by `ids` where given).
+    TypeError
+        Not numeric.
+    """
+    array = np.asarray(X)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name} must be numeric, got dtype {array.dtype}: embed the data first")
+    if array.ndim != 2:
+        raise ValueError(
+            f"{name} must be 2-D (rows, dimensions), got shape {array.shape}: "
+            "one row is X.reshape(1, -1), one dimension is X.reshape(-1, 1)"
+        )
+    if array.shape[0] < min_rows or array.shape[1] == 0:
+        raise ValueError(
+            f"{name} has shape {array.shape}: at least {min_rows} row(s) and 1 column are needed"
+        )
+    if array.dtype != np.float64:
+        array = array.astype(np.float32, copy=False)
+    check_finite_rows(array, name=name, ids=ids)
+    return array
+
+
+def check_finite_rows(
+    array: NDArray[Any], *, name: str = "X", ids: NDArray[Any] | None = None
+) -> None:
+    """Raise ValueError that names the rows of `array` holding NaN or infinity."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        suspicious = not np.isfinite(array.sum(dtype=np.float64))
+    if not suspicious:
+        return
+    bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
+    if len(bad):
+        rows = bad if ids is None else np.asarray(ids)[bad]
+        raise ValueError(
+            f"{name} holds NaN or infinite values in {len(bad)} row(s): {_some(rows)}; "
+            "drop or repair them"
+        )
+
+
+def check_ids(ids: Any) -> NDArray[Any]:
+    """Return row ids as int64 or fixed-width strings (n,), unique."""
+    array = np.asarray(ids)
+    if array.dtype.kind == "O":
+        ids = [str(value) for value in ids]
+        array = np.asarray(ids)
+    if array.ndim != 1 or array.dtype.kind not in "iuU":
+        raise DataError(
+            f"ids must be one integer or string a row, got {array.dtype} of shape {array.shape}"
+        )
+    if array.dtype.kind != "U":
+        array = array.astype(np.int64)
+        if bool((np.diff(array) > 0).all()):
+            return array
+    elif not isinstance(ids, np.ndarray):
+        cut = next((value for value in ids if str(value).endswith("\0")), None)
+        if cut is not None:  # numpy would drop it
+            raise DataError(f"row id {cut!r} ends in a NUL character: take it off")
+    values, counts = np.unique(array, return_counts=True)
+    if len(values) < len(array):
+        repeated = values[counts > 1]
+        raise DataError(
+            f"{len(repeated)} row id(s) occur more than once, the first is "
+            f"{repeated[0].item()!r}: ids must be unique"
+        )
+    return array
+
+
+def check_labels(y: ArrayLike, n_rows: int | None = None, *, name: str = "labels") -> NDArray[Any]:
+    """Return 1-D labels (any dtype), of length `n_rows` where that is given."""
+    array = np.asarray(y)
+    if array.ndim != 1:
+        raise ValueError(f"{name} must be 1-D, got shape {array.shape}")
+    if n_rows is not None and len(array) != n_rows:
+        raise ValueError(f"{name} has {len(array)} entries for {n_rows} rows: they must be equal")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        bad = np.flatnonzero(~np.isfinite(array))
+        raise ValueError(f"{name} holds NaN or infinite values at position(s) {_some(bad)}")
+    if array.dtype.kind in "OUS":
+        _check_objects(array if isinstance(y, np.ndarray) else np.asarray(y, dtype=object), name)
+    return array
+
+
+def _check_objects(values: NDArray[Any], name: str) -> None:
+    """Refuse what numpy would turn into the label "nan", or could not sort."""
+    if values.dtype.kind != "O":
+        return
+    missing = [i for i, value in enumerate(values) if value is None or value != value]
+    if missing:
+        raise ValueError(
+            f"{name} holds no label at position(s) {_some(np.array(missing))}: leave these rows out"
+        )
+    kinds = {"a number" if isinstance(v, (int, float, np.number)) else "text" for v in values}
+    if len(kinds) > 1:
+        raise ValueError(f"{name} holds both numbers and text, as {values[0]!r}: give one kind")
+
+
+def check_proba(proba: ArrayLike, *, name: str = "proba", atol: float = 1e-3) -> NDArray[Any]:
+    """Return probabilities (n, k): finite, in [0, 1], rows summing to one."""
+    array = check_matrix(proba, name=name)
+    if array.min() < -atol or array.max() > 1 + atol:
+        raise ValueError(
+            f"{name} must lie in [0, 1], got values from {array.min():.4g} to {array.max():.4g}"
+        )
+    sums = array.sum(axis=1)
+    worst = int(np.abs(sums - 1).argmax())
+    if abs(sums[worst] - 1) > atol:
+        raise ValueError(
+            f"rows of {name} must sum to 1, row {worst} sums to {sums[worst]:.4g}: normalise them"
+        )
+    return array
+
+
+def check_n_clusters(n_clusters: Any, n_rows: int, *, n_distinct: int | None = None) -> int:
+    """Return the number of clusters as an int in 1..(distinct) rows."""
+    if isinstance(n_clusters, bool) or not isinstance(n_clusters, (int, np.integer)):
+        raise TypeError(
+            f"n_clusters must be a positive integer or 'auto', got {n_clusters!r} "
+            f"of type {type(n_clusters).__name__}"
+        )
+    if n_clusters < 1:
+        raise ValueError(f"n_clusters={n_clusters} must be at least 1")
+    if n_clusters > n_rows:
+        raise ValueError(
+            f"n_clusters={n_clusters} is above the number of rows, n_samples={n_rows}: "
+            "ask for fewer clusters"
+        )
+    if n_distinct is not None and n_clusters > n_distinct:
+        raise ValueError(
+            f"n_clusters={n_clusters} is above the number of distinct rows, {n_distinct} "
+            f"(of {n_rows}): ask for at most {n_distinct}"
+        )
+    return int(n_clusters)
+
+
+def check_prior(prior: ArrayLike, n_clusters: int, *, name: str = "cluster_prior") -> NDArray[Any]:
+    """Return cluster shares (k,) float64: positive, summing to one."""
+    array = np.asarray(prior, dtype=np.float64)
+    if array.shape != (n_clusters,):
+        raise ValueError(f"{name} has shape {array.shape}, expected ({n_clusters},)")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} holds NaN or infinite values: {_some(array)}")
+    if array.min() <= 0:
+        where = int(array.argmin())
+        raise ValueError(
+            f"{name} must be positive, entry {where} is {array[where]:.4g}: "
+            "give every cluster a share above zero"
+        )
+    if abs(array.sum() - 1) > 1e-4:
+        raise ValueError(f"{name} must sum to 1, it sums to {array.sum():.6g}: divide it by that")
+    return array / array.sum()
+
+
+def check_in(value: Any, options: Collection[Any], name: str) -> Any:
+    """Return `value` if it is one of `options`."""
+    if value not in options:
+        listed = ", ".join(repr(option) for option in options)
+        raise ValueError(f"{name}={value!r} is not known: choose one of {listed}")
+    return value
+
+
+def check_range(
+    value: Any,
+    name: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    open_low: bool = False,
+) -> Any:
+    """Return the number `value` if it lies in [low, high] (or (low, high])."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{name} must be a number, got {value!r} of type {type(value).__name__}")
+    below = low is not None and (value <= low if open_low else value < low)
+    above = high is not None and value > high
+    if below or above or not np.isfinite(value):
+        left = "(" if open_low or low is None else "["
+        bounds = f"{left}{'-inf' if low is None else low}, {'inf)' if high is None else f'{high}]'}"
+        raise ValueError(f"{name}={value} is outside {bounds}")
+    return value

@@ -1,0 +1,1 @@
+"""Rows of embeddings: spaces, blocks, neighbours, projections."""

@@ -1,0 +1,53 @@
+"""`HeadData`: what a head learns from - spaces, a seed and the neighbour graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from fmcluster.utils.random import seed_of
+from fmcluster.vectors.graph import KNNGraph
+from fmcluster.vectors.rows import (
+    JointRows,
+    Rows,
+)
+
+
+@dataclass
+class HeadData:
+    """What a head learns from.
+
+    Attributes
+    ----------
+    spaces : list of Rows
+        One or several embedding spaces under the same row numbers.
+    n_clusters : int
+        The number asked for, already resolved where it was "auto".
+    random_state : int
+        Base of every random stream; use `seed`.
+    """
+
+    spaces: list[Rows]
+    n_clusters: int
+    random_state: int
+    _graph: KNNGraph | None = field(default=None, repr=False)
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows."""
+        return self.spaces[0].n_rows
+
+    @property
+    def joint(self) -> JointRows:
+        """All spaces side by side as unit rows."""
+        return JointRows(self.spaces)
+
+    def seed(self, *stream: str | int) -> int:
+        """Return the seed of a named random stream."""
+        return seed_of(self.random_state, *stream)
+
+    def graph(self, k: int) -> KNNGraph:
+        """Return the k-neighbour graph: the one that was given if it is wide enough, else built."""
+        k = min(k, self.n_rows - 1)
+        if self._graph is None or self._graph.k < k:
+            self._graph = KNNGraph.build(self.joint, k=k, random_state=self.random_state)
+        return self._graph.take(k)

@@ -1,0 +1,216 @@
+"""`KNNGraph`: every row's nearest other rows by cosine."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmcluster.utils.files import (
+    read_array,
+    read_json,
+    safe_child,
+    write_array,
+    write_json,
+)
+from fmcluster.utils.progress import bar
+from fmcluster.vectors.exact import nearest_rows
+from fmcluster.vectors.faiss_index import (
+    TARGET_RECALL,
+    choose_method,
+    faiss_module,
+    n_gpus,
+)
+from fmcluster.vectors.index import KNNIndex
+from fmcluster.vectors.rows import iter_blocks
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+# Up to here no index that finds 95 in a hundred answers sooner than all pairs by matrix products
+# (benchmarks/results/graphs.md, of 384 dimensions). Finding fewer is sooner, but votes suffer: IVF
+# at its least effort lost up to two points of F1 of wrong labels found.
+PAIRS_ROWS = 50_000
+
+
+@dataclass(frozen=True)
+class KNNGraph:
+    """Every row's k nearest other rows by cosine.
+
+    Attributes
+    ----------
+    indices : (n, k) int32 (int64 above 2**31 rows)
+        Nearest first; a row is never its own neighbour, even among exact duplicates.
+    similarities : (n, k) float32
+        Cosine of each neighbour.
+    method : str
+        The index family that was used.
+    recall : float
+        Measured share of the true neighbours that were found, 1.0 for the exact index.
+    """
+
+    indices: NDArray[Any]
+    similarities: NDArray[np.float32]
+    method: str = "exact"
+    recall: float = 1.0
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows."""
+        return self.indices.shape[0]
+
+    @property
+    def k(self) -> int:
+        """Neighbours a row."""
+        return self.indices.shape[1]
+
+    @classmethod
+    def build(
+        cls,
+        X: Any,
+        *,
+        k: int = 20,
+        method: str = "auto",
+        target_recall: float = TARGET_RECALL,
+        memory_bytes: int | None = None,
+        random_state: int = 0,
+    ) -> KNNGraph:
+        """Find the `k` nearest other rows of every row of `X` (n, d); see `KNNIndex.build`.
+
+        Raises
+        ------
+        ValueError
+            Fewer than two rows, k < 1, or non-finite rows (named).
+        MissingExtraError
+            faiss is not installed.
+        """
+        X = X if hasattr(X, "shape") else np.asarray(X)
+        n_rows = X.shape[0]
+        if n_rows < 2:
+            raise ValueError(f"a neighbour graph needs at least 2 rows, got n_samples={n_rows}")
+        if k < 1:
+            raise ValueError(f"k={k} neighbours: at least 1 is needed")
+        k = min(k, n_rows - 1)
+        index = KNNIndex.build(
+            X,
+            k=k,
+            method=method,
+            target_recall=target_recall,
+            memory_bytes=memory_bytes,
+            random_state=random_state,
+        )
+        wide = np.int32 if n_rows < 2**31 else np.int64
+        indices = np.empty((n_rows, k), wide)
+        similarities = np.empty((n_rows, k), np.float32)
+        with bar(total=n_rows, description="neighbours") as shown:
+            for start, block in iter_blocks(X):
+                stop = start + len(block)
+                cosines, ids = index._searcher(block, k + 1)
+                found = _without_self(cosines, ids, start, k)
+                indices[start:stop], similarities[start:stop] = found
+                shown.update(len(block))
+        return cls(indices, similarities, index.method, index.recall)
+
+    def take(self, k: int) -> KNNGraph:
+        """Return the graph of the `k` nearest neighbours (k at most ``self.k``)."""
+        if k == self.k:
+            return self
+        if not 1 <= k <= self.k:
+            raise ValueError(f"k={k} is outside 1..{self.k}, the neighbours this graph holds")
+        return KNNGraph(self.indices[:, :k], self.similarities[:, :k], self.method, self.recall)
+
+    def to_csr(self, *, symmetric: bool = False) -> csr_matrix:
+        """Return the similarities as a sparse (n, n) matrix, sorted, without a diagonal."""
+        from scipy.sparse import csr_matrix
+
+        pointers = np.arange(0, self.indices.size + 1, self.k, dtype=np.int64)
+        matrix = csr_matrix(
+            (self.similarities.ravel().copy(), self.indices.ravel().astype(np.int64), pointers),
+            shape=(self.n_rows, self.n_rows),
+        )
+        if symmetric:
+            matrix = matrix.maximum(matrix.T).tocsr()
+        matrix.sort_indices()
+        return matrix
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write ``indices.npy``, ``similarities.npy`` and ``graph.json``."""
+        folder = Path(folder)
+        write_array(folder / "indices.npy", self.indices)
+        write_array(folder / "similarities.npy", self.similarities)
+        write_json(folder / "graph.json", {"method": self.method, "recall": self.recall})
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str], *, mmap: bool = False) -> KNNGraph:
+        """Read a graph that `save` wrote."""
+        about = read_json(safe_child(folder, "graph.json"))
+        return cls(
+            read_array(safe_child(folder, "indices.npy"), mmap=mmap),
+            read_array(safe_child(folder, "similarities.npy"), mmap=mmap),
+            str(about["method"]),
+            float(about["recall"]),
+        )
+
+
+def evidence_graph(X: Any, *, k: int, random_state: int = 0) -> KNNGraph:
+    """Return neighbours to count votes with, as cheaply as they come.
+
+    Up to `PAIRS_ROWS` rows all pairs are compared by matrix products, which takes a third of the
+    time of faiss's own comparison, with the same answer but for the rounding of near-ties; more
+    rows are searched by the index that is soonest done. Heads ask `KNNGraph.build`, whose answer
+    their results rest on to the last tie.
+
+    Parameters
+    ----------
+    X : (n, d) array-like, memory map or store's space
+        At least two rows.
+    k : int
+        Neighbours a row, at most n - 1.
+    random_state : int
+        Seed of the index, where one is built.
+    """
+    X = X if hasattr(X, "shape") else np.asarray(X)
+    n_rows, n_dims = X.shape
+    k = min(k, n_rows - 1)
+    method = choose_method(n_rows, n_dims)
+    if method == "exact" and n_rows > PAIRS_ROWS:
+        method = "ivf"
+    if method != "exact" or k < 1 or n_gpus(faiss_module()):
+        return KNNGraph.build(X, k=k, method=method, random_state=random_state)
+    rows = np.empty((n_rows, n_dims), np.float32)
+    for start, block in iter_blocks(X):
+        rows[start : start + len(block)] = block
+    return KNNGraph(*nearest_rows(rows, k))
+
+
+def _without_self(
+    similarities: NDArray[Any], indices: NDArray[Any], start: int, k: int
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Drop each row's own id from its k+1 answers, or the last answer where it is not among them.
+
+    Among duplicates the row itself may come second or not at all, so it is found by id, not by
+    position. A missing answer (-1 of an approximate index) repeats the row's last real neighbour.
+    """
+    own = np.arange(start, start + len(indices))
+    is_self = indices == own[:, None]
+    is_self[~is_self.any(axis=1), -1] = True
+    missing = indices < 0
+    keep_self = is_self & ~missing
+    # Order: real neighbours first (stable), then missing ones, then self.
+    rank = np.where(keep_self, 2, missing.astype(np.int8))
+    order = np.argsort(rank, axis=1, kind="stable")[:, :k]
+    indices = np.take_along_axis(indices, order, axis=1)
+    similarities = np.take_along_axis(similarities, order, axis=1)
+    bad = (indices < 0) | (indices == own[:, None])
+    if bad.any():
+        last = np.maximum((~bad).sum(axis=1) - 1, 0)
+        fill = np.take_along_axis(indices, last[:, None], axis=1)
+        fill = np.where((fill < 0) | (fill == own[:, None]), (own[:, None] + 1), fill)
+        fill_similarity = np.take_along_axis(similarities, last[:, None], axis=1)
+        indices = np.where(bad, fill, indices)
+        similarities = np.where(bad, fill_similarity, similarities)
+    return indices, np.clip(similarities, -1.0, 1.0)

@@ -1,0 +1,169 @@
+"""Nearest neighbours over faiss: `KNNIndex` answers queries, `KNNGraph` holds every row's own.
+
+Similarity is the cosine: rows are L2-normalised once, so the inner product is the cosine and
+larger means nearer. Which index, how far it searches and how well it finds: `faiss_index`.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fmcluster.utils.errors import CorruptShardError
+from fmcluster.utils.files import (
+    atomic_path,
+    digest_file,
+    read_array,
+    read_json,
+    read_with_care,
+    safe_child,
+    write_array,
+    write_json,
+)
+from fmcluster.utils.random import seed_of
+from fmcluster.utils.validation import check_in, check_range
+from fmcluster.vectors.faiss_index import (
+    METHODS,
+    TARGET_RECALL,
+    Refiner,
+    Searcher,
+    choose_method,
+    faiss_module,
+    filled_index,
+    index_bytes,
+    memory_budget,
+    on_cpu,
+)
+from fmcluster.vectors.rows import unit_rows
+
+if TYPE_CHECKING:
+    pass
+
+
+@dataclass
+class KNNIndex:
+    """A faiss index over unit rows that answers cosine queries.
+
+    Attributes
+    ----------
+    method : str
+        ``exact``, ``hnsw``, ``ivf`` or ``ivfpq``.
+    n_rows, n_dims : int
+        What was indexed.
+    recall : float
+        Measured share of the true neighbours that it finds, 1.0 for the exact index.
+    """
+
+    method: str
+    n_rows: int
+    n_dims: int
+    recall: float
+    _searcher: Searcher = field(repr=False)
+
+    @classmethod
+    def build(
+        cls,
+        X: Any,
+        *,
+        k: int = 20,
+        method: str = "auto",
+        target_recall: float = TARGET_RECALL,
+        memory_bytes: int | None = None,
+        random_state: int = 0,
+    ) -> KNNIndex:
+        """Index the rows of `X` (n, d): an array, a memory map or a store's space.
+
+        Parameters
+        ----------
+        X : array-like or store
+            Read in blocks, so that a store larger than memory is never held whole.
+        k : int
+            Neighbours that will be asked for: an approximate index is tuned for them.
+        method : {"auto", "exact", "hnsw", "ivf", "ivfpq"}
+            "auto" is exact up to 100,000 rows if `memory_bytes` hold them, then IVF-PQ, or IVF
+            for fewer than 32 dimensions.
+        target_recall : float
+            Share of the true neighbours that an approximate index is to find; what it does find
+            is measured and kept in `recall`.
+        memory_bytes : int, optional
+            What the index may take, by default half of the machine's memory.
+        random_state : int
+            Picks the training sample of the approximate indexes and the rows they are judged on.
+        """
+        check_in(method, METHODS, "method")
+        check_range(target_recall, "target_recall", low=0, high=1)
+        X = X if hasattr(X, "shape") else np.asarray(X)
+        n_rows, n_dims = X.shape
+        if method == "auto":
+            method = choose_method(n_rows, n_dims, memory_bytes=memory_bytes)
+        index = filled_index(X, method, seed=seed_of(random_state, "index"))
+        searcher = Searcher(index, method)
+        if method == "ivfpq":
+            room = memory_budget(memory_bytes) - index_bytes(n_rows, n_dims, method)
+            searcher.refiner = Refiner.fit(X, room)
+        k = max(1, min(k, n_rows - 1))
+        recall = searcher.tune(X, k, target_recall, seed=seed_of(random_state, "recall"))
+        return cls(method, n_rows, n_dims, recall, searcher)
+
+    def search(self, queries: ArrayLike, k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Return (similarities, indices), each (m, k), nearest first; k is capped at n_rows.
+
+        Where an approximate index finds fewer, the rest of the indices are -1.
+        """
+        rows = np.asarray(queries)
+        if rows.ndim != 2 or rows.shape[1] != self.n_dims:
+            raise ValueError(f"queries have shape {rows.shape}, expected (m, {self.n_dims})")
+        return self._searcher(unit_rows(rows), min(k, self.n_rows))
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write ``index.faiss``, ``index.json`` and, of IVF-PQ, the rows for the second look."""
+        folder = Path(folder)
+        searcher = self._searcher
+        with atomic_path(folder / "index.faiss") as temporary:
+            faiss_module().write_index(on_cpu(searcher.index), os.fspath(temporary))
+        arrays = searcher.refiner.arrays() if searcher.refiner else {}
+        for name, values in arrays.items():
+            write_array(folder / f"{name}.npy", values)
+        about = {
+            "method": self.method,
+            "n_rows": self.n_rows,
+            "n_dims": self.n_dims,
+            "recall": self.recall,
+            "effort": list(searcher.effort),
+            "second_look": sorted(arrays),
+            "digest": digest_file(folder / "index.faiss"),
+        }
+        write_json(folder / "index.json", about)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str], *, mmap: bool = False) -> KNNIndex:
+        """Read an index that `save` wrote; with `mmap` the rows for the second look stay on disk.
+
+        Raises
+        ------
+        CorruptShardError
+            A file is damaged, or not the one that `save` wrote.
+        """
+        with read_with_care(folder):
+            about = read_json(safe_child(folder, "index.json"))
+            path = safe_child(folder, "index.faiss")
+            if digest_file(path) != about["digest"]:
+                raise CorruptShardError(f"{path} does not match index.json: build the index again")
+            arrays = {
+                name: read_array(safe_child(folder, f"{name}.npy"), mmap=mmap)
+                for name in about["second_look"]
+            }
+            reach, factor = about["effort"]
+            searcher = Searcher(
+                faiss_module().read_index(os.fspath(path)),
+                check_in(about["method"], METHODS, "method"),
+                (int(reach), int(factor)),
+                Refiner(**arrays) if arrays else None,
+            )
+            shape = int(about["n_rows"]), int(about["n_dims"])
+            return cls(about["method"], *shape, float(about["recall"]), searcher)

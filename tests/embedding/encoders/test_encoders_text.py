@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from fmcluster.embedding.encoders import resolve
+from fmcluster.embedding.encoders.text import SentenceEncoder, TextEncoder
+from fmcluster.utils.errors import MissingExtraError
+
+st = pytest.importorskip("sentence_transformers")
+
+
+@pytest.fixture(scope="module")
+def sentence_folder(bert_folder, tmp_path_factory):
+    """Make a sentence-transformers folder of Transformer, Pooling and what is asked for."""
+    from sentence_transformers.sentence_transformer import modules as m
+
+    def make(pooling: str, *, normalise: bool = True, dense: bool = False):
+        body = m.Transformer(str(bert_folder), max_seq_length=16)
+        parts = [body, m.Pooling(32, pooling)]
+        parts += [m.Dense(32, 12)] if dense else []
+        parts += [m.Normalize()] if normalise else []
+        folder = tmp_path_factory.mktemp("sentence")
+        st.SentenceTransformer(modules=parts, device="cpu").save(str(folder))
+        return folder
+
+    return make
+
+
+@pytest.mark.parametrize(("pooling", "normalise"), [("mean", True), ("mean", False), ("cls", True)])
+def test_equals_sentence_transformers(
+    pooling, normalise, sentence_folder, texts, cosine, same_whatever_the_batching
+):
+    folder = sentence_folder(pooling, normalise=normalise)
+    ours = same_whatever_the_batching(
+        lambda batch_size: resolve(folder, batch_size=batch_size, precision="fp32"), texts
+    )
+    theirs = st.SentenceTransformer(str(folder), device="cpu").encode(texts)
+    assert cosine(ours, theirs) >= 0.9999
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)
+    encoder = resolve(folder, modality="text")
+    assert isinstance(encoder, TextEncoder)
+    assert encoder.fingerprint["pooling"] == pooling
+    assert encoder.fingerprint["truncation"] == 16
+    assert encoder.fingerprint["normalisation"] == ("l2" if normalise else "none")
+    assert encoder.dim == 32
+
+
+@pytest.mark.parametrize("extra", [{"dense": True}, {}])
+def test_other_modules_run_in_their_own_library(
+    extra, sentence_folder, texts, cosine, same_whatever_the_batching
+):
+    folder = sentence_folder("mean" if extra else "max", **extra)
+    ours = same_whatever_the_batching(
+        lambda batch_size: resolve(folder, batch_size=batch_size), texts
+    )
+    assert cosine(ours, st.SentenceTransformer(str(folder), device="cpu").encode(texts)) >= 0.9999
+    encoder = resolve(folder)
+    assert isinstance(encoder, SentenceEncoder)
+    assert ("Dense" in encoder.fingerprint["pooling"]) is bool(extra)
+    assert resolve(encoder.spec).fingerprint == encoder.fingerprint
+
+
+def test_a_default_prompt_is_kept(sentence_folder, texts, cosine):
+    folder = sentence_folder("mean")
+    file = folder / "config_sentence_transformers.json"
+    head = json.loads(file.read_text())
+    head |= {"prompts": {"cluster": "list of: "}, "default_prompt_name": "cluster"}
+    file.write_text(json.dumps(head))
+    encoder = resolve(folder)
+    assert "list of: " in encoder.fingerprint["preprocessing"]
+    theirs = st.SentenceTransformer(str(folder), device="cpu").encode(texts)
+    assert cosine(encoder.encode(texts), theirs) >= 0.9999
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_plain_transformers_folder(pooling, bert_folder, texts, cosine, same_whatever_the_batching):
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    ours = same_whatever_the_batching(
+        lambda batch_size: TextEncoder(bert_folder, pooling=pooling, batch_size=batch_size), texts
+    )
+    tokens = AutoTokenizer.from_pretrained(bert_folder)(
+        texts, padding=True, truncation=True, max_length=24, return_tensors="pt"
+    )
+    with torch.no_grad():
+        states = AutoModel.from_pretrained(bert_folder).eval()(**tokens).last_hidden_state
+    mask = tokens["attention_mask"].unsqueeze(-1)
+    mean = (states * mask).sum(1) / mask.sum(1)
+    assert cosine(ours, (mean if pooling == "mean" else states[:, 0]).numpy()) >= 0.9999
+    encoder = TextEncoder(bert_folder, pooling=pooling)
+    again = resolve(json.loads(json.dumps(encoder.spec)))
+    assert again.fingerprint == encoder.fingerprint
+    assert encoder.fingerprint["truncation"] == 24
+
+
+def test_pooling_precision_and_truncation_change_the_fingerprint(bert_folder):
+    made = [
+        TextEncoder(bert_folder, precision="fp32"),
+        TextEncoder(bert_folder, precision="bf16"),
+        TextEncoder(bert_folder, pooling="cls"),
+        TextEncoder(bert_folder, max_length=8),
+        TextEncoder(bert_folder, normalise=True),
+    ]
+    assert len({json.dumps(e.fingerprint, sort_keys=True) for e in made}) == 5
+    assert TextEncoder(bert_folder, batch_size=3).fingerprint == made[0].fingerprint
+
+
+def test_long_empty_and_unknown_texts(bert_folder, cosine):
+    encoder = resolve(bert_folder)
+    long = "cat dog " * 200
+    out = encoder.encode(["", "zzz qqq", long, long + "mat", "cat"])
+    assert np.isfinite(out).all()
+    assert cosine(out[2:3], out[3:4]) >= 0.9999, "both are cut at the same token"
+    assert encoder.encode([]).shape == (0, 32)
+
+
+def test_images_given_to_a_text_encoder(bert_folder, images):
+    with pytest.raises(TypeError, match="row 1 is Image"):
+        resolve(bert_folder).encode(["a", images[0]])
+    with pytest.raises(ValueError, match="takes texts, the data are images"):
+        resolve(bert_folder, modality="image")
+
+
+def test_missing_library_names_the_extra(sentence_folder, monkeypatch):
+    folder = sentence_folder("max")
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
+    with pytest.raises(MissingExtraError, match=r"fmcluster\[text\]"):
+        resolve(folder)

@@ -1,0 +1,285 @@
+"""The parts of the default head: refinement, starts, votes and the student, held to oracles."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.optimize import linear_sum_assignment
+
+from fmcluster.functional.metrics import evaluate
+from fmcluster.heads.auto import student
+from fmcluster.heads.auto.head import most_correct
+from fmcluster.heads.auto.starts import FAMILIES, FINENESS, spectral_groups, starts
+from fmcluster.heads.auto.vote import TEMPERATURE, sizes_look_even, vote
+from fmcluster.partition import refine as refining
+from fmcluster.partition.mini_clusters import mini_clusters
+from fmcluster.partition.scores import Candidate, assortativity_of, judge, match, modularity_of
+from fmcluster.vectors.graph import KNNGraph
+
+
+def field_of(x: np.ndarray) -> refining.Field:
+    return refining.Field(x, KNNGraph.build(x, k=min(10, len(x) - 1)))
+
+
+# -- refinement ---------------------------------------------------------------------------------
+
+
+def test_smoothing_rows_sum_to_one_and_near_neighbours_weigh_more(even):
+    S = field_of(even.x).smoothing
+    np.testing.assert_allclose(S.sum(axis=1), 1, atol=1e-5)
+    first = S.data.reshape(len(even.x), 10)
+    assert (first[:, 0] >= first[:, -1]).all()
+
+
+def test_diffused_rows_are_averaged_with_their_neighbours(tailed):
+    field = field_of(tailed.x)
+    S, rows = field.smoothing.toarray(), tailed.x
+    for _ in range(2):
+        rows = 0.5 * rows + 0.5 * S @ rows
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    diffused = field.diffused[2]
+    np.testing.assert_allclose(diffused.rows, rows, atol=1e-5)
+    assert field.diffused[0] is field
+    assert diffused.graph is field.graph and diffused.smoothing is field.smoothing
+    own = np.arange(6)[:, None] == tailed.y
+    spread = [
+        sum(x[mask].var(axis=0).sum() for mask in own) / x.var(axis=0).sum()
+        for x in (tailed.x, diffused.rows)
+    ]
+    assert spread[1] < spread[0] / 2, "clusters come apart"
+
+
+def test_vmf_weights_are_mean_directions(even):
+    field = field_of(even.x)
+    Q = refining.one_hot(even.y, 5)
+    weights, offsets = refining.linear_weights(field, Q, "vmf")
+    means = np.stack([even.x[even.y == c].mean(axis=0) for c in range(5)], axis=1)
+    cosine = (weights * means).sum(0) / np.linalg.norm(weights, axis=0)
+    np.testing.assert_allclose(cosine, np.linalg.norm(means, axis=0), rtol=1e-4)
+    assert not offsets.any()
+
+
+def test_discriminant_is_scikit_learns(even):
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+    field = field_of(even.x)
+    weights, offsets = refining.linear_weights(field, refining.one_hot(even.y, 5), "lda")
+    x = even.x.astype(np.float64)
+    within = np.cov((x - np.stack([x[even.y == c].mean(0) for c in range(5)])[even.y]).T, bias=True)
+    shrunk = 0.2 * within + 0.8 * np.trace(within) / 24 * np.eye(24)
+    oracle = LinearDiscriminantAnalysis(
+        solver="lsqr", covariance_estimator=_Fixed(shrunk), priors=np.full(5, 0.2)
+    ).fit(x, even.y)
+    ours, theirs = x @ weights + offsets, oracle.decision_function(x)
+    ours, theirs = (z - z.mean(axis=1, keepdims=True) for z in (ours, theirs))
+    scale = (ours * theirs).sum() / (theirs**2).sum()
+    np.testing.assert_allclose(ours, scale * theirs, atol=1e-3)
+
+
+class _Fixed:
+    def __init__(self, covariance: np.ndarray) -> None:
+        self.covariance_ = covariance
+
+    def fit(self, X: np.ndarray) -> _Fixed:
+        return self
+
+
+def test_slope_is_that_of_the_likeliest_softmax():
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(4000, 5)).astype(np.float32)
+    target = refining.softmax_(3 * z)
+    assert refining.fit_slope(z, target) == pytest.approx(3, rel=0.15)
+
+
+def test_information_share_is_one_for_sure_and_zero_for_independent_labels():
+    Q = refining.one_hot(np.arange(400) % 4, 4)
+    assert refining.information_share(Q, Q) == pytest.approx(1, abs=1e-6)
+    flat = np.full((400, 4), 0.25, np.float32)
+    assert refining.information_share(Q, flat) == pytest.approx(0, abs=1e-6)
+
+
+def test_columns_are_scaled_to_the_asked_shares():
+    rng = np.random.default_rng(0)
+    Q = rng.dirichlet(np.ones(3), size=500).astype(np.float32)
+    shares = np.array([0.6, 0.3, 0.1])
+    scaled = refining.to_shares(Q, shares, n_iter=100)
+    np.testing.assert_allclose(scaled.mean(axis=0), shares, atol=1e-4)
+    np.testing.assert_allclose(scaled.sum(axis=1), 1, atol=1e-5)
+
+
+def test_shares_go_by_rank():
+    given = refining.by_rank(np.array([0.1, 0.6, 0.3]), np.array([5, 1, 9]))
+    np.testing.assert_allclose(given, [0.3, 0.1, 0.6])
+
+
+@pytest.mark.parametrize("model", ["vmf", "lda"])
+def test_refinement_mends_a_damaged_partition(tailed, model):
+    rng = np.random.default_rng(0)
+    damaged = tailed.y.copy()
+    wrong = rng.random(len(damaged)) < 0.3
+    damaged[wrong] = rng.integers(0, 6, wrong.sum())
+    Q = refining.refine(field_of(tailed.x), damaged, 6, model=model)
+    np.testing.assert_allclose(Q.sum(axis=1), 1, atol=1e-5)
+    assert evaluate(tailed.y, Q.argmax(axis=1))["acc"] > 0.86
+
+
+def test_refinement_keeps_the_sizes_it_is_given(even):
+    shares = np.full(5, 0.2)
+    Q = refining.refine(field_of(even.x), even.y, 5, model="lda", shares=shares)
+    np.testing.assert_allclose(Q.mean(axis=0), shares, atol=0.01)
+
+
+# -- starts, votes, student ---------------------------------------------------------------------
+
+
+def test_every_family_starts_with_k_clusters(even):
+    found = list(starts(field_of(even.x), 5, seed=0))
+    assert [family for family, _, _ in found].count("average") == len(FINENESS)
+    assert {family for family, _, _ in found} == set(FAMILIES)
+    assert len({name for _, name, _ in found}) == len(refining.DIFFUSION) + 3 * len(FINENESS) + 1
+    for _, _, labels in found:
+        assert labels.shape == (600,)
+        np.testing.assert_array_equal(np.unique(labels), np.arange(5))
+
+
+def test_a_family_is_drawn_again_by_itself_and_otherwise(blobs):
+    data = blobs(n=400, k=4, d=8, spread=0.6, seed=2)
+    field = field_of(data.x)
+    first, again = (
+        [labels for _, _, labels in starts(field, 4, seed=0, families=("ward",), draw=draw)]
+        for draw in (0, 1)
+    )
+    assert len(first) == len(again) == len(FINENESS)
+    assert any((a != b).any() for a, b in zip(first, again, strict=True))
+
+
+def test_spectral_groups_find_blobs(even):
+    graph = KNNGraph.build(even.x, k=10)
+    mini = mini_clusters(even.x, 60, random_state=0)
+    groups = spectral_groups(mini, graph, 5, seed=0)
+    assert evaluate(even.y, groups[mini.labels])["acc"] > 0.95
+
+
+def test_matching_renames_as_the_hungarian_method_would():
+    rng = np.random.default_rng(0)
+    reference, labels = rng.integers(0, 6, 500), rng.integers(0, 6, 500)
+    table = np.zeros((6, 6))
+    np.add.at(table, (labels, reference), 1)
+    rows, columns = linear_sum_assignment(table, maximize=True)
+    agreed = (match(reference, labels, 6) == reference).sum()
+    assert agreed == table[rows, columns].sum()
+    np.testing.assert_array_equal(match(reference, (reference + 2) % 6, 6), reference)
+
+
+def test_vote_weighs_by_score_and_ignores_names():
+    labels = np.repeat(np.arange(3), 10)
+    odd = labels.copy()
+    odd[:5] = 1
+    best = Candidate("a", labels, 0.5, 0.7, 0.3)
+    same = Candidate("b", (labels + 1) % 3, 0.5, 0.7, 0.3)
+    worse = Candidate("c", odd, 0.5, 0.7, 0.3 - TEMPERATURE)
+    V = vote([best, same, worse], 3)
+    np.testing.assert_allclose(V[5:, :].max(axis=1), 1)
+    np.testing.assert_allclose(V[0], [2 / (2 + np.exp(-1)), np.exp(-1) / (2 + np.exp(-1)), 0])
+
+
+def test_even_sizes_are_believed_where_they_cost_little_and_are_estimated():
+    labels = np.arange(90) % 3
+    free = [Candidate(name, labels, 0.8, 0.9, s) for name, s in (("a", 0.3), ("b", 0.1))]
+    for modularity, silhouette, answer in (
+        (0.8, 0.3, True),
+        (0.75, 0.25, True),
+        (0.75, 0.2, False),
+    ):
+        even = [
+            Candidate("c", labels, modularity, 0.9, silhouette, even=True),
+            Candidate("d", labels, 0.1, 0.1, 0.1, even=True),
+        ]
+        assert sizes_look_even(free, even, evenness=0.85) is answer
+        assert not sizes_look_even(free, even, evenness=0.75)
+    assert not sizes_look_even(free, [], evenness=1.0)
+
+
+def test_score_is_networkx_free_modularity(even):
+    field = field_of(even.x)
+    found = judge(field, even.y, 5, "truth")
+    edges = np.zeros((5, 5))
+    np.add.at(edges, (np.repeat(even.y, 10), even.y[field.graph.indices].ravel()), 1)
+    edges = (edges + edges.T) / (2 * edges.sum())
+    chance = (edges.sum(1) ** 2).sum()
+    assert found.modularity == pytest.approx(np.trace(edges) - chance)
+    assert found.assortativity == pytest.approx((np.trace(edges) - chance) / (1 - chance))
+    assert found.score == found.modularity + found.assortativity / 2 + found.silhouette
+
+
+def test_assortativity_does_not_rise_with_even_sizes():
+    even, uneven = np.diag([50.0, 50.0]), np.diag([98.0, 2.0])
+    assert assortativity_of(even) == assortativity_of(uneven) == 1
+    assert modularity_of(even) > modularity_of(uneven)
+    assert assortativity_of(np.array([[7.0]])) == 0
+    assert assortativity_of(np.full((3, 3), 1.0)) == pytest.approx(0)
+
+
+def test_silhouette_leaves_a_row_out_of_its_own_centroid(blobs):
+    data = blobs(n=60, k=3, d=6, spread=0.4)
+    found = judge(field_of(data.x), data.y, 3, "truth").silhouette
+    values = []
+    for i, row in enumerate(data.x.astype(np.float64)):
+        rest = [data.x[(data.y == c) & (np.arange(60) != i)].sum(axis=0) for c in range(3)]
+        cosine = np.array([row @ r / np.linalg.norm(r) for r in rest])
+        own, other = cosine[data.y[i]], np.delete(cosine, data.y[i]).max()
+        values.append((own - other) / (1 - min(own, other)))
+    assert found == pytest.approx(np.mean(values), abs=1e-4)
+
+
+def test_student_repeats_what_it_was_taught(even):
+    field = field_of(even.x)
+    V = 0.9 * refining.one_hot(even.y, 5) + 0.02
+    taught = student.teach(field, V, seed=0)
+    proba = taught.proba(even.x)
+    np.testing.assert_allclose(proba.sum(axis=1), 1)
+    assert (proba.argmax(axis=1) == even.y).mean() > 0.98
+
+
+def test_confidence_falls_where_neighbours_disagree(blobs):
+    data = blobs(n=600, k=3, d=8, spread=0.55, seed=5)
+    field = field_of(data.x)
+    taught = student.teach(field, refining.one_hot(data.y, 3), seed=0)
+    sure = taught.proba(data.x)
+    assert 0.3 < taught.reliability.min() < taught.reliability.max() <= 1
+    taught.reliability = np.ones_like(taught.reliability)
+    bold = taught.proba(data.x)
+    np.testing.assert_array_equal(sure.argmax(1), bold.argmax(1))
+    assert sure.max(1).mean() < bold.max(1).mean()
+
+
+def test_no_more_is_right_than_the_sizes_allow():
+    assert most_correct(np.array([0.2, 0.8]), np.array([0.8, 0.2])) == pytest.approx(1)
+    assert most_correct(np.full(4, 0.25), np.array([0.7, 0.1, 0.1, 0.1])) == pytest.approx(0.55)
+    rng = np.random.default_rng(0)
+    y, labels = rng.choice(4, 500, p=[0.7, 0.2, 0.05, 0.05]), rng.integers(0, 4, 500)
+    shares = [np.bincount(one, minlength=4) / 500 for one in (labels, y)]
+    assert evaluate(y, labels)["acc"] <= most_correct(*shares) + 1e-9
+
+
+def test_mean_confidence_is_brought_down_to_the_bound_and_never_up(even):
+    field = field_of(even.x)
+    taught = student.teach(field, refining.one_hot(even.y, 5), seed=0)
+    before = taught.proba(even.x)
+    taught.bound(before, 0.999)
+    np.testing.assert_array_equal(taught.proba(even.x), before)
+    taught.bound(before, 0.6)
+    after = taught.proba(even.x)
+    assert after.max(axis=1).mean() == pytest.approx(0.6, abs=1e-5)
+    np.testing.assert_allclose(after.sum(axis=1), 1)
+    np.testing.assert_array_equal(after.argmax(axis=1), before.argmax(axis=1))
+
+
+def test_a_cluster_that_nothing_predicts_is_given_its_likeliest_row(even):
+    field = field_of(even.x)
+    V = refining.one_hot(even.y, 6)
+    V[7] = [0.1, 0.1, 0.1, 0.1, 0.1, 0.5]
+    taught = student.teach(field, V, seed=0)
+    labels = taught.proba(even.x).argmax(axis=1)
+    assert len(np.unique(labels)) == 6
+    assert labels[7] == 5

@@ -1,0 +1,177 @@
+"""Streaming k-means: as good as faiss in memory, equal over processes, no cluster left empty."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from fmcluster.heads import kmeans, make_head
+from fmcluster.partition import lloyd as _lloyd
+from fmcluster.partition.kmeans import spherical_kmeans
+from fmcluster.partition.lloyd import _apportion, lloyd, one_round, own_blocks
+from fmcluster.vectors import rows as _rows
+from fmcluster.vectors.rows import unit_rows
+
+SCRIPT = """
+import json, sys
+import numpy as np
+from fmcluster.utils import distributed
+from fmcluster.partition.lloyd import lloyd
+X = np.load(sys.argv[1], mmap_mode="r")
+centroids, rounds, objective = lloyd(X, 5, seed=3)
+if distributed.is_main():
+    print(json.dumps([objective, rounds, centroids.tolist()]))
+"""
+
+
+def objective(X, centroids):
+    return float((unit_rows(X) @ centroids.T).max(axis=1).mean())
+
+
+def test_it_finds_what_faiss_finds_in_memory(blobs):
+    X, _ = blobs(600, 6)
+    centroids, rounds, value = lloyd(X, 6, seed=0)
+    best = objective(X, spherical_kmeans(X, 6, n_init=4))
+    assert value == pytest.approx(objective(X, centroids), abs=1e-6)
+    assert value >= best - 0.01
+    assert 1 <= rounds <= 50
+
+
+def test_rounds_never_lower_the_objective(blobs):
+    X, _ = blobs(400, 5, spread=0.5)
+    centroids = unit_rows(np.random.default_rng(0).normal(size=(7, 16)))
+    values = []
+    for step in range(6):
+        found = one_round(X, centroids)
+        values.append(found.objective)
+        centroids = _lloyd._next(found, seed=step)
+    assert (np.diff(values) > -1e-4).all()
+    assert found.counts.sum() == 400
+
+
+def test_blocks_do_not_change_the_answer(blobs, monkeypatch):
+    X, _ = blobs(500, 4)
+    whole, _, a = lloyd(X, 4, seed=1)
+    monkeypatch.setattr(_lloyd, "BLOCK_ROWS", 64)
+    assert sum(len(block) for block in own_blocks(X)) == 500
+    blocked, _, b = lloyd(X, 4, seed=1)
+    assert a == pytest.approx(b, abs=1e-6)
+    np.testing.assert_allclose(whole, blocked, atol=1e-5)
+
+
+def test_an_empty_cluster_splits_the_largest(blobs):
+    X, _ = blobs(300, 3)
+    centroids = np.vstack([unit_rows(X[:3]), -unit_rows(X.mean(axis=0)[None])])
+    found = one_round(X, centroids.astype(np.float32))
+    assert (found.counts == 0).any()
+    repaired = _lloyd._next(found, seed=0)
+    assert np.isfinite(repaired).all()
+    assert (one_round(X, repaired).counts > 0).all()
+
+
+def test_the_head_streams_rows_larger_than_memory(blobs, monkeypatch, tmp_path):
+    X, y = blobs(400, 4)
+    np.save(tmp_path / "x.npy", X)
+    in_memory = make_head("kmeans", n_clusters=4, random_state=0).fit(X)
+    monkeypatch.setattr(_rows.Rows.__init__, "__kwdefaults__", {"views": None, "memory_bytes": 100})
+    rows = np.load(tmp_path / "x.npy", mmap_mode="r")
+    streamed = make_head("kmeans", n_clusters=4, random_state=0).fit(rows)
+    pairs = {(a, b) for a, b in zip(streamed.labels_, in_memory.labels_, strict=True)}
+    assert len(pairs) == 4
+    np.testing.assert_array_equal(streamed.predict(rows), streamed.labels_)
+
+
+def test_many_clusters_are_made_in_two_levels(blobs, monkeypatch):
+    X, _ = blobs(600, 12, 24)
+    monkeypatch.setattr(_lloyd, "TWO_LEVEL", 11)
+    centroids, _, value = lloyd(X, 12, seed=0)
+    assert centroids.shape == (12, 24)
+    np.testing.assert_allclose(np.linalg.norm(centroids, axis=1), 1, atol=1e-5)
+    assert value > 0.85 * objective(X, spherical_kmeans(X, 12, n_init=4))
+
+
+def test_more_starts_on_the_sample_are_never_worse(blobs, monkeypatch):
+    X, _ = blobs(900, 12, spread=0.4)
+    seen = []
+    monkeypatch.setattr(_lloyd, "SEED_ROWS", 20)
+    for n_init in (1, 8):
+        sample = SeenRows(X)
+        centroids = _lloyd.seed_centroids(sample, 12, seed=0, n_init=n_init)
+        seen.append(objective(X[sample.rows], centroids))
+        assert len(sample.rows) == 240
+    assert seen[1] >= seen[0]
+
+
+def test_the_starting_sample_does_not_outgrow_its_memory(blobs, monkeypatch):
+    X, _ = blobs(900, 4)
+    monkeypatch.setattr(_lloyd, "SEED_BYTES", 100 * X.shape[1] * 4)
+    for n_clusters, expected in ((4, 100), (70, 140)):
+        sample = SeenRows(X)
+        assert _lloyd.seed_centroids(sample, n_clusters, seed=0).shape == (n_clusters, 16)
+        assert len(sample.rows) == expected
+
+
+class SeenRows:
+    """Rows that remember which of them were read."""
+
+    def __init__(self, X):
+        self.X, self.shape, self.rows = X, X.shape, None
+
+    def __getitem__(self, rows):
+        self.rows = rows
+        return self.X[rows]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "total"), [([10, 10], 4), ([1, 99], 10), ([0, 5, 5], 10), ([3, 3, 94], 7)]
+)
+def test_clusters_are_given_out_by_size(sizes, total):
+    share = _apportion(np.array(sizes), total)
+    assert share.sum() == total
+    assert (share <= sizes).all()
+    assert (share[np.array(sizes) > 0] >= 1).all()
+
+
+def test_many_rows_in_memory_are_not_copied_but_streamed(blobs, monkeypatch):
+
+    X, y = blobs(600, 4)
+    whole = make_head("kmeans", n_clusters=4, random_state=0).fit(X)
+    monkeypatch.setattr(kmeans, "WHOLE_ROWS", 599)
+    monkeypatch.setattr(kmeans, "spherical_kmeans", None)
+    streamed = make_head("kmeans", n_clusters=4, random_state=0).fit(X)
+    assert streamed.n_iter_ < whole.n_iter_ == 50
+    assert len(set(zip(streamed.labels_, whole.labels_, strict=True))) == 4
+
+
+@pytest.mark.dist
+def test_two_processes_agree_with_one(blobs, tmp_path):
+    X, _ = blobs(700, 5, spread=0.4)
+    np.save(tmp_path / "x.npy", X)
+    (tmp_path / "run.py").write_text(SCRIPT)
+    one = run_ranks(tmp_path, 1)
+    two = run_ranks(tmp_path, 2)
+    assert two[0] == pytest.approx(one[0], abs=1e-5)
+    np.testing.assert_allclose(two[2], one[2], atol=1e-3)
+
+
+def run_ranks(folder, world):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    runs = []
+    for rank in range(world):
+        env = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+        if world > 1:
+            env |= {
+                "WORLD_SIZE": str(world), "RANK": str(rank), "LOCAL_RANK": str(rank),
+                "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+            }  # fmt: skip
+        argv = [sys.executable, str(folder / "run.py"), str(folder / "x.npy")]
+        runs.append(subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, text=True))
+    outputs = [run.communicate(timeout=200)[0] for run in runs]
+    assert [run.returncode for run in runs] == [0] * world
+    return json.loads(outputs[0].strip().splitlines()[-1])

@@ -1,0 +1,177 @@
+"""A result keeps its invariants through saving, calibration, and joining back by id."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from datasets import ClassLabel, Dataset
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import fmcluster as fmc
+from fmcluster.embedding.store.store import EmbeddingStore
+from fmcluster.utils.errors import CorruptShardError
+
+
+@pytest.fixture
+def data(blobs):
+    return blobs(240, 4)
+
+
+@pytest.fixture
+def result(data):
+    return fmc.cluster(data[0], n_clusters=4, head="kmeans")
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory):
+    """The files of a saved result, those of its folder first."""
+    x = np.random.default_rng(0).normal(size=(60, 6)).astype(np.float32)
+    folder = tmp_path_factory.mktemp("run")
+    fmc.cluster(x, n_clusters=3, head="kmeans").save(folder)
+    fmc.ClusterResult.load(folder)
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return sorted(files, key=lambda path: (path.parent != folder, path))
+
+
+def test_saved_and_loaded_it_is_the_same(result, data, tmp_path):
+    result.save(tmp_path / "run", metrics=result.evaluate(data[1]))
+    again = fmc.ClusterResult.load(tmp_path / "run")
+    for name in ("labels", "proba", "confidence", "score", "cluster_prior", "ids"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(result, name))
+    np.testing.assert_array_equal(again.graph.indices, result.graph.indices)
+    np.testing.assert_array_equal(again.predict_proba(data[0]), result.predict_proba(data[0]))
+    about = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert about["metrics"]["acc"] == 1.0
+    assert about["n_clusters"] == 4
+
+
+def test_the_files_are_those_of_the_contract(result, tmp_path):
+    import pyarrow.parquet as parquet
+
+    result.save(tmp_path)
+    assert np.load(tmp_path / "labels.npy").dtype == np.int64
+    assert np.load(tmp_path / "proba.npy").shape == (240, 4)
+    assert np.load(tmp_path / "prior.npy").shape == (4,)
+    assert (tmp_path / "head" / "model.safetensors").is_file()
+    table = parquet.read_table(tmp_path / "clusters.parquet")
+    assert table.column_names == ["id", "cluster", "confidence"]
+    allowed = {".npy", ".json", ".parquet", ".safetensors", ".md"}
+    assert {path.suffix for path in tmp_path.rglob("*") if path.is_file()} <= allowed
+
+
+@pytest.mark.parametrize("name", ["labels.npy", "pipeline.safetensors", "head/model.safetensors"])
+def test_a_damaged_file_is_named(result, tmp_path, name):
+    result.save(tmp_path)
+    path = tmp_path / name
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(CorruptShardError, match=path.name):
+        fmc.ClusterResult.load(tmp_path)
+
+
+def test_files_of_two_results_are_not_mixed(result, tmp_path):
+    result.save(tmp_path)
+    np.save(tmp_path / "labels.npy", result.labels[:10])
+    with pytest.raises(CorruptShardError, match="labels.npy.* not of this result"):
+        fmc.ClusterResult.load(tmp_path)
+    with pytest.raises(FileNotFoundError, match="no result"):
+        fmc.ClusterResult.load(tmp_path / "nowhere")
+
+
+def test_a_few_labels_give_a_new_result_with_names(result, data):
+    X, y = data
+    names = np.array(["ant", "bee", "cat", "dog"])[y]
+    rows = np.random.default_rng(0).choice(240, 60, replace=False)
+    better = result.calibrate(rows, names[rows])
+    np.testing.assert_array_equal(better.labels, result.labels)
+    np.testing.assert_array_equal(better.proba.argmax(axis=1), result.labels)
+    assert sorted(better.names) == ["ant", "bee", "cat", "dog"]
+    assert [better.names[label] for label in result.labels] == names.tolist()
+    assert better.provenance["calibration"]["n_labels"] == 60
+    assert better.confidence.mean() > 0.9
+    assert result.names is None
+
+
+def test_labels_calibrate_a_loaded_result_too(result, data, tmp_path):
+    result.save(tmp_path)
+    loaded = fmc.ClusterResult.load(tmp_path)
+    rows = np.arange(0, 240, 4)
+    a, b = loaded.calibrate(rows, data[1][rows]), result.calibrate(rows, data[1][rows])
+    np.testing.assert_allclose(a.confidence, b.confidence, atol=1e-6)
+    attached = a.attach(data[0])
+    np.testing.assert_allclose(attached.predict_proba(data[0]).max(axis=1), a.confidence, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("ids", "labels", "message"),
+    [
+        ([0, 999], [1, 2], "id 999 is not in"),
+        ([3, 3], [1, 2], "given twice"),
+        ([1, 2, 3], [1, 2], "2 entries for 3 rows"),
+    ],
+)
+def test_wrong_ids_and_labels_are_named(result, ids, labels, message):
+    with pytest.raises(ValueError, match=message):
+        result.calibrate(ids, labels)
+
+
+def test_clusters_know_their_rows(result):
+    cluster = result.largest(1)[0]
+    assert cluster.size == result.sizes.max()
+    assert (result.labels[cluster.rows] == cluster.label).all()
+    sure = result.confidence[cluster.rows]
+    assert (np.diff(sure) <= 0).all()
+    np.testing.assert_array_equal(cluster.exemplars(3), cluster.rows[:3])
+    np.testing.assert_array_equal(cluster.unsure(2), cluster.rows[::-1][:2])
+    assert cluster.name == str(cluster.label)
+    with pytest.raises(ValueError, match=r"outside 0\.\.3"):
+        result.cluster(9)
+
+
+def test_columns_join_back_by_id(result):
+    ds = Dataset.from_dict({"value": list(range(240))})
+    kept = np.r_[0:100, 110:240]
+    part = dataclasses.replace(
+        result,
+        labels=result.labels[kept],
+        proba=result.proba[kept],
+        confidence=result.confidence[kept],
+        ids=kept,
+    )
+    out = part.to_dataset(ds)
+    assert isinstance(out.features["cluster"], ClassLabel)
+    assert out["cluster"][105] is None
+    np.testing.assert_array_equal(np.array(out["cluster"])[kept].astype(int), part.labels)
+    np.testing.assert_allclose(np.array(out["confidence"])[kept].astype(float), part.confidence)
+    with pytest.raises(ValueError, match="50 rows"):
+        result.to_dataset(ds.select(range(50)))
+
+
+def test_string_ids_are_kept_through_saving(data, tmp_path):
+    names = np.array([f"file {i}.jpg" for i in range(240)])
+    result = fmc.cluster(EmbeddingStore.from_array(data[0], names), n_clusters=4, head="kmeans")
+    result.save(tmp_path)
+    again = fmc.ClusterResult.load(tmp_path)
+    np.testing.assert_array_equal(again.ids, names)
+    assert again.rows_of(["file 7.jpg"]).tolist() == [7]
+
+
+def test_repr_says_what_matters(result):
+    assert "240 rows, 4 clusters" in repr(result)
+    assert "confidence" in repr(result)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_a_bit_flipped_anywhere_is_noticed(data, whole_run):
+    path = data.draw(st.sampled_from(whole_run), label="file")
+    content = path.read_bytes()
+    where = data.draw(st.integers(0, len(content) - 1), label="byte")
+    bit = 1 << data.draw(st.integers(0, 7), label="bit")
+    path.write_bytes(content[:where] + bytes([content[where] ^ bit]) + content[where + 1 :])
+    try:
+        with pytest.raises(CorruptShardError):
+            fmc.ClusterResult.load(whole_run[0].parent)
+    finally:
+        path.write_bytes(content)
