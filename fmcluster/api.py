@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fmcluster import calibration
-from fmcluster.calibration.calibrator import Calibrator
+from fmcluster.calibration import CalibratedFit, fit_calibrated, with_confidence
 from fmcluster.embedding import encoders
 from fmcluster.embedding.data.source import Source
 from fmcluster.embedding.embed import embed_to_store
@@ -19,23 +18,18 @@ from fmcluster.embedding.store.store import EmbeddingStore
 from fmcluster.heads import make_head
 from fmcluster.heads.base import ClusterHead
 from fmcluster.result.naming import name_by_source
-from fmcluster.result.predictor import encoder_records, encoder_states
+from fmcluster.result.predictor import ClusterPipeline, encoder_records, encoder_states
 from fmcluster.result.result import ClusterResult
 from fmcluster.utils.version import __version__
 from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.preprocess import Preprocessor
 from fmcluster.vectors.rows import (
-    JointRows,
-    Rows,
-    as_spaces,
     is_embeddings,
     is_matrix,
     is_store,
     one_or_list,
     space_list,
 )
-
-GRAPH_NEIGHBOURS = 20
 
 
 def default_encoders(modality: str) -> list[str]:
@@ -217,33 +211,28 @@ def cluster(
         emb = emb if isinstance(emb, Source) else Source(emb, column=column, split=split)
         emb = embed(emb, encoder=encoder)
     store = emb if is_store(emb) else None
-    source = getattr(store, "source", None)
     spaces, steps = _preprocess(emb, preprocess)
-    rows = as_spaces(spaces)
-    ids = np.asarray(store.ids) if store is not None else np.arange(rows[0].n_rows)
     estimator = _head(head, n_clusters, cluster_prior, random_state, head_params or {})
-    if graph is None:
-        neighbours = max(GRAPH_NEIGHBOURS, int(getattr(estimator, "n_neighbors", 0) or 0))
-        graph = KNNGraph.build(JointRows(rows), k=neighbours, random_state=random_state)
-    estimator.fit(spaces, graph=graph)
-    raw = estimator.predict_proba(spaces)
+    fit = fit_calibrated(estimator, spaces, graph, calibrate=calibrate, random_state=random_state)
+    pipeline = ClusterPipeline(
+        head=estimator,
+        provenance=_provenance(store, steps, fit, random_state, calibrate),
+        preprocessors=tuple(steps),
+        calibrator=fit.calibrator,
+        encoder_states={} if store is None else encoder_states(store),
+    )
     result = ClusterResult(
         labels=estimator.labels_,
-        proba=raw,
-        confidence=raw.max(axis=1),
-        score=raw.max(axis=1),
+        proba=fit.proba,
+        confidence=fit.proba.max(axis=1),
+        score=fit.scores.max(axis=1),
         cluster_prior=np.asarray(estimator.cluster_prior_),
-        ids=ids,
-        provenance=_provenance(store, steps, estimator, random_state, graph),
-        head=estimator,
-        graph=graph,
-        preprocessors=tuple(steps),
-        encoder_states={} if store is None else encoder_states(store),
+        ids=np.arange(len(fit.proba)) if store is None else np.asarray(store.ids),
+        pipeline=pipeline,
+        graph=fit.graph,
         embeddings=spaces,
-        source=source,
+        source=getattr(store, "source", None),
     )
-    if calibrate and result.n_clusters > 1:
-        result = result.with_calibrator(_calibrator(result, rows, random_state), rows)
     result = _doubt_unreadable(name_by_source(result), store)
     result.provenance["seconds"] = round(time.perf_counter() - started, 3)
     return result
@@ -284,28 +273,13 @@ def _head(
     return make_head(head, **{"n_clusters": n_clusters, "random_state": random_state, **given})
 
 
-def _calibrator(result: ClusterResult, rows: list[Rows], random_state: int) -> Calibrator:
-    """Return what makes confidence of the head's scores, without labels."""
-    if result.head.self_calibrated:
-        return calibration.identity(result.proba, method=f"{result.head.name} head")
-    views = [space.views for space in rows] if any(space.views for space in rows) else None
-    return calibration.label_free(
-        result.proba,
-        spaces=rows,
-        graph=result.graph,
-        labels=result.labels,
-        views=views,
-        random_state=random_state,
-    )
-
-
 def _doubt_unreadable(result: ClusterResult, store: EmbeddingStore | None) -> ClusterResult:
     """Give rows that were kept unread (``on_error="mark"``) the least confidence there is."""
     if store is None or not store.bad_ids:
         return result
     bad = ~store.readable
     proba = result.proba.copy()
-    proba[bad] = calibration.with_confidence(proba[bad], np.zeros(int(bad.sum())))
+    proba[bad] = with_confidence(proba[bad], np.zeros(int(bad.sum())))
     result.provenance["unreadable_ids"] = store.bad_ids
     return dataclasses.replace(result, proba=proba, confidence=proba.max(axis=1))
 
@@ -313,10 +287,11 @@ def _doubt_unreadable(result: ClusterResult, store: EmbeddingStore | None) -> Cl
 def _provenance(
     store: EmbeddingStore | None,
     steps: Sequence[Preprocessor | None],
-    head: ClusterHead,
+    fit: CalibratedFit,
     random_state: int,
-    graph: KNNGraph,
+    calibrate: bool,
 ) -> dict[str, Any]:
+    head, graph = fit.head, fit.graph
     plain = (str, int, float, bool, list, type(None))
     params = {k: v for k, v in head.get_params(deep=False).items() if isinstance(v, plain)}
     return {
@@ -330,5 +305,15 @@ def _provenance(
         "graph": {"k": graph.k, "method": graph.method, "recall": graph.recall},
         "random_state": random_state,
         "determinism": "equal seeds give equal labels on CPU, for any thread count",
-        "calibration": None,
+        "calibration": _calibration(fit) if calibrate else None,
     }
+
+
+def _calibration(fit: CalibratedFit) -> dict[str, Any] | None:
+    """Say what calibrated the confidence: a calibrator, the head itself, or nothing."""
+    if fit.calibrator is not None:
+        return fit.calibrator.about()
+    if fit.head.self_calibrated and fit.proba.shape[1] > 1:
+        level = float(fit.proba.max(axis=1).mean())
+        return {"method": f"{fit.head.name} head", "n_labels": 0, "level": level}
+    return None

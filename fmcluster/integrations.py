@@ -7,22 +7,18 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any, Self
-from unittest import mock
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.utils.validation import check_is_fitted
 
-from fmcluster import calibration
+from fmcluster.calibration import fit_calibrated
 from fmcluster.heads import make_head
 from fmcluster.utils.optional import require
 from fmcluster.utils.validation import check_matrix, check_range
-from fmcluster.vectors.graph import KNNGraph
-from fmcluster.vectors.rows import as_spaces
-
-N_NEIGHBORS = 20
 
 
 class TopicClusterer(ClusterMixin, BaseEstimator):
@@ -75,45 +71,29 @@ class TopicClusterer(ClusterMixin, BaseEstimator):
         given = {"n_clusters": self.n_clusters, "random_state": self.random_state}
         head = make_head(self.head, **{**given, **(self.params or {})})
         X = check_matrix(X).astype(np.float32, copy=False)
-        graph = KNNGraph.build(X, k=min(N_NEIGHBORS, len(X) - 1), random_state=self.random_state)
-        self.head_ = head.fit(X, graph=graph)
-        raw = self.head_.predict_proba(X)
-        self.calibrator_ = None
-        if self.head_.n_clusters_ > 1:
-            self.calibrator_ = calibration.label_free(
-                raw,
-                spaces=as_spaces(X),
-                graph=graph,
-                labels=self.head_.labels_,
-                random_state=self.random_state,
-            )
-        self.labels_, self.probabilities_ = self._decide(X, raw)
+        fit = fit_calibrated(head, X, random_state=self.random_state)
+        self.head_, self.calibrator_ = fit.head, fit.calibrator
+        self.labels_, self.probabilities_ = self._decide(fit.proba)
         return self
 
     def predict(self, X: Any) -> NDArray[np.int64]:
         """Return the topic of each row of `X`, -1 below `min_confidence`."""
-        check_is_fitted(self, "head_")
-        X = check_matrix(X).astype(np.float32, copy=False)
-        return self._decide(X, self.head_.predict_proba(X))[0]
+        return self._decide(self.predict_proba(X))[0]
 
     def predict_proba(self, X: Any) -> NDArray[np.float32]:
         """Return calibrated probabilities (m, k) of rows `X`."""
         check_is_fitted(self, "head_")
         X = check_matrix(X).astype(np.float32, copy=False)
-        return self._calibrated(X, self.head_.predict_proba(X))
-
-    def _calibrated(self, X: NDArray[Any], raw: NDArray[Any]) -> NDArray[np.float32]:
+        scores = self.head_.predict_proba(X)
         if self.calibrator_ is None:
-            return raw
-        return np.asarray(self.calibrator_.transform(raw, [X]), np.float32)
+            return scores
+        return np.asarray(self.calibrator_.transform(scores, [X]), np.float32)
 
-    def _decide(
-        self, X: NDArray[Any], raw: NDArray[Any]
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        proba = self._calibrated(X, raw)
-        sure = proba.max(axis=1).astype(np.float64)
-        labels = np.where(sure >= self.min_confidence, proba.argmax(axis=1), -1)
-        return labels.astype(np.int64), sure
+    def _decide(self, proba: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return topics (n,), -1 below `min_confidence`, and confidence (n,)."""
+        confidence = proba.max(axis=1).astype(np.float64)
+        labels = np.where(confidence >= self.min_confidence, proba.argmax(axis=1), -1)
+        return labels.astype(np.int64), confidence
 
 
 @contextlib.contextmanager
@@ -151,10 +131,10 @@ def mteb_clustering(
         seed = settings.get("random_state", 0) if random_state is None else random_state
         return make_head(head, **{"n_clusters": n_clusters, "random_state": seed, **(params or {})})
 
-    stand_in = mock.Mock(wraps=legacy.cluster)
-    stand_in.MiniBatchKMeans = make
-    with (
-        mock.patch.object(current, "MiniBatchKMeans", make),
-        mock.patch.object(legacy, "cluster", stand_in),
-    ):
+    stand_in = SimpleNamespace(**{**vars(legacy.cluster), "MiniBatchKMeans": make})
+    before = current.MiniBatchKMeans, legacy.cluster
+    current.MiniBatchKMeans, legacy.cluster = make, stand_in
+    try:
         yield
+    finally:
+        current.MiniBatchKMeans, legacy.cluster = before

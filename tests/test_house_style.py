@@ -3,6 +3,7 @@
 import ast
 import importlib
 import inspect
+import re
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ KEYWORD_TAKERS = {
     "make_head",
     "accelerator",
     "ClusterResult.predict",
+    "ClusterResult.with_pipeline",
     "ClusterResult.predict_proba",
     "ClusterResult.report",
     "ClusterResult.push_to_hub",
@@ -41,6 +43,26 @@ def functions(tree):
 def is_public(name, path):
     parts = [*path.relative_to(PACKAGE).with_suffix("").parts, *name.split(".")]
     return not any(part.startswith("_") for part in parts)
+
+
+def test_the_house_stands_as_planned():
+    """Rooms that names tell of: no private module at the root, no crowded folder but `heads`."""
+    at_root = [path.stem for path in PACKAGE.glob("*.py")]
+    assert not [name for name in at_root if name.startswith("_") and not name.startswith("__")]
+    for folder in [PACKAGE, *(path for path in PACKAGE.rglob("*") if path.is_dir())]:
+        modules = [path for path in folder.glob("*.py") if path.stem != "__init__"]
+        if folder.name not in ("heads", "__pycache__"):
+            assert len(modules) <= 15, f"{folder.relative_to(PACKAGE)} has {len(modules)} files"
+
+
+def test_the_contract_is_eight_floors():
+    text = (PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8")
+    layers = re.search(r"^layers = \[(.*?)^\]", text, re.S | re.M).group(1)
+    floors = [line.strip(' ",') for line in layers.strip().splitlines()]
+    rooms = {room.strip() for floor in floors for room in floor.split("|")}
+    assert len(floors) == 8 and "ignore_imports" not in text
+    packages = {f"fmcluster.{p.name}" for p in PACKAGE.iterdir() if (p / "__init__.py").is_file()}
+    assert packages | {"fmcluster.api", "fmcluster.integrations"} == rooms
 
 
 @pytest.mark.parametrize("path", FILES, ids=NAMES)

@@ -230,3 +230,12 @@ def test_the_adapter_clones_and_refuses_bad_rows(data):
     bad[3, 1] = np.nan
     with pytest.raises(ValueError, match="3"):
         model.fit(bad)
+
+
+def test_a_head_that_calibrates_itself_is_not_calibrated_again(blobs):
+    x, _ = blobs(240, 4, d=16)
+    model = TopicClusterer("auto", n_clusters=4).fit(x)
+    alone = make_head("auto", n_clusters=4, random_state=0).fit(x)
+    assert model.calibrator_ is None
+    assert np.array_equal(model.predict_proba(x), alone.predict_proba(x))
+    assert np.array_equal(model.probabilities_, alone.predict_proba(x).max(axis=1))

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmcluster import calibration
 from fmcluster.bench.datasets import BenchData
+from fmcluster.calibration import fit_calibrated
 from fmcluster.heads import list_heads, make_head
 from fmcluster.utils.optional import require
 from fmcluster.vectors.faiss_index import faiss_module
-from fmcluster.vectors.rows import as_spaces, unit_rows
+from fmcluster.vectors.rows import unit_rows
 
 
 @dataclass(frozen=True)
@@ -62,19 +62,8 @@ def head_method(spec: str, *, k: str = "given", calibrate: bool = True) -> Metho
     def run(data: BenchData, seed: int) -> Outcome:
         n_clusters = data.n_classes if k == "given" else "auto"
         head = make_head(name, n_clusters=n_clusters, random_state=seed, **settings)
-        head.fit(data.x, graph=data.graph)
-        raw = head.predict_proba(data.x)
-        proba = raw
-        if calibrate and raw.shape[1] > 1 and not head.self_calibrated:
-            calibrator = calibration.label_free(
-                raw,
-                spaces=as_spaces(data.x),
-                graph=data.graph,
-                labels=head.labels_,
-                random_state=seed,
-            )
-            proba = calibrator.transform(raw, as_spaces(data.x))
-        return Outcome(head.labels_, proba, raw, head.cluster_prior_)
+        fit = fit_calibrated(head, data.x, data.graph, calibrate=calibrate, random_state=seed)
+        return Outcome(head.labels_, fit.proba, fit.scores, head.cluster_prior_)
 
     about = {"k": k, "calibrate": calibrate, **settings}
     return Method(spec if k == "given" else f"{spec} (k auto)", run, about)

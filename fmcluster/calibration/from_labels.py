@@ -39,15 +39,11 @@ from fmcluster.calibration.calibrator import (
     Curve,
     Floats,
     isotonic,
-    with_confidence,
 )
-from fmcluster.calibration.label_free import label_free
 from fmcluster.functional.assignment import hungarian
 from fmcluster.functional.few_labels import LinePrior, fit_line, left_out_correct, posterior_correct
 from fmcluster.utils.random import seed_of
 from fmcluster.utils.validation import check_labels, check_proba
-
-__all__ = ["Calibrator", "from_labels", "identity", "label_free", "with_confidence"]
 
 FOLDS = 5
 SHIFT_BELOW, ISOTONIC_FROM, ISOTONIC_HALF = 15, 200, 400
@@ -195,21 +191,6 @@ def _check_weights(weights: ArrayLike | None, m: int) -> Floats:
     return values / values.mean()
 
 
-def identity(proba: ArrayLike, *, method: str) -> Calibrator:
-    """Return the calibrator of probabilities that are confidence already: it changes nothing.
-
-    Parameters
-    ----------
-    proba : (n, k) array-like
-        Probabilities of a head that calibrates itself.
-    method : str
-        How that head does it; shown in results.
-    """
-    own = check_proba(proba).max(axis=1)
-    unchanged = Curve(np.array([0.0, 1.0]), np.array([0.0, 1.0]))
-    return Calibrator(method, float(own.mean()), curves={"score": unchanged})
-
-
 def from_labels(
     proba: ArrayLike,
     rows: ArrayLike,
@@ -220,6 +201,7 @@ def from_labels(
     confidence: ArrayLike | None = None,
     base: Calibrator | None = None,
     xs: Any = None,
+    is_confidence: bool = False,
     random_state: Any = 0,
 ) -> Calibrator:
     """Calibrate on a few labelled rows.
@@ -245,6 +227,8 @@ def from_labels(
         The calibrator that gives this confidence, so that new rows go through it too.
     xs : array, store or list of arrays, optional
         All rows' embeddings, for `base` where `confidence` is not given.
+    is_confidence : bool
+        Whether `proba` are of a head that calibrates itself: their level is the prior, too.
     random_state : None, int or generator
         Seed of the folds behind `ece_after`.
 
@@ -267,7 +251,8 @@ def from_labels(
     elif base is not None:
         score = base.confidence(values, xs)
     mean, sd = float(score.mean()), max(float(score.std()), 1e-9)
-    calibrated = base is not None or not np.allclose(score, own, atol=1e-4)
+    same = np.allclose(score, own, atol=1e-4)
+    calibrated = is_confidence or base is not None or not same
     left = 1.0 - m / max(n_rows_total or n_rows, m)
     prior = _prior(score, (score - mean) / sd, left) if calibrated else LOOSE_PRIOR
     sample = _Sample(
@@ -280,7 +265,7 @@ def from_labels(
     )
     fit = _fit(sample)
     after = fit((score - mean) / sd)
-    if calibrated and base is None:
+    if calibrated and base is None and not same:
         # New rows bring only their probabilities: the best rising map from those.
         curve = isotonic(own, after, np.ones(n_rows))
     else:

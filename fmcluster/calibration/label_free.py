@@ -18,7 +18,6 @@ from fmcluster.calibration.calibrator import KNOTS, Calibrator, Curve, Floats, R
 from fmcluster.functional.assignment import align_labels
 from fmcluster.utils.random import seed_of
 from fmcluster.utils.validation import check_labels, check_proba
-from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.rows import JointRows, as_spaces, iter_blocks
 
 VIEW_SHARE = 0.2
@@ -59,7 +58,6 @@ def label_free(
     proba: ArrayLike,
     *,
     spaces: Any,
-    graph: KNNGraph | None = None,
     labels: ArrayLike | None = None,
     views: Sequence[Sequence[Any]] | None = None,
     random_state: Any = 0,
@@ -72,8 +70,6 @@ def label_free(
         The head's probabilities of its rows; k-means' softmax does as well.
     spaces : array, store or list of arrays
         The rows' embeddings, one a space.
-    graph : KNNGraph, optional
-        The rows' neighbours; only its number of rows is checked (regions made it superfluous).
     labels : (n,) array-like of int, optional
         The head's labels, by default the argmax.
     views : list (spaces) of lists (views) of (n, d) arrays, optional
@@ -91,9 +87,8 @@ def label_free(
     n_rows, k = values.shape
     rows = as_spaces(spaces)
     own_labels = values.argmax(axis=1) if labels is None else np.asarray(labels, dtype=np.int64)
-    if rows[0].n_rows != n_rows or (graph is not None and graph.n_rows != n_rows):
-        other = rows[0].n_rows if graph is None else f"{rows[0].n_rows} and {graph.n_rows}"
-        raise ValueError(f"proba has {n_rows} rows, embeddings and graph {other}: not the same")
+    if rows[0].n_rows != n_rows:
+        raise ValueError(f"proba has {n_rows} rows, embeddings {rows[0].n_rows}: not the same")
     check_labels(own_labels, n_rows)
     if n_rows < 2:
         raise ValueError("n_samples=1: at least 2 rows are needed to calibrate")

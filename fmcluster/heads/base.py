@@ -58,6 +58,8 @@ class ClusterHead(ClusterMixin, BaseEstimator):
     min_clusters: ClassVar[int] = 1
     # Whether `predict_proba` is confidence already, by the head's own means.
     self_calibrated: ClassVar[bool] = False
+    # Whether it looks for neighbors in a space of its own, unless a graph was asked for.
+    own_neighbors: ClassVar[bool] = False
 
     n_clusters: Any
     random_state: Any
@@ -98,7 +100,13 @@ class ClusterHead(ClusterMixin, BaseEstimator):
         ValueError
             NaN or infinite rows (named), more clusters than (distinct) rows, a single row.
         """
-        spaces = self._open(X, reset=True)
+        self._fit_spaces(self._open(X, reset=True), graph)
+        return self
+
+    def _fit_spaces(
+        self, spaces: list[Rows], graph: KNNGraph | None, *, keep: bool = False
+    ) -> NDArray[np.float32] | None:
+        """Fit on opened spaces; with `keep` return the rows' probabilities, computed once."""
         n_rows = spaces[0].n_rows
         if graph is not None and graph.n_rows != n_rows:
             raise ValueError(f"the graph has {graph.n_rows} rows, X has {n_rows}: rebuild it")
@@ -108,8 +116,7 @@ class ClusterHead(ClusterMixin, BaseEstimator):
             self.__dict__.pop(stale, None)
         self.space_dims_ = [space.n_dims for space in spaces]
         self._fit(data)
-        self._finish(spaces, data.n_clusters)
-        return self
+        return self._finish(spaces, data.n_clusters, keep=keep)
 
     def predict(self, X: Any) -> NDArray[np.int64]:
         """Return the cluster of each row of `X`, in 0..n_clusters_-1."""
@@ -127,6 +134,12 @@ class ClusterHead(ClusterMixin, BaseEstimator):
     def fit_predict(self, X: Any, y: Any = None, *, graph: KNNGraph | None = None) -> Any:
         """Fit and return `labels_`."""
         return self.fit(X, graph=graph).labels_
+
+    def fit_predict_proba(self, X: Any, *, graph: KNNGraph | None = None) -> NDArray[np.float32]:
+        """Fit and return the probabilities (n, n_clusters_) of the rows of `X`, computed once."""
+        spaces = self._open(X, reset=True)
+        proba = self._fit_spaces(spaces, graph, keep=True)
+        return self.predict_proba(spaces) if proba is None else proba
 
     # -- shared machinery -------------------------------------------------------------------
 
@@ -168,10 +181,17 @@ class ClusterHead(ClusterMixin, BaseEstimator):
         distinct = count_distinct(data.spaces[0], asked) if len(data.spaces) == 1 else asked
         return check_n_clusters(asked, data.n_rows, n_distinct=distinct)
 
-    def _finish(self, spaces: list[Rows], asked: int) -> None:
-        """Set labels without gaps, the map from probability columns to labels, and the prior."""
+    def _finish(self, spaces: list[Rows], asked: int, *, keep: bool) -> NDArray[np.float32] | None:
+        """Set labels without gaps, the map from probability columns to labels, and the prior.
+
+        With `keep` return the probabilities; None where clusters without rows were dropped.
+        """
         self.columns_ = np.arange(asked)
-        raw = self._over_blocks(spaces, lambda p: p.argmax(axis=1), np.int64)
+        proba = self._over_blocks(spaces, lambda p: p, np.float32) if keep else None
+        if proba is None:
+            raw = self._over_blocks(spaces, lambda p: p.argmax(axis=1), np.int64)
+        else:
+            raw = proba.argmax(axis=1)
         alive, labels = np.unique(raw, return_inverse=True)
         self.columns_ = alive
         self.n_clusters_ = len(alive)
@@ -189,6 +209,7 @@ class ClusterHead(ClusterMixin, BaseEstimator):
         else:
             prior = np.asarray(prior, dtype=np.float64)[alive]
         self.cluster_prior_ = prior / prior.sum()
+        return proba if len(alive) == asked else None
 
     def _over_blocks(
         self, spaces: list[Rows], take: Callable[[NDArray[Any]], NDArray[Any]], dtype: Any

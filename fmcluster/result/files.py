@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from fmcluster.calibration.calibrator import Calibrator
 from fmcluster.embedding.encoders.fitted import load_state, save_state
 from fmcluster.heads import load_head
+from fmcluster.result.predictor import ClusterPipeline
 from fmcluster.utils.errors import CorruptShardError
 from fmcluster.utils.files import (
     atomic_path,
@@ -50,10 +51,9 @@ def write_result(
     write_array(folder / "score.npy", result.score)
     write_array(folder / "prior.npy", result.cluster_prior)
     _write_table(result, folder / "clusters.parquet")
-    result.head.save_pretrained(folder / "head")
     if result.graph is not None:
         result.graph.save(folder / "graph")
-    write_pipeline(result, folder)
+    write_pipeline(result.pipeline, folder)
     about: dict[str, Any] = {
         "format": FORMAT,
         "fmcluster_version": __version__,
@@ -116,25 +116,26 @@ def _write_table(result: ClusterResult, path: Path) -> None:
         parquet.write_table(pa.table(columns), temporary)
 
 
-def write_pipeline(result: Any, folder: Path) -> None:
-    """Write what prediction needs beside the head: preprocessing and calibrator."""
+def write_pipeline(pipeline: ClusterPipeline, folder: Path) -> None:
+    """Write what prediction needs: head, preprocessing, calibrator, states of encoders."""
     from safetensors.numpy import save_file
 
+    pipeline.head.save_pretrained(folder / "head")
     arrays: dict[str, NDArray[Any]] = {}
-    steps = [None if step is None else step.steps for step in result.preprocessors]
-    for number, step in enumerate(result.preprocessors):
+    steps = [None if step is None else step.steps for step in pipeline.preprocessors]
+    for number, step in enumerate(pipeline.preprocessors):
         if step is not None:
             arrays |= {f"preprocess.{number}.{k}": v for k, v in step.state().items()}
     config: dict[str, Any] = {"preprocess": steps, "calibrator": None}
-    if result.calibrator is not None:
-        tensors, config["calibrator"] = result.calibrator.state()
+    if pipeline.calibrator is not None:
+        tensors, config["calibrator"] = pipeline.calibrator.state()
         arrays |= {f"calibrator.{k}": v for k, v in tensors.items()}
     arrays = {key: np.ascontiguousarray(value) for key, value in arrays.items()}
     with atomic_path(folder / "pipeline.safetensors") as temporary:
         save_file(arrays, temporary)
     config["tensors"] = digest_file(folder / "pipeline.safetensors")
-    config["encoder_states"] = sorted(result.encoder_states)
-    for number, state in result.encoder_states.items():
+    config["encoder_states"] = sorted(pipeline.encoder_states)
+    for number, state in pipeline.encoder_states.items():
         arrays = {k: v for k, v in state.items() if isinstance(v, np.ndarray)}
         rest = {k: v for k, v in state.items() if k not in arrays}
         save_state(folder / "encoders", number, arrays, rest)
@@ -172,8 +173,7 @@ def _result_of(folder: Path, about: dict[str, Any]) -> dict[str, Any]:
             f"files in {folder} do not belong together: {len(labels)} labels, {len(proba)} "
             f"rows of proba, {table.num_rows} rows of clusters.parquet"
         )
-    preprocessors, calibrator, states = read_pipeline(folder)
-    names = about.get("names")
+    pipeline = read_pipeline(folder, names=about.get("names"), provenance=about["provenance"])
     return dict(
         labels=labels,
         proba=proba,
@@ -181,25 +181,37 @@ def _result_of(folder: Path, about: dict[str, Any]) -> dict[str, Any]:
         score=read_array(folder / "score.npy"),
         cluster_prior=read_array(folder / "prior.npy"),
         ids=np.asarray(table["id"].to_pylist()),
-        provenance=about["provenance"],
-        head=load_head(safe_child(folder, "head")),
+        pipeline=pipeline,
         graph=KNNGraph.load(folder / "graph") if about.get("has_graph") else None,
-        preprocessors=preprocessors,
-        calibrator=calibrator,
-        names=tuple(names) if names else None,
-        encoder_states=states,
     )
 
 
 def read_pipeline(
-    folder: Path,
-) -> tuple[tuple[Preprocessor | None, ...], Calibrator | None, dict[int, dict[str, Any]]]:
-    """Return the preprocessing, the calibrator and the encoder states that a folder holds."""
+    folder: Path, *, names: Any, provenance: dict[str, Any], metrics: dict[str, float] | None = None
+) -> ClusterPipeline:
+    """Return the pipeline that a folder holds; names, provenance and metrics stand elsewhere."""
     with read_with_care(folder):
-        return _pipeline_of(folder, read_json(folder / "pipeline.json"))
+        config = read_json(folder / "pipeline.json")
+        preprocessors, calibrator, states = _parts_of(folder, config)
+        head = load_head(safe_child(folder, "head"))
+    if names and len(names) != head.n_clusters_:
+        raise CorruptShardError(
+            f"{folder} has {len(names)} names for {head.n_clusters_} clusters: save it again"
+        )
+    return ClusterPipeline(
+        head=head,
+        provenance=provenance,
+        preprocessors=preprocessors,
+        calibrator=calibrator,
+        names=tuple(map(str, names)) if names else None,
+        encoder_states=states,
+        metrics=metrics or {},
+    )
 
 
-def _pipeline_of(folder: Path, config: dict[str, Any]) -> Any:
+def _parts_of(
+    folder: Path, config: dict[str, Any]
+) -> tuple[tuple[Preprocessor | None, ...], Calibrator | None, dict[int, dict[str, Any]]]:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 

@@ -9,21 +9,22 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fmcluster.heads import load_head
 from fmcluster.heads.base import ClusterHead
 from fmcluster.result.files import read_pipeline, write_pipeline
 from fmcluster.result.model_card import model_card
 from fmcluster.result.predictor import ClusterPipeline
-from fmcluster.result.result import ClusterResult
 from fmcluster.utils.errors import CorruptShardError, EncoderUnavailableError
-from fmcluster.utils.files import read_json, safe_child, write_json, write_text
+from fmcluster.utils.files import read_json, write_json, write_text
 from fmcluster.utils.version import __version__
 
-FORMAT = "fmcluster.api/1"
+if TYPE_CHECKING:
+    from fmcluster.result.result import ClusterResult
+
+FORMAT = "fmcluster.pipeline/1"
 PATTERNS = ["*.json", "*.safetensors", "*.npy", "README.md"]
 
 
@@ -35,11 +36,9 @@ def save_pretrained(
     repo_id: str | None = None,
 ) -> Path:
     """Write a pipeline (or that of a result) with its model card and return the folder."""
-    if isinstance(pipeline, ClusterResult):
-        pipeline = ClusterPipeline.of(pipeline, metrics=metrics)
+    pipeline = _pipeline_of(pipeline)
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
-    pipeline.head.save_pretrained(target / "head")
     write_pipeline(pipeline, target)
     metrics = {k: float(v) for k, v in (metrics or pipeline.metrics).items() if np.isfinite(v)}
     config = {
@@ -95,21 +94,12 @@ def from_pretrained(
     if not isinstance(provenance, dict) or not (names is None or isinstance(names, list)):
         raise CorruptShardError(f"{folder}/config.json lacks a provenance or has odd names")
     _refuse_code(folder, config)
-    preprocessors, calibrator, states = read_pipeline(folder)
-    head = load_head(safe_child(folder, "head"))
-    if names and len(names) != head.n_clusters_:
-        raise CorruptShardError(
-            f"{folder}/config.json has {len(names)} names for {head.n_clusters_} clusters"
-        )
-    return ClusterPipeline(
-        head=head,
-        provenance=provenance,
-        preprocessors=preprocessors,
-        calibrator=calibrator,
-        names=tuple(map(str, names)) if names else None,
-        encoder_states=states,
-        metrics=config.get("metrics") or {},
-    )
+    return read_pipeline(folder, names=names, provenance=provenance, metrics=config.get("metrics"))
+
+
+def _pipeline_of(given: ClusterPipeline | ClusterResult) -> ClusterPipeline:
+    """Return a pipeline, or the one that a result holds."""
+    return given if isinstance(given, ClusterPipeline) else given.pipeline
 
 
 def _refuse_code(folder: Path, config: dict[str, Any]) -> None:

@@ -13,7 +13,6 @@ taking from each word what it has in common with all clusters.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -154,4 +153,4 @@ def with_names(result: ClusterResult, names: Sequence[str]) -> ClusterResult:
         base = name or f"cluster {cluster}"
         seen[base] = seen.get(base, 0) + 1
         unique.append(base if seen[base] == 1 else f"{base} ({seen[base]})")
-    return dataclasses.replace(result, names=tuple(unique))
+    return result.with_pipeline(names=tuple(unique))

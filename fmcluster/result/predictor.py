@@ -1,4 +1,4 @@
-"""Prediction on new data: the same encoders, the same preprocessing, the head, the calibrator.
+"""`ClusterPipeline` predicts on new data: same encoders, same preprocessing, head, calibrator.
 
 What a result needs to encode new raw rows travels with it: the spec and the fingerprint of each
 encoder, and the state of encoders that were fitted on the data. Rows are read, encoded and
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +29,8 @@ from fmcluster.utils.validation import check_finite_rows
 from fmcluster.vectors.preprocess import Preprocessor
 from fmcluster.vectors.rows import is_embeddings, is_store, one_or_list, space_list
 
-if TYPE_CHECKING:
-    from fmcluster.result.result import ClusterResult
+# Raw rows that are decoded and encoded at a time: a bound on memory, many batches of any encoder.
+BLOCK_ROWS = 4_096
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,14 @@ class ClusterPipeline:
     ----------
     head : ClusterHead
         The fitted head.
-    preprocessors, calibrator, names, encoder_states
-        As in `ClusterResult`.
+    preprocessors : tuple
+        The fitted preprocessing of each space (None where there is none).
+    calibrator : Calibrator or None
+        What makes confidence of the head's scores.
+    names : tuple of str or None
+        Names of the clusters.
+    encoder_states : dict
+        States of the encoders that were fitted on the data, by space number.
     provenance : dict
         How it was made; ``provenance["encoders"]`` says what encodes raw rows.
     metrics : dict
@@ -57,25 +63,15 @@ class ClusterPipeline:
     encoder_states: dict[int, dict[str, Any]] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
 
-    @classmethod
-    def of(
-        cls, result: ClusterResult, *, metrics: dict[str, float] | None = None
-    ) -> ClusterPipeline:
-        """Take the pipeline of a result."""
-        return cls(
-            head=result.head,
-            provenance=result.provenance,
-            preprocessors=result.preprocessors,
-            calibrator=result.calibrator,
-            names=result.names,
-            encoder_states=result.encoder_states,
-            metrics=metrics or {},
-        )
-
     @property
     def n_clusters(self) -> int:
         """Number of clusters."""
         return self.head.n_clusters_
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether what it predicts may be called confidence."""
+        return self.calibrator is not None or bool(self.provenance.get("calibration"))
 
     def predict(self, data: Any, **options: Any) -> NDArray[np.int64]:
         """Return the cluster of new raw rows, arrays or a store."""
@@ -83,10 +79,7 @@ class ClusterPipeline:
 
     def predict_proba(self, data: Any, **options: Any) -> NDArray[np.float32]:
         """Return calibrated probabilities (m, k) of new data."""
-        return predict_proba(self, data, **options)  # type: ignore[arg-type]
-
-
-BLOCK_ROWS = 4_096
+        return predict_proba(self, data, **options)
 
 
 def encoder_records(store: EmbeddingStore) -> list[dict[str, Any]]:
@@ -109,7 +102,7 @@ def encoder_states(store: EmbeddingStore) -> dict[int, dict[str, Any]]:
 
 
 def load_encoders(
-    result: ClusterResult,
+    pipeline: ClusterPipeline,
     *,
     encoder: Any = None,
     batch_size: int | None = None,
@@ -124,7 +117,7 @@ def load_encoders(
     StoreMismatchError
         What was built is not what the result was made with: weights or settings differ.
     """
-    records = result.provenance.get("encoders") or []
+    records = pipeline.provenance.get("encoders") or []
     if not records:
         raise DataError("this result was made from embeddings: give embeddings, not raw rows")
     given = list(encoder) if isinstance(encoder, (list, tuple)) else [encoder] * len(records)
@@ -133,8 +126,8 @@ def load_encoders(
         made: Any = resolve(
             record["spec"] if own is None else own, batch_size=batch_size, device=device
         )
-        if number in result.encoder_states:
-            made = restore(made, result.encoder_states[number])
+        if number in pipeline.encoder_states:
+            made = restore(made, pipeline.encoder_states[number])
         else:
             _check_same(
                 {record["name"]: record["fingerprint"]}, {record["name"]: dict(made.fingerprint)}
@@ -143,8 +136,8 @@ def load_encoders(
     return found
 
 
-def prepared(result: ClusterResult, embeddings: Any) -> Any:
-    """Return embeddings preprocessed as those of `result` were, ready for its head.
+def prepared(pipeline: ClusterPipeline, embeddings: Any) -> Any:
+    """Return embeddings preprocessed as those of the pipeline were, ready for its head.
 
     Raises
     ------
@@ -152,11 +145,11 @@ def prepared(result: ClusterResult, embeddings: Any) -> Any:
         A store whose encoders differ from those of the result.
     """
     if is_store(embeddings):
-        made = {r["name"]: r["fingerprint"] for r in result.provenance.get("encoders") or []}
+        made = {r["name"]: r["fingerprint"] for r in pipeline.provenance.get("encoders") or []}
         if made and embeddings.encoders:
             _check_same(made, embeddings.encoders)
     sources = space_list(embeddings)
-    steps = result.preprocessors or (None,) * len(sources)
+    steps = pipeline.preprocessors or (None,) * len(sources)
     if len(steps) != len(sources):
         raise ValueError(f"{len(sources)} spaces were given, the result was made from {len(steps)}")
     return one_or_list(
@@ -165,7 +158,7 @@ def prepared(result: ClusterResult, embeddings: Any) -> Any:
 
 
 def predict_proba(
-    result: ClusterResult,
+    pipeline: ClusterPipeline,
     data: Any,
     *,
     column: str | None = None,
@@ -177,7 +170,7 @@ def predict_proba(
 
     Parameters
     ----------
-    result : ClusterResult
+    pipeline : ClusterPipeline
         What predicts.
     data : raw rows, array, list of arrays or store
         Raw rows are encoded by the result's own encoders.
@@ -190,11 +183,11 @@ def predict_proba(
         How to run the encoder.
     """
     if is_embeddings(data):
-        blocks = _row_blocks(space_list(prepared(result, data)))
+        blocks = _row_blocks(space_list(prepared(pipeline, data)))
     else:
-        found = load_encoders(result, encoder=encoder, batch_size=batch_size, device=device)
-        blocks = _encoded_blocks(result, data, found, column)
-    parts = [_block_proba(result, xs) for xs in blocks]
+        found = load_encoders(pipeline, encoder=encoder, batch_size=batch_size, device=device)
+        blocks = _encoded_blocks(pipeline, data, found, column)
+    parts = [_block_proba(pipeline, xs) for xs in blocks]
     if not parts:
         raise DataError("the data is empty: no rows")
     return np.concatenate(parts)
@@ -206,7 +199,7 @@ def _row_blocks(sources: list[Any]) -> Iterator[list[NDArray[np.float32]]]:
 
 
 def _encoded_blocks(
-    result: ClusterResult, data: Any, encoders: list[Encoder], column: str | None
+    pipeline: ClusterPipeline, data: Any, encoders: list[Encoder], column: str | None
 ) -> Iterator[list[NDArray[np.float32]]]:
     source = Source(data, column=column, modality=_modality(encoders))
     start = 0
@@ -216,7 +209,7 @@ def _encoded_blocks(
         block = source.decode(raw, start)
         start += len(raw)
         encoded = [np.asarray(each.encode(block.rows), np.float32) for each in encoders]
-        xs = prepared(result, one_or_list(encoded))
+        xs = prepared(pipeline, one_or_list(encoded))
         yield [np.asarray(x, np.float32) for x in space_list(xs)]
 
 
@@ -225,11 +218,11 @@ def _modality(encoders: list[Encoder]) -> str | None:
     return "image" if any(each.modality == "image" for each in encoders) else None
 
 
-def _block_proba(result: ClusterResult, xs: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+def _block_proba(pipeline: ClusterPipeline, xs: list[NDArray[np.float32]]) -> NDArray[np.float32]:
     for x in xs:
         check_finite_rows(x, name="data")
-    raw = result.head.predict_proba(one_or_list(xs))
-    proba = raw if result.calibrator is None else result.calibrator.transform(raw, xs)
+    raw = pipeline.head.predict_proba(one_or_list(xs))
+    proba = raw if pipeline.calibrator is None else pipeline.calibrator.transform(raw, xs)
     return np.asarray(proba, dtype=np.float32)
 
 

@@ -16,7 +16,7 @@ from fmcluster.calibration.from_labels import from_labels
 from fmcluster.functional.metrics import evaluate
 from fmcluster.heads.base import ClusterHead
 from fmcluster.result.files import read_result, write_result
-from fmcluster.result.predictor import predict_proba, prepared
+from fmcluster.result.predictor import ClusterPipeline, prepared
 from fmcluster.utils.validation import check_labels
 from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.preprocess import Preprocessor
@@ -44,20 +44,12 @@ class ClusterResult:
         Estimated share of each cluster, sums to one.
     ids : (n,)
         Row ids of the store, or 0..n-1.
-    provenance : dict
-        How it was made: versions, encoder, preprocessing, head, seed, calibration.
-    head : ClusterHead
-        The fitted head, predicts on new rows.
+    pipeline : ClusterPipeline
+        What predicts on new rows; its parts are attributes here too: `head`, `preprocessors`,
+        `calibrator`, `names`, `encoder_states` and `provenance` (versions, encoder,
+        preprocessing, head, seed, calibration).
     graph : KNNGraph or None
-        Neighbours of the rows.
-    preprocessors : tuple
-        The fitted preprocessing of each space (None where there is none).
-    calibrator : Calibrator or None
-        What made `confidence` of `score`.
-    names : tuple of str or None
-        Names of the clusters.
-    encoder_states : dict
-        States of the encoders that were fitted on the data, by space number.
+        Neighbors of the rows.
     embeddings, source
         What was clustered, while in this process; neither is saved with the result.
     """
@@ -68,13 +60,8 @@ class ClusterResult:
     score: NDArray[np.float32]
     cluster_prior: NDArray[np.float64]
     ids: NDArray[Any]
-    provenance: dict[str, Any]
-    head: ClusterHead
+    pipeline: ClusterPipeline
     graph: KNNGraph | None = None
-    preprocessors: tuple[Preprocessor | None, ...] = ()
-    calibrator: Calibrator | None = None
-    names: tuple[str, ...] | None = None
-    encoder_states: dict[int, dict[str, Any]] = field(default_factory=dict)
     embeddings: Any = field(default=None, compare=False)
     source: Any = field(default=None, compare=False)
 
@@ -96,7 +83,41 @@ class ClusterResult:
     @property
     def is_calibrated(self) -> bool:
         """Whether `confidence` may be called so."""
-        return self.calibrator is not None
+        return self.pipeline.is_calibrated
+
+    @property
+    def head(self) -> ClusterHead:
+        """The fitted head."""
+        return self.pipeline.head
+
+    @property
+    def preprocessors(self) -> tuple[Preprocessor | None, ...]:
+        """The fitted preprocessing of each space, None where there is none."""
+        return self.pipeline.preprocessors
+
+    @property
+    def calibrator(self) -> Calibrator | None:
+        """What made `confidence` of `score`; None where the head calibrates itself."""
+        return self.pipeline.calibrator
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """Names of the clusters."""
+        return self.pipeline.names
+
+    @property
+    def encoder_states(self) -> dict[int, dict[str, Any]]:
+        """States of the encoders that were fitted on the data, by space number."""
+        return self.pipeline.encoder_states
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """How it was made."""
+        return self.pipeline.provenance
+
+    def with_pipeline(self, **changes: Any) -> ClusterResult:
+        """Return the result with some fields of its pipeline replaced, such as ``names``."""
+        return dataclasses.replace(self, pipeline=dataclasses.replace(self.pipeline, **changes))
 
     def __repr__(self) -> str:
         sizes = np.sort(self.sizes)[::-1]
@@ -140,7 +161,7 @@ class ClusterResult:
 
     def predict_proba(self, data: Any, **options: Any) -> NDArray[np.float32]:
         """Return calibrated probabilities (m, k) of new data."""
-        return predict_proba(self, data, **options)
+        return self.pipeline.predict_proba(data, **options)
 
     def calibrate(
         self, ids: ArrayLike, labels: ArrayLike, *, weights: ArrayLike | None = None
@@ -171,6 +192,7 @@ class ClusterResult:
             weights=weights,
             confidence=self.confidence,
             base=self.calibrator,
+            is_confidence=self.is_calibrated,
         )
         sure = np.clip(calibrator.curves["score"](self.confidence), 1 / self.n_clusters, 1)
         old = self.names or tuple(str(c) for c in range(self.n_clusters))
@@ -197,18 +219,16 @@ class ClusterResult:
         self, calibrator: Calibrator, proba: NDArray[Any], *, names: tuple[str, ...] | None = None
     ) -> ClusterResult:
         proba = np.asarray(proba, np.float32)
-        return dataclasses.replace(
-            self,
-            proba=proba,
-            confidence=proba.max(axis=1),
+        changed = self.with_pipeline(
             calibrator=calibrator,
             names=names or self.names,
             provenance={**self.provenance, "calibration": calibrator.about()},
         )
+        return dataclasses.replace(changed, proba=proba, confidence=proba.max(axis=1))
 
     def attach(self, embeddings: Any) -> ClusterResult:
         """Return the result with the embeddings it was made from, after loading it."""
-        return dataclasses.replace(self, embeddings=prepared(self, embeddings))
+        return dataclasses.replace(self, embeddings=prepared(self.pipeline, embeddings))
 
     def rows_of(self, ids: ArrayLike) -> NDArray[np.int64]:
         """Return the row numbers of some ids; unknown or repeated ids raise ValueError."""

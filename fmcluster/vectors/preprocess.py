@@ -13,7 +13,7 @@ The fitted step is part of a result: it is fingerprinted, saved, and repeated by
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -182,6 +182,8 @@ class Preprocessor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
 class PreprocessedRows:
     """Rows of another array-like, preprocessed when read: nothing larger than a block is made."""
+
+    reads_on_demand: ClassVar[bool] = True
 
     def __init__(self, source: Any, step: Preprocessor) -> None:
         self.source, self.step = source, step

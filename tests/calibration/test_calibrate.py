@@ -69,13 +69,13 @@ def test_noise_is_not_trusted():
     assert label_free(proba, spaces=[x]).level < 0.4
 
 
-def test_label_free_takes_several_spaces_views_and_a_graph(noisy):
+def test_label_free_takes_several_spaces_and_views(noisy):
     x, _, proba, _, _ = noisy
     rng = np.random.default_rng(0)
     second = rng.normal(size=(len(x), 4)).astype(np.float32)
     moved = [[x + 0.05 * rng.normal(size=x.shape).astype(np.float32)], []]
     calibrator = label_free(
-        proba, spaces=[x, second], views=moved, graph=KNNGraph.build(x, k=5), random_state=1
+        proba, spaces=[x, second], views=moved, random_state=1
     )
     assert calibrator.confidence(proba, [x, second]).shape == (len(x),)
     with pytest.raises(ValueError, match="xs has shape"):
@@ -239,7 +239,7 @@ def test_wrong_labels_are_named(noisy, change, message):
 
 def test_label_free_names_lengths_that_differ(noisy):
     x, _, proba, _, _ = noisy
-    with pytest.raises(ValueError, match="proba has 1500 rows, embeddings and graph 10"):
+    with pytest.raises(ValueError, match="proba has 1500 rows, embeddings 10"):
         label_free(proba, spaces=[x[:10]])
     with pytest.raises(ValueError, match="n_samples=1"):
         label_free(proba[:1], spaces=[x[:1]])

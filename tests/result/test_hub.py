@@ -12,7 +12,6 @@ from huggingface_hub import ModelCard, constants
 
 import fmcluster as fmc
 from fmcluster.result.hub import from_pretrained, push_to_hub, save_pretrained
-from fmcluster.result.predictor import ClusterPipeline
 from fmcluster.utils.errors import CorruptShardError, EncoderUnavailableError
 
 REPO = "me/topics"
@@ -122,7 +121,7 @@ def test_the_snippet_of_the_card_runs(made, saved, monkeypatch):
 def test_hostile_names_stay_in_their_cell(made, tmp_path):
     import dataclasses
 
-    odd = dataclasses.replace(made, names=("a|b", "<script>x</script>", "c\n---\nd"))
+    odd = dataclasses.replace(made.pipeline, names=("a|b", "<script>x</script>", "c\n---\nd"))
     text = (save_pretrained(odd, tmp_path / "odd") / "README.md").read_text()
     assert "a\\|b" in text
     assert "<script>" not in text
@@ -239,7 +238,7 @@ def test_a_folder_without_a_pipeline_is_refused(tmp_path):
         ("config.json", b"{not json"),
         ("config.json", b"[]"),
         ("config.json", b'{"format": "other/9"}'),
-        ("config.json", b'{"format": "fmcluster.api/1"}'),
+        ("config.json", b'{"format": "fmcluster.pipeline/1"}'),
         ("pipeline.json", b"[]"),
         ("pipeline.json", b"{}"),
         ("pipeline.json", b'{"preprocess": 7}'),
@@ -335,6 +334,6 @@ def test_a_changed_weight_file_is_refused(saved):
 
 
 def test_the_pipeline_of_a_result_has_no_rows(made):
-    pipeline = ClusterPipeline.of(made)
+    pipeline = made.pipeline
     assert not hasattr(pipeline, "labels")
     assert not hasattr(pipeline, "embeddings")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -65,6 +65,8 @@ class ShardedArray:
     remedy : str
         What an error about a damaged shard tells the user to do.
     """
+
+    reads_on_demand: ClassVar[bool] = True
 
     ndim = 2
 

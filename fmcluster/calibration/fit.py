@@ -1,0 +1,96 @@
+"""Fit a head and make confidence of its scores: one way, for every caller.
+
+A head that calibrates itself (`ClusterHead.self_calibrated`) is left as it is; all others go
+through `label_free`. Rows are opened once, probabilities are computed once, and one neighbor graph
+serves the head and the calibration.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmcluster.calibration.calibrator import Calibrator
+from fmcluster.calibration.label_free import label_free
+from fmcluster.vectors.graph import KNNGraph
+from fmcluster.vectors.rows import JointRows, Rows, as_spaces
+
+# What reports show beside a row, labels spread over and `issues` votes with; heads that need more
+# neighbors say so by their parameter `n_neighbors`.
+N_NEIGHBORS = 20
+
+
+@dataclass(frozen=True)
+class CalibratedFit:
+    """A fitted head and what it says of the rows it was fitted on.
+
+    Attributes
+    ----------
+    head : ClusterHead
+        Fitted.
+    spaces : list of Rows
+        The rows, opened once.
+    graph : KNNGraph
+        Their neighbors.
+    scores : (n, k) float32
+        The head's own probabilities.
+    proba : (n, k) float32
+        Calibrated; equal to `scores` where nothing was calibrated.
+    calibrator : Calibrator or None
+        What made the one of the other; None for self-calibrated heads.
+    """
+
+    head: Any
+    spaces: list[Rows]
+    graph: KNNGraph
+    scores: NDArray[np.float32]
+    proba: NDArray[np.float32]
+    calibrator: Calibrator | None = None
+
+
+def fit_calibrated(
+    head: Any,
+    X: Any,
+    graph: KNNGraph | None = None,
+    *,
+    calibrate: bool = True,
+    random_state: int = 0,
+) -> CalibratedFit:
+    """Fit `head` on embeddings and calibrate its probabilities without labels.
+
+    Parameters
+    ----------
+    head : ClusterHead
+        Unfitted; it is fitted in place.
+    X : (n, d) array, memory map, store, or list of those
+        Embeddings.
+    graph : KNNGraph, optional
+        Ready neighbors of the rows, used by the head and the calibration alike. Built where not
+        given; heads that look for neighbors in a space of their own (`own_neighbors`) then do.
+    calibrate : bool
+        Whether scores are calibrated.
+    random_state : int
+        Of an approximate index and of the calibration's base partitions.
+
+    Raises
+    ------
+    ValueError
+        As `ClusterHead.fit`.
+    """
+    spaces = as_spaces(X)
+    given = graph
+    if graph is None:
+        k = max(N_NEIGHBORS, int(getattr(head, "n_neighbors", 0) or 0))
+        graph = KNNGraph.build(JointRows(spaces), k=k, random_state=random_state)
+    scores = head.fit_predict_proba(spaces, graph=given if head.own_neighbors else graph)
+    if not calibrate or head.self_calibrated or scores.shape[1] == 1:
+        return CalibratedFit(head, spaces, graph, scores, scores)
+    views = [space.views for space in spaces] if any(space.views for space in spaces) else None
+    calibrator = label_free(
+        scores, spaces=spaces, labels=head.labels_, views=views, random_state=random_state
+    )
+    proba = calibrator.transform(scores, spaces)
+    return CalibratedFit(head, spaces, graph, scores, proba, calibrator)
