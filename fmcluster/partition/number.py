@@ -13,8 +13,8 @@ score at each k, averaged over seeds:
 Its interval is the plateau: every k whose mean score is within a margin of the best, with the
 winners of the single seeds. Where even clusters of some other number score as well as anything and
 come out of any start, that number is taken and the interval reaches to it (`balanced_number`).
-Where the score is no better than that of one Gaussian of the same covariance there are no clusters to
-count, and the interval is the whole range.
+Where the score is no better than that of one Gaussian of the same covariance there are no clusters
+to count, and the interval is the whole range.
 """
 
 from __future__ import annotations

@@ -14,7 +14,6 @@ from fmcluster.calibration.label_free import label_free
 from fmcluster.functional.assignment import align_labels
 from fmcluster.functional.calibration import auroc, ece
 from fmcluster.functional.metrics import matched_correct
-from fmcluster.vectors.graph import KNNGraph
 
 
 def head_of(x: np.ndarray, y: np.ndarray, k: int, temperature: float, seed: int = 0):
