@@ -297,6 +297,8 @@ def _provenance(
     return {
         "fmcluster_version": __version__,
         "data": None if store is None else store.fingerprint,
+        "id_column": getattr(getattr(store, "source", None), "id_column", None),
+        "skipped_ids": [] if store is None else store.skipped_ids,
         "encoders": [] if store is None else encoder_records(store),
         "preprocess": [
             None if s is None else {"steps": s.steps, "fingerprint": s.fingerprint} for s in steps

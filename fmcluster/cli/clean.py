@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from fmcluster.cli import options
+from fmcluster.cli.labels import add_labels, load_labels
+from fmcluster.utils.ids import IdIndex
 
 DUPLICATE_NEIGHBOURS = 20
 EXAMPLE = "fmcluster clean data.parquet --column text --labels-column label --fail-over 0.05"
@@ -18,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     options.add_data(parser)
     options.add_encoder(parser)
-    options.add_labels(parser, required=True)
+    add_labels(parser, required=True)
     parser.add_argument(
         "--fail-over",
         type=float,
@@ -40,7 +42,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise ValueError(f"--fail-over {args.fail_over}: give a share between 0 and 1")
     store = options.load_data(args)
     ids = np.asarray(store.ids)
-    labels = options.load_labels(args, ids)
+    index = IdIndex(ids, tuple(store.skipped_ids))
+    labels = load_labels(args, index, data=args.data, source=getattr(store, "source", None))
     assert labels is not None
     subject = Subject.of(store)
     graph = subject.neighbours(N_NEIGHBOURS)

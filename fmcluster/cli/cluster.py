@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from fmcluster.cli import options
+from fmcluster.cli.labels import add_labels, load_labels
+from fmcluster.utils.ids import IdIndex
 
 EXAMPLE = (
     "fmcluster cluster data.parquet --column text --encoder packaged:minilm "
@@ -21,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     options.add_data(parser)
     options.add_encoder(parser)
-    options.add_labels(parser)
+    add_labels(parser)
     parser.add_argument("--n-clusters", default="auto", metavar="K", help="a number, or auto")
     parser.add_argument("--head", default="auto", help="see `fmcluster heads` (default: auto)")
     parser.add_argument(
@@ -51,7 +53,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     started = time.perf_counter()
     store = options.load_data(args)
     embedded = time.perf_counter()
-    y = options.load_labels(args, np.asarray(store.ids))
+    index = IdIndex(np.asarray(store.ids), tuple(store.skipped_ids))
+    y = load_labels(args, index, data=args.data, source=getattr(store, "source", None))
     result = pipeline.cluster(
         store,
         n_clusters=cluster_number(args.n_clusters),

@@ -7,11 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-
-from fmcluster.utils.errors import DataError
-
-ARRAY_SUFFIXES = {".npy", ".npz"}
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +23,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
         default="raise",
         help="what to do with rows that cannot be read (default: raise)",
     )
+    parser.add_argument("--split", metavar="NAME", help="which split, where the data has several")
     parser.add_argument("--limit", type=int, metavar="N", help="read N rows and no more")
 
 
@@ -53,13 +49,6 @@ def add_encoder(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cache-dir", help="where stores are kept when no folder is named")
 
 
-def add_labels(parser: argparse.ArgumentParser, *, required: bool = False) -> None:
-    """Add the true labels, which evaluate and never fit."""
-    group = parser.add_mutually_exclusive_group(required=required)
-    group.add_argument("--labels", metavar="FILE", help=".npy (or one-column text) of true labels")
-    group.add_argument("--labels-column", metavar="NAME", help="column of the data with them")
-
-
 def encoder_of(args: argparse.Namespace) -> Any:
     """Return one encoder name, a list of several, or None for the default."""
     if not args.encoder:
@@ -81,6 +70,7 @@ def load_data(args: argparse.Namespace, *, folder: str | Path | None = None) -> 
         str(path),
         encoder=encoder_of(args),
         column=args.column,
+        split=args.split,
         folder=folder,
         cache_dir=args.cache_dir,
         n_views=args.views,
@@ -106,66 +96,6 @@ def open_embeddings(path: str | Path) -> Any:
     from fmcluster.utils.files import read_array
 
     return EmbeddingStore.open(path) if Path(path).is_dir() else read_array(path, mmap=True)
-
-
-def load_labels(args: argparse.Namespace, ids: NDArray[Any]) -> NDArray[Any] | None:
-    """Return the true labels of the rows `ids`, or None where none were named."""
-    if args.labels:
-        labels = read_label_file(args.labels)
-    elif args.labels_column:
-        from fmcluster.embedding.data.labels import read_labels
-
-        labels = np.asarray(read_labels(args.data, args.labels_column))
-    else:
-        return None
-    if len(labels) == len(ids):
-        return labels
-    if ids.dtype.kind in "iu" and len(ids) and int(ids.max()) < len(labels):
-        return labels[ids]
-    raise DataError(
-        f"{len(labels)} labels were given for {len(ids)} rows: give one label a row of the data"
-    )
-
-
-def read_label_file(path: str) -> NDArray[Any]:
-    """Read labels from ``.npy`` or from a text file with one label a line."""
-    from fmcluster.utils.files import read_array
-
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: no such file of labels")
-    if Path(path).suffix == ".npy":
-        return read_array(path)
-    return np.array(Path(path).read_text(encoding="utf-8").split("\n")[:-1])
-
-
-def read_table(path: str, columns: list[str], *, ids: NDArray[Any]) -> Any:
-    """Read a CSV that another command wrote: its ids are of the kind of `ids`, labels are text.
-
-    Ids of text stay text ("007" is no number), and so does a label "None".
-    """
-    import pandas as pd
-
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: no such CSV file")
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except ValueError as error:  # empty, or rows of differing length
-        raise DataError(f"{path} is no CSV table: {error}") from error
-    for column in columns:
-        if column not in table.columns:
-            raise DataError(
-                f"{path} has columns {list(table.columns)}: a column {column} is needed"
-            )
-    for column, kind in (("id", np.asarray(ids).dtype), ("score", np.dtype(float))):
-        if column in table.columns and kind.kind in "iuf":
-            try:
-                table[column] = table[column].astype(kind)
-            except ValueError as error:
-                raise DataError(f"{path}, column {column}: {error}") from error
-    if "id" in table.columns and table["id"].duplicated().any():
-        twice = table["id"][table["id"].duplicated()].iloc[0]
-        raise DataError(f"{path} has id {twice!r} twice: keep one row of each id")
-    return table
 
 
 def numbers(metrics: dict[str, float]) -> str:

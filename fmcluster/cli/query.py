@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fmcluster.cli import options
+from fmcluster.cli.labels import read_table
 
 EXAMPLE = "fmcluster query run/ --budget 100 --out to_label.csv"
 
@@ -41,7 +42,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         result = result.attach(options.open_embeddings(args.embeddings))
     labeled = None
     if args.labeled:
-        labeled = _labeled(options.read_table(args.labeled, ["id"], ids=result.ids))
+        labeled = _labeled(read_table(args.labeled, ["id"], index=result.index))
     ids = query(
         result,
         budget=args.budget,

@@ -6,9 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from fmcluster.cli import options
+from fmcluster.cli.labels import add_labels, load_labels, read_table
 
 EXAMPLE = "fmcluster report run/ --data tickets.csv --column text --to-label to_label.csv"
 
@@ -18,10 +17,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("result", help="folder that `fmcluster cluster --out` wrote")
     parser.add_argument("--data", help="the raw data, for examples")
     parser.add_argument("--column", help="column that holds the texts or images")
+    parser.add_argument(
+        "--id-column", help="column that holds row ids (default: the one at clustering)"
+    )
     parser.add_argument("--embeddings", metavar="STORE", help="store or .npy, for the map")
     parser.add_argument("--projection", choices=("neighbours", "pca", "umap"), default="neighbours")
     parser.add_argument("--title", default="Clusters")
-    options.add_labels(parser)
+    add_labels(parser)
     parser.add_argument(
         "--to-label", metavar="FILE", help="CSV that `fmcluster query --out` wrote: listed"
     )
@@ -39,15 +41,16 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     result = ClusterResult.load(args.result)
     if args.embeddings:
         result = result.attach(options.open_embeddings(args.embeddings))
-    items = Source(args.data, column=args.column) if args.data else None
-    y = options.load_labels(args, np.asarray(result.ids))
+    id_column = args.id_column or result.provenance.get("id_column")
+    items = Source(args.data, column=args.column, id_column=id_column) if args.data else None
+    y = load_labels(args, result.index, data=args.data, source=items)
     out = Path(args.out) if args.out else Path(args.result) / "report.html"
     chosen = issues = None
     if args.to_label:
-        chosen = options.read_table(args.to_label, ["id"], ids=result.ids)["id"].to_numpy()
+        chosen = read_table(args.to_label, ["id"], index=result.index)["id"].to_numpy()
     if args.issues:
         columns = ["id", "given", "suggested", "score"]
-        issues = options.read_table(args.issues, columns, ids=result.ids)
+        issues = read_table(args.issues, columns, index=result.index)
     path = result.report(
         out,
         items=items,

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fmcluster.utils.ids import IdIndex
 from fmcluster.vectors.graph import KNNGraph, evidence_graph
 from fmcluster.vectors.rows import MEMORY_BYTES, JointRows, as_spaces, is_space_list, is_store
 
@@ -101,23 +102,7 @@ class Subject:
         ValueError
             Unknown or repeated ids.
         """
-        import pandas as pd
-
-        asked = np.asarray(ids).reshape(-1)
-        if len(asked) == 0:
-            return np.empty(0, np.int64)
-        rows = pd.Index(self.ids).get_indexer(pd.Index(asked))
-        if (rows < 0).any():
-            unknown = asked[rows < 0]
-            raise ValueError(
-                f"{name} holds {len(unknown)} id(s) that are not among the {self.n_rows} rows: "
-                f"{', '.join(map(repr, unknown[:5].tolist()))}; give ids as `result.ids` has them"
-            )
-        if len(np.unique(rows)) < len(rows):
-            values, counts = np.unique(asked, return_counts=True)
-            twice = values[counts > 1][:5].tolist()
-            raise ValueError(f"{name} names rows more than once: {twice}; give each id once")
-        return rows.astype(np.int64)
+        return IdIndex(self.ids).rows_of(ids, name=name)
 
 
 def unit_source(X: Any) -> Any:

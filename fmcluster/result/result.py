@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from fmcluster.functional.metrics import evaluate
 from fmcluster.heads.base import ClusterHead
 from fmcluster.result.files import read_result, write_result
 from fmcluster.result.predictor import ClusterPipeline, prepared
+from fmcluster.utils.ids import IdIndex, check_ids
 from fmcluster.utils.validation import check_labels
 from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.preprocess import Preprocessor
@@ -230,46 +232,77 @@ class ClusterResult:
         """Return the result with the embeddings it was made from, after loading it."""
         return dataclasses.replace(self, embeddings=prepared(self.pipeline, embeddings))
 
+    @cached_property
+    def index(self) -> IdIndex:
+        """Rows by id."""
+        return IdIndex(self.ids, tuple(self.provenance.get("skipped_ids") or ()))
+
     def rows_of(self, ids: ArrayLike) -> NDArray[np.int64]:
         """Return the row numbers of some ids; unknown or repeated ids raise ValueError."""
-        wanted = np.asarray(ids).reshape(-1)
-        order = np.argsort(self.ids, kind="stable")
-        where = np.searchsorted(self.ids, wanted, sorter=order)
-        found = order[np.minimum(where, self.n_rows - 1)]
-        unknown = wanted[self.ids[found] != wanted]
-        if len(unknown):
-            raise ValueError(
-                f"id {unknown[0].item()!r} is not in this result ({len(unknown)} unknown)"
-            )
-        if len(np.unique(found)) < len(found):
-            raise ValueError("an id is given twice: give each labelled row once")
-        return found.astype(np.int64)
+        return self.index.rows_of(ids)
 
-    def to_dataset(self, ds: Dataset) -> Dataset:
+    def to_dataset(self, ds: Dataset, *, id_column: str | None = None) -> Dataset:
         """Return `ds` with columns "cluster" (a ClassLabel) and "confidence", aligned by row id.
 
         Rows of `ds` that were skipped get None in both.
+
+        Parameters
+        ----------
+        ds : Dataset
+            The data that was embedded, or, where rows have ids of their own, any rows of it in
+            any order.
+        id_column : str, optional
+            Column of `ds` that holds the row ids; by default the one that the data was read with.
+
+        Raises
+        ------
+        ValueError
+            Ids that are names, and no column to find them in; another number of rows; ids of
+            `ds` that occur twice.
         """
         from datasets import ClassLabel, Value
 
-        n = len(ds)
-        if self.ids.dtype.kind not in "iu" or (self.n_rows and self.ids.max() >= n):
-            raise ValueError(
-                f"the dataset has {n} rows, ids of this result reach "
-                f"{self.ids.max() if self.n_rows else 0!r}: give the dataset that was embedded"
-            )
-        cluster: list[int | None] = [None] * n
-        confidence: list[float | None] = [None] * n
-        for row, label, sure in zip(
-            self.ids.tolist(), self.labels.tolist(), self.confidence.tolist(), strict=True
-        ):
-            cluster[row], confidence[row] = label, sure
+        rows = self._rows_of_dataset(ds, id_column)
+        known = rows >= 0
+        cluster = [int(self.labels[r]) if ok else None for r, ok in zip(rows, known, strict=True)]
+        confidence = [
+            float(self.confidence[r]) if ok else None for r, ok in zip(rows, known, strict=True)
+        ]
         taken = [name for name in ("cluster", "confidence") if name in ds.column_names]
         ds = ds.remove_columns(taken)
         ds = ds.add_column("cluster", cluster).add_column("confidence", confidence)
         names = list(self.names) if self.names and len(set(self.names)) == len(self.names) else None
         label_type = ClassLabel(num_classes=self.n_clusters, names=names)
         return ds.cast_column("cluster", label_type).cast_column("confidence", Value("float32"))
+
+    def _rows_of_dataset(self, ds: Dataset, id_column: str | None) -> NDArray[np.int64]:
+        """Return the row of each row of `ds`, -1 where it has none."""
+        column = id_column or self.provenance.get("id_column")
+        if column in ds.column_names:
+            names = check_ids(ds[column])
+            if self.ids.dtype.kind == "U":
+                names = names.astype(np.str_)
+            rows = self.index.find(names)
+            if (rows < 0).all():
+                raise ValueError(
+                    f"no id in column {column!r} of the dataset is among the ids of this result, "
+                    f"such as {self.ids[0].item()!r}: give the dataset that was embedded"
+                )
+            return rows
+        if id_column is not None or not self.index.are_positions:
+            raise ValueError(
+                f"ids of this result, such as {self.ids[0].item()!r}, are names and no row "
+                f"numbers: give id_column=, the column that holds them; the dataset has columns "
+                f"{ds.column_names}"
+            )
+        if len(ds) != self.index.n_source:
+            raise ValueError(
+                f"the dataset has {len(ds)} rows, the data of this result had "
+                f"{self.index.n_source}: give the dataset that was embedded"
+            )
+        rows = np.full(len(ds), -1, np.int64)
+        rows[self.ids] = np.arange(self.n_rows)
+        return rows
 
     def report(self, path: str | os.PathLike[str], **options: Any) -> Path:
         """Write one self-contained HTML page and return its path."""

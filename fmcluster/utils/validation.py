@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fmcluster.utils.errors import DataError
-
 
 def _some(values: NDArray[Any], limit: int = 5) -> str:
     """Render the first few values, and how many more there are."""
@@ -66,34 +64,6 @@ def check_finite_rows(
             f"{name} holds NaN or infinite values in {len(bad)} row(s): {_some(rows)}; "
             "drop or repair them"
         )
-
-
-def check_ids(ids: Any) -> NDArray[Any]:
-    """Return row ids as int64 or fixed-width strings (n,), unique."""
-    array = np.asarray(ids)
-    if array.dtype.kind == "O":
-        ids = [str(value) for value in ids]
-        array = np.asarray(ids)
-    if array.ndim != 1 or array.dtype.kind not in "iuU":
-        raise DataError(
-            f"ids must be one integer or string a row, got {array.dtype} of shape {array.shape}"
-        )
-    if array.dtype.kind != "U":
-        array = array.astype(np.int64)
-        if bool((np.diff(array) > 0).all()):
-            return array
-    elif not isinstance(ids, np.ndarray):
-        cut = next((value for value in ids if str(value).endswith("\0")), None)
-        if cut is not None:  # numpy would drop it
-            raise DataError(f"row id {cut!r} ends in a NUL character: take it off")
-    values, counts = np.unique(array, return_counts=True)
-    if len(values) < len(array):
-        repeated = values[counts > 1]
-        raise DataError(
-            f"{len(repeated)} row id(s) occur more than once, the first is "
-            f"{repeated[0].item()!r}: ids must be unique"
-        )
-    return array
 
 
 def check_labels(y: ArrayLike, n_rows: int | None = None, *, name: str = "labels") -> NDArray[Any]:

@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fmcluster.cli import options
+from fmcluster.cli.labels import read_table
 from fmcluster.cli.main import main
+from fmcluster.utils.ids import IdIndex
 from fmcluster.vectors.graph import evidence_graph
 
 
@@ -138,10 +139,10 @@ def test_report_refuses_lists_that_are_none(listed, capsys):
     (listed / "words.csv").write_text("id,given,suggested,score\nx7,a,b,0.1\n")
     (listed / "sure.csv").write_text("id,given,suggested,score\n7,a,b,low\n")
     for option, name, quoted in (
-        ("--to-label", "none.csv", "no such CSV file"),
+        ("--to-label", "none.csv", "no such file"),
         ("--to-label", "empty.csv", "empty.csv is no CSV table"),
         ("--issues", "ask.csv", "a column given is needed"),
-        ("--issues", "foreign.csv", "id 999 is not in this result"),
+        ("--issues", "foreign.csv", "not among the 240 rows: 999"),
         ("--issues", "words.csv", "'x7'"),
         ("--issues", "sure.csv", "'low'"),
     ):
@@ -152,7 +153,7 @@ def test_report_refuses_lists_that_are_none(listed, capsys):
 
 def test_ids_of_text_and_labels_that_look_empty_stay_text(tmp_path):
     (tmp_path / "t.csv").write_text("id,given,suggested,score\n007,None,3,0.25\n")
-    table = options.read_table(tmp_path / "t.csv", ["id"], ids=np.array(["007", "8"]))
+    table = read_table(tmp_path / "t.csv", ["id"], index=IdIndex(np.array(["007", "8"])))
     assert table.to_dict("records") == [
         {"id": "007", "given": "None", "suggested": "3", "score": 0.25}
     ]

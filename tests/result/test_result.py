@@ -106,8 +106,8 @@ def test_labels_calibrate_a_loaded_result_too(result, data, tmp_path):
 @pytest.mark.parametrize(
     ("ids", "labels", "message"),
     [
-        ([0, 999], [1, 2], "id 999 is not in"),
-        ([3, 3], [1, 2], "given twice"),
+        ([0, 999], [1, 2], "not among the 240 rows: 999"),
+        ([3, 3], [1, 2], "more than once"),
         ([1, 2, 3], [1, 2], "2 entries for 3 rows"),
     ],
 )
@@ -139,6 +139,10 @@ def test_columns_join_back_by_id(result):
         confidence=result.confidence[kept],
         ids=kept,
     )
+    with pytest.raises(ValueError, match="give id_column="):  # nothing says what was left out
+        part.to_dataset(ds)
+    left_out = {**part.provenance, "skipped_ids": list(range(100, 110))}
+    part = part.with_pipeline(provenance=left_out)
     out = part.to_dataset(ds)
     assert isinstance(out.features["cluster"], ClassLabel)
     assert out["cluster"][105] is None
@@ -146,6 +150,19 @@ def test_columns_join_back_by_id(result):
     np.testing.assert_allclose(np.array(out["confidence"])[kept].astype(float), part.confidence)
     with pytest.raises(ValueError, match="50 rows"):
         result.to_dataset(ds.select(range(50)))
+
+
+def test_ids_of_the_users_own_are_names_and_no_row_numbers(data):
+    tickets = np.arange(240)[::-1] + 5
+    result = fmc.cluster(EmbeddingStore.from_array(data[0], tickets), n_clusters=4, head="kmeans")
+    ds = Dataset.from_dict({"ticket": tickets, "row": list(range(240))})
+    with pytest.raises(ValueError, match="names and no row numbers"):
+        result.to_dataset(ds)
+    shuffled = ds.shuffle(seed=0)
+    out = result.to_dataset(shuffled, id_column="ticket")
+    rows = np.array(out["row"])
+    np.testing.assert_array_equal(out["cluster"], result.labels[rows])
+    assert result.rows_of([5, 244]).tolist() == [239, 0]
 
 
 def test_string_ids_are_kept_through_saving(data, tmp_path):

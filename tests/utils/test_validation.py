@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from fmcluster.utils.errors import DataError, MissingExtraError
+from fmcluster.utils.ids import check_ids
 from fmcluster.utils.optional import require
 from fmcluster.utils.random import seed_of
 from fmcluster.utils.validation import (
     check_finite_rows,
-    check_ids,
     check_in,
     check_labels,
     check_matrix,
@@ -122,7 +122,7 @@ def test_ids_become_int64_or_text(ids, kept):
     [
         ([1, 2, 1], "1 row id.* more than once, the first is 1"),
         (["a", "a\0"], r"row id 'a\\x00' ends in a NUL character"),
-        ([0.5, 1.5], "one integer or string a row, got float64"),
+        ([0.5, 1.5], "one integer or string per row, got float64"),
         ([[1, 2]], r"of shape \(1, 2\)"),
     ],
 )

@@ -33,7 +33,8 @@ from fmcluster.embedding.data.values import (
 )
 from fmcluster.utils.errors import DataError
 from fmcluster.utils.files import stable_hash
-from fmcluster.utils.validation import check_ids, check_in, check_range
+from fmcluster.utils.ids import check_ids
+from fmcluster.utils.validation import check_in, check_range
 
 __all__ = ["Block", "Source", "read_labels"]
 
@@ -124,6 +125,7 @@ class Source:
             modality is None and names_image(first, self.reader.base)
         )
         self.modality = modality or str(kind_of(first, strings_are_paths=self._paths))
+        self.id_column = id_column
         if id_column is not None:
             ids = read_labels(data, id_column, split=split)
         self._ids = None if ids is None else check_ids(ids)
@@ -148,6 +150,11 @@ class Source:
     def is_stream(self) -> bool:
         """Whether rows come once, in order, and are never read just to be counted."""
         return not self.reader.repeatable
+
+    @property
+    def numbers_rows(self) -> bool:
+        """Whether ids are row numbers, for nothing names the rows."""
+        return self._ids is None and self.reader.ids is None
 
     @property
     def n_rows(self) -> int | None:

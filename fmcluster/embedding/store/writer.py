@@ -34,7 +34,7 @@ from fmcluster.embedding.store.manifest import (
 from fmcluster.embedding.store.sharded import map_shard
 from fmcluster.utils.errors import CorruptShardError, DataError
 from fmcluster.utils.files import digest_file, write_array
-from fmcluster.utils.validation import check_ids
+from fmcluster.utils.ids import check_ids
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 

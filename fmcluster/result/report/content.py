@@ -50,7 +50,7 @@ def page_data(
 ) -> dict[str, Any]:
     """Return everything the page shows, JSON-able but for "figures" (SVG texts)."""
     check_in(projection, PROJECTIONS, "projection")
-    shown = Items(items, result.ids)
+    shown = Items(items, result.index)
     y = None if labels is None else check_labels(labels, result.n_rows)
     metrics = {} if y is None else result.evaluate(y)
     chosen = _examples(result)

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fmcluster.utils.ids import IdIndex
+
 # Side of a thumbnail by how many are shown: even noise, which hardly compresses, stays small.
 THUMBNAIL_SIDES = ((600, 64), (1_200, 48), (10**9, 32))
 SPRITE_SIDE = 24
@@ -21,14 +23,15 @@ class Items:
     Parameters
     ----------
     items : Source, sequence or None
-        Where the raw rows are; a `Source` or sequence is in the order of the data.
-    ids : (n,)
-        Ids of the result's rows: integers are positions in `items`.
+        Where the raw rows are. A `Source` names its rows and is asked by these names; a sequence
+        is in the order of the result's rows, or of the data where ids are its row numbers.
+    index : IdIndex
+        Rows of the result by id.
     """
 
-    def __init__(self, items: Any, ids: NDArray[Any]) -> None:
+    def __init__(self, items: Any, index: IdIndex) -> None:
         self.items = items
-        self.ids = ids
+        self.index = index
         self.kind = "none"
         self.missing_reason = "" if items is not None else "no raw data was given"
         self.side = THUMBNAIL_SIDES[0][1]
@@ -43,11 +46,7 @@ class Items:
         self.side = next(side for most, side in THUMBNAIL_SIDES if n_examples <= most)
         if self.items is None:
             return
-        if self.ids.dtype.kind in "iu":
-            positions = {int(self.ids[row]): int(row) for row in rows}
-        else:
-            wanted = {str(self.ids[row]): int(row) for row in rows}
-            positions = self._positions_of_names(wanted)
+        positions = self._positions(rows)
         if not positions:
             return
         source = self.items if hasattr(self.items, "decode") else None
@@ -56,14 +55,36 @@ class Items:
             if row is not None:
                 self._rows[row] = self._decoded(source, raw, position)
 
-    def _positions_of_names(self, wanted: dict[str, int]) -> dict[int, int]:
-        found: dict[int, int] = {}
-        if hasattr(self.items, "ids"):
-            count = self.items.n_rows or 0
-            for position, name in enumerate(self.items.ids(0, count)):
-                if str(name) in wanted:
-                    found[position] = wanted[str(name)]
-        return found
+    def _positions(self, rows: NDArray[np.int64]) -> dict[int, int]:
+        """Return the place in the items of each row: {place: row}, by name and never by number."""
+        names = getattr(self.items, "ids", None)
+        if callable(names):
+            return self._positions_of_names(rows, names)
+        count = len(self.items) if hasattr(self.items, "__len__") else self.index.n_source
+        if count == len(self.index.ids):
+            return {int(row): int(row) for row in rows}
+        if count == self.index.n_source and self.index.are_positions:
+            return {int(self.index.ids[row]): int(row) for row in rows}
+        return self._none(f"{count} items were given for {len(self.index.ids)} rows")
+
+    def _positions_of_names(self, rows: NDArray[np.int64], names: Any) -> dict[int, int]:
+        count = self.items.n_rows
+        if count is None:  # a stream of unknown length: rows are numbered as they come
+            if not self.index.are_positions:
+                return self._none("the stream does not name its rows")
+            return {int(self.index.ids[row]): int(row) for row in rows}
+        if getattr(self.items, "numbers_rows", False) and not self.index.are_positions:
+            return self._none(
+                f"rows of the data have no ids, those of the result are names such as "
+                f"{self.index.ids[0].item()!r}: name the id column"
+            )
+        found = self.index.find(names(0, count))
+        wanted = np.isin(found, rows)
+        return {int(place): int(found[place]) for place in np.flatnonzero(wanted)}
+
+    def _none(self, reason: str) -> dict[int, int]:
+        self.kind, self.missing_reason = "none", reason
+        return {}
 
     @staticmethod
     def _decoded(source: Any, raw: Any, position: int) -> Any:

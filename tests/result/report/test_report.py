@@ -11,6 +11,7 @@ import fmcluster as fmc
 from fmcluster.result.report.figures import histogram, reliability, risk_coverage, sizes
 from fmcluster.result.report.items import Items, thumbnail
 from fmcluster.result.report.page import embed_json
+from fmcluster.utils.ids import IdIndex
 
 HOSTILE = '</script><script>alert("x")</script><img src=x onerror=alert(1)> & "quotes" \u2028'
 
@@ -115,7 +116,7 @@ def test_long_lists_keep_their_numbers_and_lose_their_texts(result, tmp_path, mo
 def test_unknown_projection_and_ids_are_refused(result, tmp_path):
     with pytest.raises(ValueError, match="'tsne'"):
         result[0].report(tmp_path / "r.html", projection="tsne")
-    with pytest.raises(ValueError, match="id 999"):
+    with pytest.raises(ValueError, match="999"):
         result[0].report(tmp_path / "r.html", to_label=[999])
     assert not (tmp_path / "r.html").exists()
 
@@ -137,7 +138,7 @@ def test_embedded_json_holds_no_markup():
 
 
 def test_long_texts_are_cut_and_small_images_enlarged():
-    items = Items(["x" * 500], np.array([0]))
+    items = Items(["x" * 500], IdIndex(np.array([0])))
     items.load(np.array([0]))
     assert items.text(0, 20) == "x" * 19 + "…"
     assert thumbnail(Image.new("L", (8, 8))).startswith("data:image/jpeg")

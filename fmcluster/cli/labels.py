@@ -1,0 +1,183 @@
+"""Labels and lists of ids from files: matched by id, or by position where lengths are equal."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmcluster.utils.errors import DataError
+from fmcluster.utils.ids import IdIndex
+
+TABLES = (".csv", ".tsv", ".parquet")
+ANSWER_COLUMNS = ("label", "class")
+
+
+def add_labels(parser: argparse.ArgumentParser, *, required: bool = False) -> None:
+    """Add the true labels, which evaluate and never fit."""
+    group = parser.add_mutually_exclusive_group(required=required)
+    group.add_argument(
+        "--labels",
+        metavar="FILE",
+        help="true labels: a table with columns id and label, or .npy or a text file with one "
+        "label per row of the data",
+    )
+    group.add_argument("--labels-column", metavar="NAME", help="column of the data with them")
+    group.add_argument(
+        "--labels-from-folders",
+        action="store_true",
+        help="an image's label is the name of its folder",
+    )
+
+
+def load_labels(
+    args: argparse.Namespace, index: IdIndex, *, data: str | None, source: Any = None
+) -> NDArray[Any] | None:
+    """Return the true labels of the rows of `index`, or None where none were named.
+
+    Parameters
+    ----------
+    args : Namespace
+        With `labels`, `labels_column` and `labels_from_folders`.
+    index : IdIndex
+        The rows.
+    data : str or None
+        File or folder of the data, for labels that stand in it.
+    source : Source, optional
+        The data as it was read: knows the ids of rows that were left out.
+
+    Raises
+    ------
+    DataError
+        Labels that match neither by id nor by position.
+    """
+    from fmcluster.embedding.data.labels import read_labels
+
+    if not (args.labels or args.labels_column or args.labels_from_folders):
+        return None
+    if args.labels and Path(args.labels).suffix.lower() in TABLES:
+        table = read_table(args.labels, [], index=None)
+        id_column = next((c for c in ("id", getattr(args, "id_column", None)) if c in table), None)
+        label = next((c for c in ANSWER_COLUMNS if c in table), None)
+        if label is None:
+            raise DataError(
+                f"{args.labels} has columns {list(table.columns)}: a column label is needed, and a "
+                "column id, or one row per row of the data"
+            )
+        values = table[label].to_numpy()
+        return (
+            _by_id(args.labels, table[id_column], values, index)
+            if id_column
+            else _by_position(args, values, index, source)
+        )
+    if args.labels:
+        return _by_position(args, read_label_file(args.labels), index, source)
+    if data is None:
+        raise DataError("labels that stand in the data need --data, the file or folder of it")
+    column = None if args.labels_from_folders else args.labels_column
+    if args.labels_from_folders and not Path(data).is_dir():
+        raise DataError(f"--labels-from-folders: {data} is no folder of images")
+    return _by_position(args, np.asarray(read_labels(data, column)), index, source)
+
+
+def _by_position(
+    args: argparse.Namespace, labels: NDArray[Any], index: IdIndex, source: Any
+) -> NDArray[Any]:
+    limit = getattr(args, "limit", None)
+    if limit is not None and len(labels) > index.n_source == limit:
+        labels = labels[:limit]
+    ids = None
+    if index.left_out and source is not None and source.n_rows is not None:
+        ids = source.ids(0, source.n_rows)
+    return index.align(labels, source_ids=ids)
+
+
+def _by_id(path: str, ids: Any, labels: NDArray[Any], index: IdIndex) -> NDArray[Any]:
+    """Return the label of every row from a table's ids and labels; other ids are passed over."""
+    named = index.parse(ids.astype(str).tolist())
+    if len(np.unique(named)) < len(named):
+        twice = ids[ids.duplicated()].iloc[0]
+        raise DataError(f"{path} has id {twice!r} twice: keep one row of each id")
+    rows = index.find(named)
+    place = np.full(len(index.ids), -1, np.int64)
+    place[rows[rows >= 0]] = np.flatnonzero(rows >= 0)
+    if (place < 0).any():
+        missing = index.ids[place < 0]
+        raise DataError(
+            f"{path} has no label for {len(missing)} of {len(index.ids)} rows, such as id "
+            f"{missing[0].item()!r}: give one for each"
+        )
+    return labels[place]
+
+
+def read_label_file(path: str) -> NDArray[Any]:
+    """Read labels from ``.npy`` or from a text file with one label per line."""
+    from fmcluster.utils.files import read_array
+
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no such file of labels")
+    if Path(path).suffix == ".npy":
+        return read_array(path)
+    lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
+    lines = [line.removesuffix("\r") for line in lines]
+    # A newline ends the last label; it begins no further one.
+    return np.array(lines[:-1] if lines[-1] == "" else lines)
+
+
+def read_table(path: str, columns: list[str], *, index: IdIndex | None) -> Any:
+    """Read a table that a command or a spreadsheet wrote: all values are text.
+
+    Ids are turned into the kind that they have in `index`, a column score into numbers. Ids of
+    text stay text ("007" is no number), and so does a label "None".
+    """
+    import pandas as pd
+
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    if Path(path).suffix.lower() == ".parquet":
+        table = pd.read_parquet(path).astype(str)
+    else:
+        table = _read_csv(path)
+    for column in columns:
+        if column not in table.columns:
+            raise DataError(
+                f"{path} has columns {list(table.columns)}: a column {column} is needed"
+            )
+    if "score" in table.columns:
+        try:
+            table["score"] = table["score"].astype(float)
+        except ValueError as error:
+            raise DataError(f"{path}, column score: {error}") from error
+    if index is not None and "id" in table.columns:
+        try:
+            table["id"] = index.parse(table["id"].tolist())
+        except DataError as error:
+            raise DataError(f"{path}, {error}") from None
+        if table["id"].duplicated().any():
+            twice = table["id"][table["id"].duplicated()].iloc[0]
+            raise DataError(f"{path} has id {twice!r} twice: keep one row of each id")
+    return table
+
+
+def _read_csv(path: str) -> Any:
+    """Read a CSV with a header by comma, semicolon or tab, whichever the header holds most of."""
+    import pandas as pd
+
+    with open(path, encoding="utf-8-sig", newline="") as handle:
+        header = handle.readline()
+    separator = max(",;\t", key=header.count)
+    try:
+        return pd.read_csv(
+            path,
+            sep=separator,
+            dtype=str,
+            keep_default_na=False,
+            encoding="utf-8-sig",
+            index_col=False,
+            on_bad_lines="error",
+        )
+    except ValueError as error:  # empty, or rows of differing length
+        raise DataError(f"{path} is no CSV table: {error}") from error
