@@ -22,7 +22,7 @@ edges between them. Adapted to frozen embeddings:
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -73,6 +73,7 @@ def cluster_mass(
     return mass / mass.sum(axis=1, keepdims=True)
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class AgglomerativeHead(ClusterHead):
     """Bottom-up merging of mini-clusters.
 
@@ -96,24 +97,11 @@ class AgglomerativeHead(ClusterHead):
 
     name = "agglomerative"
 
-    def __init__(
-        self,
-        n_clusters: int | str = 8,
-        *,
-        linkage: str = "ward",
-        n_mini: int | None = None,
-        smoothing: int = 8,
-        n_neighbors: int = 20,
-        max_rows: int = 200_000,
-        random_state: Any = None,
-    ) -> None:
-        self.n_clusters = n_clusters
-        self.linkage = linkage
-        self.n_mini = n_mini
-        self.smoothing = smoothing
-        self.n_neighbors = n_neighbors
-        self.max_rows = max_rows
-        self.random_state = random_state
+    linkage: str = "ward"
+    n_mini: int | None = None
+    smoothing: int = 8
+    n_neighbors: int = 20
+    max_rows: int = 200_000
 
     def _fit(self, data: HeadData) -> None:
         check_in(self.linkage, LINKAGES, "linkage")
@@ -122,7 +110,7 @@ class AgglomerativeHead(ClusterHead):
             check_range(self.n_mini, "n_mini", low=data.n_clusters)
         x = sample_rows(data, self.max_rows)
         wanted = self.n_mini or max(8 * data.n_clusters, min(512, len(x) // 4))
-        mini = mini_clusters(x, min(wanted, len(x)), random_state=data.seed("mini"))
+        mini = mini_clusters(x, min(wanted, len(x)), seed=data.seed("mini"))
         self.centroids_ = mini.centroids
         self.temperature_ = median_margin(x[:: 1 + len(x) // MARGIN_ROWS] @ mini.centroids.T)
         graph = None

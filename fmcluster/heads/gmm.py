@@ -10,6 +10,7 @@ worse than k-means; the start is spherical k-means. The mixture weights are the 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,9 @@ from sklearn.cluster import KMeans
 from sklearn.mixture import GaussianMixture
 
 from fmcluster.heads.base import ClusterHead
-from fmcluster.partition.kmeans import spherical_kmeans
+from fmcluster.partition.kmeans import nearest_centroid, spherical_kmeans
 from fmcluster.partition.landmarks import sample_rows
-from fmcluster.partition.mini_clusters import group_sums, nearest
+from fmcluster.partition.mini_clusters import group_sums
 from fmcluster.utils.validation import check_in, check_range
 from fmcluster.vectors.fit_data import HeadData
 from fmcluster.vectors.pca import PCAMap
@@ -53,6 +54,7 @@ class Mixture(GaussianMixture):
         return square
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class GMMHead(ClusterHead):
     """Gaussian mixture on principal components.
 
@@ -76,24 +78,11 @@ class GMMHead(ClusterHead):
 
     name = "gmm"
 
-    def __init__(
-        self,
-        n_clusters: int | str = 8,
-        *,
-        n_components: int = 64,
-        covariance_type: str = "tied",
-        max_iter: int = 100,
-        reg_covar: float = 1e-6,
-        max_rows: int = 200_000,
-        random_state: Any = None,
-    ) -> None:
-        self.n_clusters = n_clusters
-        self.n_components = n_components
-        self.covariance_type = covariance_type
-        self.max_iter = max_iter
-        self.reg_covar = reg_covar
-        self.max_rows = max_rows
-        self.random_state = random_state
+    n_components: int = 64
+    covariance_type: str = "tied"
+    max_iter: int = 100
+    reg_covar: float = 1e-6
+    max_rows: int = 200_000
 
     def _fit(self, data: HeadData) -> None:
         check_in(self.covariance_type, COVARIANCES, "covariance_type")
@@ -103,7 +92,7 @@ class GMMHead(ClusterHead):
         self.map_ = PCAMap.fit(x, self.n_components)
         z = self.map_(x)
         start = spherical_kmeans(x, k, n_init=4, max_iter=50, seed=data.seed("kmeans"))
-        labels = nearest(x, start)
+        labels = nearest_centroid(x, start)
         counts = np.bincount(labels, minlength=k) + EMPTY
         means = (group_sums(z, labels, k) + EMPTY * z.mean(axis=0)) / counts[:, None]
         self.mixture_ = Mixture(

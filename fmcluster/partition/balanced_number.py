@@ -22,8 +22,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from fmcluster.partition.kmeans import kmeans_partition
 from fmcluster.partition.linkage import LINKAGES, cut_tree, merge_tree
-from fmcluster.partition.mini_clusters import mini_clusters, smooth_rows, spherical_kmeans
+from fmcluster.partition.mini_clusters import mini_clusters, smooth_rows
 from fmcluster.partition.refine import Field, refine
 from fmcluster.partition.scores import Candidate, judge, match
 from fmcluster.utils.random import seed_of
@@ -120,13 +121,13 @@ def _starts(field: Field, n_mini: int, seed: int) -> Starts:
     """Return what makes starting partitions: two k-means and three linkages of mini-clusters."""
     smooth = smooth_rows(field.rows, field.graph)
     n_mini = min(n_mini, max(len(smooth) // 3, 2))
-    mini = mini_clusters(smooth, n_mini, random_state=seed)
+    mini = mini_clusters(smooth, n_mini, seed=seed)
     trees = [merge_tree(mini, name, field.graph) for name in LINKAGES]
 
     def starts(k: int) -> Iterator[Labels]:
         for number in range(2):
             at = seed_of(seed, "start", number)
-            yield spherical_kmeans(field.rows, k, random_state=at)[1]
+            yield kmeans_partition(field.rows, k, seed=at)[1]
         for tree in trees:
             yield cut_tree(tree, k)[mini.labels]
 

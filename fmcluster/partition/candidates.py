@@ -22,20 +22,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fmcluster.partition.kmeans import kmeans_partition, nearest_centroid
 from fmcluster.partition.linkage import LINKAGES, cut_tree, merge_tree
-from fmcluster.partition.mini_clusters import (
-    BLOCK_ROWS,
-    default_n_mini,
-    group_sums,
-    mini_clusters,
-    nearest,
-    spherical_kmeans,
-)
+from fmcluster.partition.mini_clusters import default_n_mini, group_sums, mini_clusters
 from fmcluster.partition.scores import score_partition
 from fmcluster.utils.random import seed_of
 from fmcluster.utils.validation import check_in
 from fmcluster.vectors.graph import KNNGraph
-from fmcluster.vectors.rows import unit_rows
+from fmcluster.vectors.rows import BLOCK_ROWS, unit_rows
 
 if TYPE_CHECKING:
     from fmcluster.vectors.fit_data import HeadData
@@ -79,7 +73,7 @@ class Partition:
 
     def predict(self, X: Any) -> NDArray[np.int64]:
         """Return the cluster of the nearest centroid of each row of X (n, d)."""
-        return self.groups[nearest(unit_rows(np.asarray(X)), self.centroids)]
+        return self.groups[nearest_centroid(unit_rows(np.asarray(X)), self.centroids)]
 
     def cluster_centroids(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the unit mean of each cluster's rows of X (n, d), (k, d)."""
@@ -113,11 +107,11 @@ def candidate_partitions(
     for number in range(n_seeds):
         seed = seed_of(random_state, "partition", number)
         if "kmeans" in families:
-            centroids, labels = spherical_kmeans(rows, n_clusters, random_state=seed)
+            centroids, labels = kmeans_partition(rows, n_clusters, seed=seed)
             yield made("kmeans", centroids, np.arange(len(centroids)), labels)
         if not linkages:
             continue
-        mini = mini_clusters(rows, n_mini, random_state=seed)
+        mini = mini_clusters(rows, n_mini, seed=seed)
         for linkage in linkages:
             groups = cut_tree(merge_tree(mini, linkage, graph), n_clusters)
             yield made(linkage, mini.centroids, groups, groups[mini.labels])

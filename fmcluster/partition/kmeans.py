@@ -1,9 +1,10 @@
-r"""A k-means start that depends little on luck: the best of several k-means++ seedings.
+r"""Spherical k-means in memory, over faiss, and a start of it that depends little on luck.
 
-The first centroid is a random row; each further one is a row drawn with probability proportional to
-its squared distance from the nearest centroid so far (Arthur & Vassilvitskii, "k-means++", SODA
-2007). Seedings are compared by k-means' own objective on a sample, and all rows are for the best.
-Random starts cost more, because each runs over all rows, and leave clusters split and merged.
+The start is the best of several k-means++ seedings: the first centroid is a random row, each
+further one is drawn with probability proportional to its squared distance from the nearest centroid
+so far (Arthur & Vassilvitskii, "k-means++", SODA 2007). Seedings are compared by k-means' own
+objective on a sample, and all rows are for the best. Random starts cost more, because each runs
+over all rows, and leave clusters split and merged.
 """
 
 from __future__ import annotations
@@ -14,10 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import kmeans_plusplus
 
-from fmcluster.partition.lloyd import SEED_ROWS
+from fmcluster.utils.random import seed_of
 from fmcluster.vectors.faiss_index import faiss_module
+from fmcluster.vectors.rows import BLOCK_ROWS, unit_rows
 
+# Rows per cluster that starts are compared on: what faiss itself trains on by default.
+SEED_ROWS = 256
+# More seedings cost a sampled run each; fewer leave clusters split and merged (the module's tests).
 SEEDINGS = 8
+# Enough rounds to rank seedings on a sample; the best one goes on over all rows.
 SEEDING_ROUNDS = 10
 
 
@@ -51,15 +57,24 @@ def _rounds(
     rows: NDArray[np.float32], first: NDArray[np.float32], n_iter: int
 ) -> tuple[NDArray[np.float32], float]:
     """Return centroids after `n_iter` rounds from `first`, and their objective."""
-    kmeans = kmeans_of_all(rows, len(first), max_iter=n_iter)
+    kmeans = _faiss_kmeans(rows, len(first), max_iter=n_iter)
     kmeans.train(rows, init_centroids=np.ascontiguousarray(first, np.float32))
     return kmeans.centroids, float(kmeans.obj[-1])
 
 
-def kmeans_of_all(
-    rows: NDArray[np.float32], n_clusters: int, *, max_iter: int, n_init: int = 1, seed: int = 1234
+def _faiss_kmeans(
+    rows: NDArray[np.float32],
+    n_clusters: int,
+    *,
+    max_iter: int,
+    n_init: int = 1,
+    seed: int = 0,
+    rows_per_cluster: int | None = None,
 ) -> Any:
-    """Return faiss' spherical k-means, to be trained on all of the unit rows (n, d)."""
+    """Return faiss' spherical k-means, to be trained on unit rows (n, d): all of them by default.
+
+    faiss' own habit is to train on `SEED_ROWS` a cluster; given centroids make the seed moot.
+    """
     return faiss_module().Kmeans(
         rows.shape[1],
         int(n_clusters),
@@ -68,7 +83,7 @@ def kmeans_of_all(
         spherical=True,
         seed=seed,
         min_points_per_centroid=1,
-        max_points_per_centroid=len(rows) // n_clusters + 1,
+        max_points_per_centroid=rows_per_cluster or len(rows) // n_clusters + 1,
     )
 
 
@@ -81,9 +96,51 @@ def spherical_kmeans(
     seed: int = 0,
 ) -> NDArray[np.float32]:
     """Return unit centroids (k, d) of unit rows `X` (n, d): the best of `n_init` starts."""
-    kmeans = kmeans_of_all(X, n_clusters, max_iter=max_iter, n_init=n_init, seed=seed)
+    kmeans = _faiss_kmeans(X, n_clusters, max_iter=max_iter, n_init=n_init, seed=seed)
     kmeans.train(np.ascontiguousarray(X))
     return kmeans.centroids
+
+
+def kmeans_partition(
+    rows: NDArray[np.float32],
+    n_clusters: int,
+    *,
+    max_iter: int = 20,
+    seed: int = 0,
+    rows_per_cluster: int = SEED_ROWS,
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return spherical k-means of unit rows as a partition; clusters that are empty are dropped.
+
+    Centroids are learned from at most `rows_per_cluster` rows per cluster.
+
+    Returns
+    -------
+    centroids : (m, d) float32, m <= n_clusters
+    labels : (n,) int64
+    """
+    n_clusters = min(n_clusters, len(rows))
+    kmeans = _faiss_kmeans(
+        rows,
+        n_clusters,
+        max_iter=max_iter,
+        seed=seed_of(seed, "kmeans", n_clusters),
+        rows_per_cluster=rows_per_cluster,
+    )
+    kmeans.train(rows)
+    centroids = unit_rows(kmeans.centroids)
+    used, labels = np.unique(nearest_centroid(rows, centroids), return_inverse=True)
+    return centroids[used], labels.astype(np.int64).ravel()
+
+
+def nearest_centroid(
+    rows: NDArray[np.float32], centroids: NDArray[np.float32]
+) -> NDArray[np.int64]:
+    """Return the index of the centroid with the largest cosine to each unit row."""
+    out = np.empty(len(rows), np.int64)
+    for start in range(0, len(rows), BLOCK_ROWS):
+        block = rows[start : start + BLOCK_ROWS]
+        out[start : start + BLOCK_ROWS] = (block @ centroids.T).argmax(axis=1)
+    return out
 
 
 def median_margin(cosines: NDArray[Any]) -> float:

@@ -22,14 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from fmcluster.partition.kmeans import SEED_ROWS, spherical_kmeans
 from fmcluster.utils import distributed
 from fmcluster.utils.progress import bar
 from fmcluster.utils.random import seed_of
 from fmcluster.vectors.faiss_index import faiss_module
 from fmcluster.vectors.rows import BLOCK_ROWS, unit_rows
 
-# Rows of the starting sample: so many a cluster, while they take no more than so much memory.
-SEED_ROWS = 256
+# Most memory that the starting sample takes, whatever the number of clusters.
 SEED_BYTES = 2**30
 TOLERANCE = 1e-5
 # Share of a unit that tells a re-seeded centroid from the one it was split off.
@@ -59,20 +59,8 @@ def seed_centroids(X: Any, n_clusters: int, *, seed: int, n_init: int = 1) -> ND
     room = max(SEED_BYTES // (4 * X.shape[1]), 2 * n_clusters)
     size = min(X.shape[0], SEED_ROWS * n_clusters, room)
     rows = np.sort(generator.choice(X.shape[0], size, replace=False))
-    faiss = faiss_module()
     sample = unit_rows(np.asarray(X[rows]))
-    kmeans = faiss.Kmeans(
-        sample.shape[1],
-        int(n_clusters),
-        niter=10,
-        nredo=n_init,
-        spherical=True,
-        seed=seed,
-        min_points_per_centroid=1,
-        max_points_per_centroid=size,
-    )
-    kmeans.train(sample)
-    return kmeans.centroids
+    return spherical_kmeans(sample, n_clusters, n_init=n_init, max_iter=10, seed=seed)
 
 
 def one_round(X: Any, centroids: NDArray[np.float32]) -> Round:

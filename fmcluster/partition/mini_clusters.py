@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fmcluster.utils.random import seed_of
-from fmcluster.vectors.faiss_index import faiss_module
+from fmcluster.partition.kmeans import kmeans_partition
 from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.rows import unit_rows
 
-if TYPE_CHECKING:
-    pass
-
-
-BLOCK_ROWS = 8192
 SMOOTH_ROWS = 1024
 SUM_VALUES = 2**24
 MINI_PER_CLUSTER = 8
@@ -43,15 +36,6 @@ class MiniClusters:
     labels: NDArray[np.int64]
     sums: NDArray[np.float64]
     sizes: NDArray[np.float64]
-
-
-def nearest(rows: NDArray[np.float32], centroids: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Return the index of the centroid with the largest cosine to each unit row."""
-    out = np.empty(len(rows), np.int64)
-    for start in range(0, len(rows), BLOCK_ROWS):
-        block = rows[start : start + BLOCK_ROWS]
-        out[start : start + BLOCK_ROWS] = (block @ centroids.T).argmax(axis=1)
-    return out
 
 
 def group_sums(
@@ -85,51 +69,16 @@ def smooth_rows(
     return rows
 
 
-def spherical_kmeans(
-    rows: NDArray[np.float32],
-    n_clusters: int,
-    *,
-    random_state: int = 0,
-    n_iter: int = 20,
-    n_init: int = 1,
-    max_points: int = 256,
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Run faiss spherical k-means on unit rows; empty clusters are dropped.
-
-    Returns
-    -------
-    centroids : (m, d) float32, m <= n_clusters
-    labels : (n,) int64
-    """
-    faiss = faiss_module()
-    n_clusters = min(n_clusters, len(rows))
-    kmeans = faiss.Kmeans(
-        rows.shape[1],
-        n_clusters,
-        niter=n_iter,
-        nredo=n_init,
-        spherical=True,
-        seed=seed_of(random_state, "kmeans", n_clusters),
-        min_points_per_centroid=1,
-        max_points_per_centroid=max_points,
-    )
-    kmeans.train(rows)
-    centroids = unit_rows(kmeans.centroids)
-    labels = nearest(rows, centroids)
-    used, labels = np.unique(labels, return_inverse=True)
-    return centroids[used], labels.astype(np.int64).ravel()
-
-
 def default_n_mini(n_rows: int, n_clusters: int) -> int:
     """Return how many mini-clusters to merge: eight a cluster, more where n allows it."""
     return int(min(max(MINI_PER_CLUSTER * n_clusters, 64), max(n_rows // 2, n_clusters)))
 
 
 def mini_clusters(
-    rows: NDArray[np.float32], n_mini: int, *, random_state: int = 0, n_iter: int = 10
+    rows: NDArray[np.float32], n_mini: int, *, seed: int = 0, max_iter: int = 10
 ) -> MiniClusters:
     """Cut unit rows (n, d) into about `n_mini` mini-clusters."""
-    centroids, labels = spherical_kmeans(rows, n_mini, random_state=random_state, n_iter=n_iter)
+    centroids, labels = kmeans_partition(rows, n_mini, seed=seed, max_iter=max_iter)
     sums = group_sums(rows, labels, len(centroids))
     sizes = np.bincount(labels, minlength=len(centroids)).astype(np.float64)
     return MiniClusters(centroids, labels, sums, sizes)

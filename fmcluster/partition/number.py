@@ -81,7 +81,7 @@ def score_curve(
 ) -> NDArray[np.float64]:
     """Return the best family's modularity + silhouette at each of `ks`, (len(ks),)."""
     n_mini = int(min(max(4 * ks.max(), 64), max(len(rows) // 3, ks.max())))
-    mini = mini_clusters(smooth_rows(rows, graph), n_mini, random_state=seed)
+    mini = mini_clusters(smooth_rows(rows, graph), n_mini, seed=seed)
     m = len(mini.sizes)
     mass = edge_mass(mini.labels, m, graph)
     sums = group_sums(rows, mini.labels, m)

@@ -14,19 +14,15 @@ modularity (Newman and Girvan, 2004) plus the simplified silhouette of cosines s
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from fmcluster.partition.mini_clusters import BLOCK_ROWS, group_sums
+from fmcluster.partition.mini_clusters import group_sums
 from fmcluster.partition.refine import Field
 from fmcluster.vectors.graph import KNNGraph
-from fmcluster.vectors.rows import unit_rows
-
-if TYPE_CHECKING:
-    pass
+from fmcluster.vectors.rows import BLOCK_ROWS, unit_rows
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,13 @@ from fmcluster.partition.candidates import (
     sampled_rows,
     start_partition,
 )
+from fmcluster.partition.kmeans import kmeans_partition
 from fmcluster.partition.linkage import agglomerate, condensed_cut, cut_tree, merge_tree
 from fmcluster.partition.mini_clusters import (
     MiniClusters,
     group_sums,
     mini_clusters,
     smooth_rows,
-    spherical_kmeans,
 )
 from fmcluster.partition.number import choose_n_clusters, estimate_number, gaussian_like, k_grid
 from fmcluster.partition.scores import modularity, score_partition, silhouette
@@ -175,7 +175,7 @@ def test_score_prefers_the_truth_on_a_long_tail():
     rows, y = blobs([400, 100, 25, 6], noise=0.25)
     graph = KNNGraph.build(rows, k=5)
     truth = score_partition(rows, y, graph)
-    _, halves = spherical_kmeans(rows[y == 0], 2)
+    _, halves = kmeans_partition(rows[y == 0], 2)
     split = y.copy()
     split[y == 0] = np.where(halves == 0, 0, 3)
     split[y == 3] = 2

@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fmcluster.partition.kmeans import kmeans_partition
 from fmcluster.partition.linkage import LINKAGES, condensed_cut, merge_tree
-from fmcluster.partition.mini_clusters import MiniClusters, mini_clusters, spherical_kmeans
+from fmcluster.partition.mini_clusters import MiniClusters, mini_clusters
 from fmcluster.partition.refine import DIFFUSION, LEAST_SHARE, Field
 from fmcluster.partition.scores import edge_mass
 from fmcluster.utils.random import seed_of
@@ -58,7 +59,7 @@ def starts(
     for number, time in enumerate(DIFFUSION if "kmeans" in families else ()):
         at = seed_of(seed, "kmeans", number, draw)
         rows, points = field.diffused[time].rows, max(256, -(-n // k))
-        found = spherical_kmeans(rows, k, random_state=at, n_iter=30, max_points=points)
+        found = kmeans_partition(rows, k, seed=at, max_iter=30, rows_per_cluster=points)
         yield "kmeans", f"kmeans{number}.{draw}", found[1]
     near = field.graph.take(min(10, field.graph.k))
     merged = [family for family in families if family != "kmeans"]
@@ -66,7 +67,7 @@ def starts(
         n_mini = max(min(fineness * k, n // 3, MOST_MINI), min(2 * k, n), min(100, n // 4))
         at = seed_of(seed, "mini", fineness, draw)
         rows = field.diffused[time].rows
-        mini = mini_clusters(rows, n_mini, random_state=at, n_iter=8)
+        mini = mini_clusters(rows, n_mini, seed=at, max_iter=8)
         for family in merged:
             if family == "spectral" and fineness != FINENESS[-1]:
                 continue

@@ -95,7 +95,7 @@ def teach(field: Field, V: Array, *, seed: int) -> Student:
     """Fit the student of votes `V` (n, k) on the rows of `field`."""
     n, k = V.shape
     n_landmarks = min(max(LANDMARKS, LANDMARKS_A_CLUSTER * k), max(n // 2, k))
-    mini = mini_clusters(field.rows, n_landmarks, random_state=seed, n_iter=8)
+    mini = mini_clusters(field.rows, n_landmarks, seed=seed, max_iter=8)
     votes = group_sums(V, mini.labels, len(mini.sizes)) / mini.sizes[:, None]
     weights, offsets = linear_weights(field, V, "lda")
     slope = fit_slope(field.rows[field.sample] @ weights + offsets, V[field.sample])

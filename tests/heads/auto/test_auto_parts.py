@@ -155,7 +155,7 @@ def test_a_family_is_drawn_again_by_itself_and_otherwise(blobs):
 
 def test_spectral_groups_find_blobs(even):
     graph = KNNGraph.build(even.x, k=10)
-    mini = mini_clusters(even.x, 60, random_state=0)
+    mini = mini_clusters(even.x, 60, seed=0)
     groups = spectral_groups(mini, graph, 5, seed=0)
     assert evaluate(even.y, groups[mini.labels])["acc"] > 0.95
 
