@@ -41,6 +41,8 @@ COMMANDS_CHAPTER = """## Commands
 Results go to stdout, progress and warnings to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage,
 3 a check that was asked for did not hold, 130 interrupted.
 """
+# Rooms whose modules say how a method works; their text stands with the first name of each.
+EXPLAINED_ROOMS = ("fmcluster.labeling.", "fmcluster.calibration.")
 ONE_LINE = 90  # characters of a call that is not broken into lines
 
 
@@ -145,14 +147,14 @@ def listing(word: str, fields: list[Field]) -> str:
     return f"{word}\n\n" + "\n".join(lines) if lines else ""
 
 
-def body(value: Any, *, parameters_of: Any = None) -> list[str]:
+def body(value: Any, about: str = "") -> list[str]:
     """Return the parts of a docstring after its call."""
     doc = Docstring(inspect.getdoc(value) or "")
-    target = parameters_of or value
     return [
         as_markdown(doc.summary),
         as_markdown(doc.text),
-        parameters_table(target, doc.section("Parameters")),
+        about,
+        parameters_table(value, doc.section("Parameters")),
         listing("Returns", doc.section("Returns")),
         listing("Yields", doc.section("Yields")),
         listing("Raises", doc.section("Raises")),
@@ -161,24 +163,33 @@ def body(value: Any, *, parameters_of: Any = None) -> list[str]:
     ]
 
 
+def explanation(value: Any, explained: set[str]) -> str:
+    """Return the text of a method's module with the first name of it, where users need it."""
+    module = getattr(value, "__module__", "")
+    if not module.startswith(EXPLAINED_ROOMS) or module in explained:
+        return ""
+    explained.add(module)
+    return as_markdown((inspect.getdoc(sys.modules[module]) or "").partition("\n\n")[2])
+
+
 def example(text: str) -> str:
     """Return examples as a block of code."""
     text = re.sub(r"^::\s*\n", "", text.strip("\n"))
     return f"```python\n{inspect.cleandoc(text)}\n```" if text else ""
 
 
-def entry(name: str, value: Any, *, level: int = 3) -> str:
+def entry(name: str, value: Any, explained: set[str], *, level: int = 3) -> str:
     """Return one public name: its call, its docstring and, of a class, its members."""
     head = f"{'#' * level} {name}\n\n"
     if inspect.ismodule(value):
         return head + as_markdown(inspect.getdoc(value) or "") + "\n"
     if inspect.isclass(value):
-        return head + class_entry(name, value, level)
-    where = home(value)
-    return head + _join([call(where, value), *body(value)]) + "\n"
+        return head + class_entry(name, value, level, explanation(value, explained))
+    about = explanation(value, explained)
+    return head + _join([call(home(value), value), *body(value, about)]) + "\n"
 
 
-def class_entry(name: str, cls: type, level: int) -> str:
+def class_entry(name: str, cls: type, level: int, about: str) -> str:
     """Return a class: what makes it, its attributes, properties and methods."""
     doc = Docstring(inspect.getdoc(cls) or "")
     attributes = doc.section("Attributes")
@@ -199,7 +210,7 @@ def class_entry(name: str, cls: type, level: int) -> str:
     hidden = tuple(n for n in inspect.signature(cls).parameters if n.startswith("_"))
     parts = [
         call(home(cls), cls, skip=hidden),
-        *body(cls),
+        *body(cls, about),
         fields_table(attributes, "attribute"),
     ]
     methods = [(n, v) for n, v in own.items() if _is_method(v)]
@@ -344,16 +355,17 @@ def build() -> str:
     known = [*package.values(), *rooms.values(), *maths.values()]
     types = returned_types(known, known)
     seen: dict[str, str] = {}
+    explained: set[str] = set()
     shared = fields_table(inherited_fields(ClusterHead, "Attributes"), "fitted attribute")
     chapters = [
         "## The package\n\nEach is `fmcluster.NAME`; nothing heavy is loaded before it is used.\n",
-        *(entry(name, value) for name, value in package.items()),
+        *(entry(name, value, explained) for name, value in package.items()),
         "## Beyond the package\n\nIn the rooms, by the paths that the calls show.\n",
-        *(entry(name, value) for name, value in rooms.items()),
+        *(entry(name, value, explained) for name, value in rooms.items()),
         "## What they return\n",
-        *(entry(name, value) for name, value in sorted(types.items())),
+        *(entry(name, value, explained) for name, value in sorted(types.items())),
         "## Mathematics\n\nFunctions on arrays, `fmcluster.functional`.\n",
-        *(entry(name, value) for name, value in maths.items()),
+        *(entry(name, value, explained) for name, value in maths.items()),
         HEADS_CHAPTER,
         f"### ClusterHead\n\n{as_markdown(Docstring(inspect.getdoc(ClusterHead) or '').summary)}\n",
         f"{shared}\n",

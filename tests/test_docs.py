@@ -110,8 +110,8 @@ def test_the_glossary_is_in_order_and_has_the_words():
     assert terms == sorted(terms, key=str.lower)
     wanted = """ACC, ARI, AURC, AUROC, Base partitions, Calibration, Calibrated without labels,
     Confidence, ECE, Embedding, Fingerprint, FPR95, Head, Imbalance ratio, Landmark, Long tail,
-    Macro ACC, Mini-cluster, Neighbor graph, NMI, Noise transition matrix, Partition, Prior, Propagation,
-    Provenance, Query strategy, Recall, Score, Space, Store, Transport plan"""
+    Macro ACC, Mini-cluster, Neighbor graph, NMI, Noise transition matrix, Partition, Prior,
+    Propagation, Provenance, Query strategy, Recall, Score, Space, Store, Transport plan"""
     for word in wanted.replace("\n", " ").split(","):
         assert any(term.startswith(word.strip()) for term in terms), word
     assert all(part.strip().count("\n\n") <= 1 for part in re.split(r"^### ", text, flags=re.M)[1:])

@@ -48,7 +48,8 @@ def _usage(action: argparse.Action) -> str:
     if not action.option_strings or action.nargs == 0:
         return names
     value = "{" + ",".join(map(str, action.choices)) + "}" if action.choices else ""
-    return f"{names} {value or action.metavar or action.dest.upper()}"
+    given = action.metavar or action.dest.upper()
+    return f"{names} {value or (given if isinstance(given, str) else ' '.join(given))}"
 
 
 def _default(action: argparse.Action) -> str:
@@ -57,4 +58,6 @@ def _default(action: argparse.Action) -> str:
     if action.required:
         return "required"
     unsaid = action.default is None or action.default is False or action.default == []
-    return "" if unsaid else f"`{action.default}`"
+    several = isinstance(action.default, (tuple, list))
+    text = " ".join(map(str, action.default)) if several else action.default
+    return "" if unsaid else f"`{text}`"

@@ -53,7 +53,7 @@ def as_markdown(text: str, *, flat: bool = False) -> str:
     """Return reStructuredText as Markdown; `flat` puts it on one line."""
     text = text.strip("\n")
     if not flat:
-        text = _blocks(text)
+        text = _blocks(_tables(text))
     parts = re.split(r"(^ *```.*?^ *```$)", text, flags=re.M | re.S)
     text = "".join(part if i % 2 else _inline(part) for i, part in enumerate(parts))
     return " ".join(text.split()) if flat else text
@@ -63,6 +63,22 @@ def _inline(text: str) -> str:
     text = re.sub(r":math:`([^`]+)`", lambda m: "$`" + " ".join(m[1].split()) + "`$", text)
     text = re.sub(r":\w+:`~?([^`]+)`", r"`\1`", text)
     return re.sub(r"``([^`]+)``", r"`\1`", text)
+
+
+def _tables(text: str) -> str:
+    """Turn simple tables, two columns between three rules, into tables."""
+    return re.sub(r"^(=+) (=+)\n(.*?)^\1 \2$", _simple_table, text, flags=re.M | re.S)
+
+
+def _simple_table(found: re.Match[str]) -> str:
+    width = len(found[1]) + 1
+    rows: list[list[str]] = []
+    for line in found[3].rstrip("\n").split("\n"):
+        if line[:width].strip():
+            rows.append([f"`{line[:width].strip()}`", line[width:].strip()])
+        else:
+            rows[-1][1] += f" {line[width:].strip()}"
+    return table(["name", "meaning"], rows)
 
 
 def _blocks(text: str) -> str:
