@@ -11,6 +11,7 @@ import numpy as np
 
 from fmcluster.cli import options
 from fmcluster.cli.labels import add_labels, load_labels
+from fmcluster.utils.folders import check_replaceable
 from fmcluster.utils.ids import IdIndex
 
 EXAMPLE = (
@@ -48,8 +49,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Embed where needed, cluster, evaluate where labels are known, save, report."""
     from fmcluster import api as pipeline
+    from fmcluster.result.files import BESIDE, MARKER
 
     out = Path(args.out)
+    check_replaceable(out, MARKER, beside=BESIDE)  # before the work, not after it
     started = time.perf_counter()
     store = options.load_data(args)
     embedded = time.perf_counter()

@@ -30,6 +30,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     from fmcluster import api as pipeline
     from fmcluster.embedding.data.source import Source
+    from fmcluster.result.files import BESIDE, MARKER
+    from fmcluster.utils.folders import check_replaceable
 
     started = time.perf_counter()
     digits = load_digits()
@@ -37,6 +39,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     scans = (digits.images[:count] * (255 / 16)).round().astype(np.uint8)
     source = Source([Image.fromarray(scan) for scan in scans])
     out = Path(args.out)
+    check_replaceable(out, MARKER, beside=BESIDE)
     store = pipeline.embed(source, encoder=ENCODER, folder=out / "store")
     embedded = time.perf_counter()
     result = pipeline.cluster(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fmcluster.heads.base import ClusterHead, read_head_config
-from fmcluster.utils.files import read_with_care
+from fmcluster.utils.files import as_corrupt
 
 # name -> (module, class); a head is imported when it is asked for.
 _HEADS = {
@@ -80,7 +80,7 @@ def make_head(name: str, /, **params: Any) -> ClusterHead:
 def load_head(folder: str | os.PathLike[str]) -> ClusterHead:
     """Load a head that `save_pretrained` wrote: safetensors and JSON, no pickle."""
     config = read_head_config(folder)
-    with read_with_care(folder):
+    with as_corrupt(folder):
         return head_class(str(config["head"]))._from_saved(Path(folder), config)
 
 

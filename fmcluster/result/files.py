@@ -16,17 +16,18 @@ from fmcluster.heads import load_head
 from fmcluster.result.predictor import ClusterPipeline
 from fmcluster.utils.errors import CorruptShardError
 from fmcluster.utils.files import (
+    as_corrupt,
     atomic_path,
     digest_file,
     read_array,
     read_json,
-    read_with_care,
     safe_child,
     stable_hash,
     to_json,
     write_array,
     write_json,
 )
+from fmcluster.utils.folders import read_whole, replaced_folder
 from fmcluster.utils.version import __version__
 from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.preprocess import Preprocessor
@@ -35,6 +36,12 @@ if TYPE_CHECKING:
     from fmcluster.result.result import ClusterResult
 
 FORMAT = "fmcluster.result/1"
+MARKER = "result.json"
+NEEDED = {"labels.npy", "proba.npy", "score.npy", "prior.npy", "clusters.parquet", "pipeline.json"}
+PIPELINE = {"head", "encoders", "pipeline.json", "pipeline.safetensors"}
+# What a save replaces or removes; a report of the result that was there tells of another one.
+OWNED = {MARKER, "graph", "report.html"} | NEEDED | PIPELINE
+BESIDE = {"store"}  # the embeddings may stand there first, as the demo's do
 
 
 def write_result(
@@ -43,16 +50,19 @@ def write_result(
     *,
     metrics: dict[str, float] | None = None,
 ) -> None:
-    """Write a result; ``result.json`` comes last, so that a folder that has it is whole."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write a result: whole, in place of the one that is there, or not at all."""
+    with replaced_folder(folder, marker=MARKER, owned=OWNED, beside=BESIDE) as target:
+        _write_result(result, target, metrics)
+
+
+def _write_result(result: ClusterResult, folder: Path, metrics: dict[str, float] | None) -> None:
     write_array(folder / "labels.npy", result.labels)
     write_array(folder / "proba.npy", result.proba)
     write_array(folder / "score.npy", result.score)
     write_array(folder / "prior.npy", result.cluster_prior)
     _write_table(result, folder / "clusters.parquet")
     if result.graph is not None:
-        result.graph.save(folder / "graph")
+        result.graph.write(folder / "graph")
     write_pipeline(result.pipeline, folder)
     about: dict[str, Any] = {
         "format": FORMAT,
@@ -71,34 +81,39 @@ def write_result(
         about["metrics"] = {
             key: value if np.isfinite(value) else None for key, value in metrics.items()
         }
-    about["files"] = {name: digest_file(folder / name) for name in _names(folder, about)}
+    about["files"] = digests(folder)
     plain = json.loads(to_json(about))
-    write_json(folder / "result.json", {**plain, "digest": stable_hash(plain)})
+    write_json(folder / MARKER, {**plain, "digest": stable_hash(plain)})
 
 
-def _names(folder: Path, about: dict[str, Any]) -> list[str]:
-    """Return the files of a result that have no checksum elsewhere."""
-    names = ["labels.npy", "proba.npy", "score.npy", "prior.npy", "clusters.parquet"]
-    names += ["pipeline.json", "head/config.json"]
-    if about["has_graph"]:
-        names += sorted(f"graph/{path.name}" for path in (folder / "graph").iterdir())
-    return names
+def digests(folder: Path) -> dict[str, str]:
+    """Return the digest of every file below a folder by its relative path."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): digest_file(path) for path in paths}
+
+
+def check_digests(folder: Path, files: dict[str, str], *, marker: str, what: str) -> None:
+    """Hold files against the digests in the one file that vouches for all of them."""
+    for name, digest in files.items():
+        path = folder.joinpath(*(safe_child(".", part).name for part in name.split("/")))
+        if not path.is_file() or digest_file(path) != digest:
+            raise CorruptShardError(
+                f"{path} is missing or does not match its checksum in {marker}: damaged, or "
+                f"not of this {what}; save it again"
+            )
 
 
 def _check(folder: Path, about: dict[str, Any]) -> None:
-    """Hold ``result.json`` and the files against their checksums."""
+    """Hold ``result.json`` against its own digest and the files against those in it."""
     body = {key: value for key, value in about.items() if key != "digest"}
     if about.get("digest") != stable_hash(body):
         raise CorruptShardError(
             f"{folder}/result.json does not match its own digest: save the result again"
         )
-    for name in _names(folder, about):
-        path = folder / name
-        if not path.is_file() or digest_file(path) != about["files"].get(name):
-            raise CorruptShardError(
-                f"{path} is missing or does not match its checksum in result.json: damaged, or "
-                "not of this result; save it again"
-            )
+    lacking = NEEDED - set(about["files"])
+    if lacking:
+        raise CorruptShardError(f"{folder}/result.json vouches for no {min(lacking)}: save again")
+    check_digests(folder, about["files"], marker=MARKER, what="result")
 
 
 def _write_table(result: ClusterResult, path: Path) -> None:
@@ -120,7 +135,7 @@ def write_pipeline(pipeline: ClusterPipeline, folder: Path) -> None:
     """Write what prediction needs: head, preprocessing, calibrator, states of encoders."""
     from safetensors.numpy import save_file
 
-    pipeline.head.save_pretrained(folder / "head")
+    pipeline.head.write(folder / "head")
     arrays: dict[str, NDArray[Any]] = {}
     steps = [None if step is None else step.steps for step in pipeline.preprocessors]
     for number, step in enumerate(pipeline.preprocessors):
@@ -153,13 +168,22 @@ def read_result(folder: str | os.PathLike[str]) -> dict[str, Any]:
         A file is damaged, or files do not belong together.
     """
     folder = Path(folder)
-    if not (folder / "result.json").is_file():
-        raise FileNotFoundError(f"{folder} holds no result: there is no result.json in it")
-    about = read_json(folder / "result.json")
+
+    def read() -> dict[str, Any]:
+        about = _read_about(folder)
+        with as_corrupt(folder):
+            return _result_of(folder, about)
+
+    return read_whole(folder, MARKER, read)
+
+
+def _read_about(folder: Path) -> dict[str, Any]:
+    if not (folder / MARKER).is_file():
+        raise FileNotFoundError(f"{folder} holds no result: there is no {MARKER} in it")
+    about = read_json(folder / MARKER)
     if not isinstance(about, dict) or about.get("format") != FORMAT:
-        raise CorruptShardError(f"{folder}/result.json is not of format {FORMAT!r}")
-    with read_with_care(folder):
-        return _result_of(folder, about)
+        raise CorruptShardError(f"{folder}/{MARKER} is not of format {FORMAT!r}")
+    return about
 
 
 def _result_of(folder: Path, about: dict[str, Any]) -> dict[str, Any]:
@@ -190,7 +214,7 @@ def read_pipeline(
     folder: Path, *, names: Any, provenance: dict[str, Any], metrics: dict[str, float] | None = None
 ) -> ClusterPipeline:
     """Return the pipeline that a folder holds; names, provenance and metrics stand elsewhere."""
-    with read_with_care(folder):
+    with as_corrupt(folder):
         config = read_json(folder / "pipeline.json")
         preprocessors, calibrator, states = _parts_of(folder, config)
         head = load_head(safe_child(folder, "head"))

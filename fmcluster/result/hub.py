@@ -14,17 +14,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fmcluster.heads.base import ClusterHead
-from fmcluster.result.files import read_pipeline, write_pipeline
+from fmcluster.result.files import PIPELINE, check_digests, digests, read_pipeline, write_pipeline
 from fmcluster.result.model_card import model_card
 from fmcluster.result.predictor import ClusterPipeline
 from fmcluster.utils.errors import CorruptShardError, EncoderUnavailableError
-from fmcluster.utils.files import read_json, write_json, write_text
+from fmcluster.utils.files import as_corrupt, read_json, write_json, write_text
+from fmcluster.utils.folders import read_whole, replaced_folder
 from fmcluster.utils.version import __version__
 
 if TYPE_CHECKING:
     from fmcluster.result.result import ClusterResult
 
 FORMAT = "fmcluster.pipeline/1"
+MARKER = "config.json"
+OWNED = {MARKER, "README.md"} | PIPELINE
 PATTERNS = ["*.json", "*.safetensors", "*.npy", "README.md"]
 
 
@@ -37,11 +40,8 @@ def save_pretrained(
 ) -> Path:
     """Write a pipeline (or that of a result) with its model card and return the folder."""
     pipeline = _pipeline_of(pipeline)
-    target = Path(folder)
-    target.mkdir(parents=True, exist_ok=True)
-    write_pipeline(pipeline, target)
     metrics = {k: float(v) for k, v in (metrics or pipeline.metrics).items() if np.isfinite(v)}
-    config = {
+    config: dict[str, Any] = {
         "format": FORMAT,
         "fmcluster_version": __version__,
         "n_clusters": pipeline.n_clusters,
@@ -49,10 +49,14 @@ def save_pretrained(
         "provenance": pipeline.provenance,
         "metrics": metrics,
     }
-    card = model_card(pipeline, metrics=metrics, repo_id=repo_id or target.name)
-    write_text(target / "README.md", card)
-    write_json(target / "config.json", config)
-    return target
+    card = model_card(pipeline, metrics=metrics, repo_id=repo_id or Path(folder).resolve().name)
+    with replaced_folder(folder, marker=MARKER, owned=OWNED) as target:
+        write_pipeline(pipeline, target)
+        config["files"] = digests(target)
+        # A model card is for people to edit: nothing vouches for it.
+        write_text(target / "README.md", card)
+        write_json(target / MARKER, config)
+    return Path(folder)
 
 
 def from_pretrained(
@@ -85,6 +89,10 @@ def from_pretrained(
             local_files_only=local_files_only,
             force_download=force_download,
         )
+    return read_whole(folder, MARKER, lambda: _read(folder))
+
+
+def _read(folder: Path) -> ClusterPipeline:
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"{folder} holds no pipeline: there is no config.json in it")
     config = read_json(folder / "config.json")
@@ -94,7 +102,12 @@ def from_pretrained(
     if not isinstance(provenance, dict) or not (names is None or isinstance(names, list)):
         raise CorruptShardError(f"{folder}/config.json lacks a provenance or has odd names")
     _refuse_code(folder, config)
-    return read_pipeline(folder, names=names, provenance=provenance, metrics=config.get("metrics"))
+    pipeline = read_pipeline(
+        folder, names=names, provenance=provenance, metrics=config.get("metrics")
+    )
+    with as_corrupt(folder):  # parts of two saves, each whole by itself
+        check_digests(folder, config.get("files") or {}, marker=MARKER, what="pipeline")
+    return pipeline
 
 
 def _pipeline_of(given: ClusterPipeline | ClusterResult) -> ClusterPipeline:

@@ -29,10 +29,10 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in target.parent.glob(f".{glob.escape(target.name)}.{_machine()}-*.tmp"):
-        if not _is_alive(int(leftover.name.split("-")[-2])):
+    for leftover in target.parent.glob(f".{glob.escape(target.name)}.{machine_id()}-*.tmp"):
+        if not is_alive(int(leftover.name.split("-")[-2])):
             leftover.unlink(missing_ok=True)
-    unique = f"{_machine()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    unique = f"{machine_id()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
     temporary = target.with_name(f".{target.name}.{unique}.tmp")
     try:
         yield temporary
@@ -50,13 +50,14 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 @functools.cache
-def _machine() -> str:
+def machine_id() -> str:
     """Return a digest of what makes a process number unique: the host and its process table."""
     table = "/proc/self/ns/pid"
     return stable_hash([platform.node(), os.readlink(table) if os.path.islink(table) else ""])[:8]
 
 
-def _is_alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Return whether a process of this machine lives, or may."""
     if os.name != "posix":  # Windows cannot ask without harm, and refuses to remove an open file
         return True
     try:
@@ -134,7 +135,7 @@ def read_array(path: str | os.PathLike[str], *, mmap: bool = False) -> NDArray[A
 
 
 @contextlib.contextmanager
-def read_with_care(folder: str | os.PathLike[str]) -> Iterator[None]:
+def as_corrupt(folder: str | os.PathLike[str]) -> Iterator[None]:
     """Turn whatever a malformed or hostile folder provokes into one CorruptShardError."""
     try:
         yield

@@ -10,13 +10,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fmcluster.utils.errors import CorruptShardError
 from fmcluster.utils.files import (
+    as_corrupt,
+    digest_file,
     read_array,
     read_json,
     safe_child,
     write_array,
     write_json,
 )
+from fmcluster.utils.folders import replaced_folder
 from fmcluster.utils.progress import bar
 from fmcluster.vectors.exact import nearest_rows
 from fmcluster.vectors.faiss_index import (
@@ -26,7 +30,7 @@ from fmcluster.vectors.faiss_index import (
     n_gpus,
 )
 from fmcluster.vectors.index import KNNIndex
-from fmcluster.vectors.rows import iter_blocks
+from fmcluster.vectors.rows import BLOCK_ROWS, iter_blocks
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -35,6 +39,7 @@ if TYPE_CHECKING:
 # (benchmarks/results/graphs.md, of 384 dimensions). Finding fewer is sooner, but votes suffer: IVF
 # at its least effort lost up to two points of F1 of wrong labels found.
 PAIRS_ROWS = 50_000
+SAVED = ("indices.npy", "similarities.npy", "graph.json")
 
 
 @dataclass(frozen=True)
@@ -138,22 +143,55 @@ class KNNGraph:
         return matrix
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write ``indices.npy``, ``similarities.npy`` and ``graph.json``."""
-        folder = Path(folder)
+        """Write ``indices.npy``, ``similarities.npy`` and ``graph.json``, whole or not at all."""
+        with replaced_folder(folder, marker="graph.json", owned=SAVED) as target:
+            self.write(target)
+
+    def write(self, folder: Path) -> None:
+        """Write the files of `save` into a folder that somebody else makes whole."""
         write_array(folder / "indices.npy", self.indices)
         write_array(folder / "similarities.npy", self.similarities)
-        write_json(folder / "graph.json", {"method": self.method, "recall": self.recall})
+        digests = {name: digest_file(folder / name) for name in SAVED[:2]}
+        about = {"method": self.method, "recall": self.recall, "files": digests}
+        write_json(folder / "graph.json", about)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str], *, mmap: bool = False) -> KNNGraph:
-        """Read a graph that `save` wrote."""
-        about = read_json(safe_child(folder, "graph.json"))
-        return cls(
-            read_array(safe_child(folder, "indices.npy"), mmap=mmap),
-            read_array(safe_child(folder, "similarities.npy"), mmap=mmap),
-            str(about["method"]),
-            float(about["recall"]),
+        """Read a graph that `save` wrote.
+
+        Raises
+        ------
+        CorruptShardError
+            A file is damaged, not the one that `save` wrote, or names rows that do not exist.
+        """
+        with as_corrupt(folder):
+            about = read_json(safe_child(folder, "graph.json"))
+            for name, digest in about.get("files", {}).items():
+                path = safe_child(folder, name)
+                if digest_file(path) != digest:
+                    raise CorruptShardError(f"{path} does not match graph.json: build it again")
+            indices = read_array(safe_child(folder, "indices.npy"), mmap=mmap)
+            similarities = read_array(safe_child(folder, "similarities.npy"), mmap=mmap)
+            _check_graph(indices, similarities, folder)
+            return cls(indices, similarities, str(about["method"]), float(about["recall"]))
+
+
+def _check_graph(
+    indices: NDArray[Any], similarities: NDArray[Any], folder: str | os.PathLike[str]
+) -> None:
+    """Refuse arrays that are no graph: compiled code reads them without looking."""
+    shape, kinds = indices.shape, (indices.dtype.kind, similarities.dtype.kind)
+    if len(shape) != 2 or similarities.shape != shape or kinds != ("i", "f"):
+        raise CorruptShardError(
+            f"{folder} is no graph: indices {indices.dtype} {shape}, similarities "
+            f"{similarities.dtype} {similarities.shape}"
         )
+    for start in range(0, shape[0], BLOCK_ROWS):
+        block = indices[start : start + BLOCK_ROWS]
+        if block.size and (block.min() < 0 or block.max() >= shape[0]):
+            raise CorruptShardError(
+                f"{folder}/indices.npy names rows outside 0..{shape[0] - 1}: build the graph again"
+            )
 
 
 def evidence_graph(X: Any, *, k: int, random_state: int = 0) -> KNNGraph:

@@ -20,7 +20,7 @@ from fmcluster.utils.files import (
     digest_file,
     read_array,
     read_json,
-    read_with_care,
+    as_corrupt,
     safe_child,
     write_array,
     write_json,
@@ -149,7 +149,7 @@ class KNNIndex:
         CorruptShardError
             A file is damaged, or not the one that `save` wrote.
         """
-        with read_with_care(folder):
+        with as_corrupt(folder):
             about = read_json(safe_child(folder, "index.json"))
             path = safe_child(folder, "index.faiss")
             if digest_file(path) != about["digest"]:

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -192,3 +194,47 @@ def test_a_bit_flipped_anywhere_is_noticed(data, whole_run):
             fmc.ClusterResult.load(whole_run[0].parent)
     finally:
         path.write_bytes(content)
+
+
+SAVER = """
+import sys
+import fmcluster as fmc
+results = [fmc.ClusterResult.load(folder) for folder in sys.argv[2:]]
+for _ in range(10_000):
+    for result in results:
+        result.save(sys.argv[1])
+        print(".", flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_reader_sees_one_save_or_the_other_never_both(data, tmp_path):
+    for k in (3, 5):
+        fmc.cluster(data[0], n_clusters=k, head="kmeans").save(tmp_path / f"k{k}")
+    fmc.ClusterResult.load(tmp_path / "k3").save(tmp_path / "run")
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    argv = [sys.executable, "-c", SAVER, *(str(tmp_path / f) for f in ("run", "k3", "k5"))]
+    savers = [subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    try:
+        for saver in savers:
+            saver.stdout.readline()
+        seen = set()
+        for _ in range(30):
+            again = fmc.ClusterResult.load(tmp_path / "run")
+            assert (again.labels == again.proba.argmax(axis=1)).all()
+            assert again.head.n_clusters_ == again.proba.shape[1]
+            seen.add(again.n_clusters)
+    finally:
+        for saver in savers:
+            saver.kill()
+            saver.wait()
+    assert seen <= {3, 5}
+    assert fmc.ClusterResult.load(tmp_path / "run").n_clusters in seen | {3, 5}
+    assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
+
+
+def test_a_folder_of_other_things_is_not_written_over(result, tmp_path):
+    np.save(tmp_path / "labels.npy", np.arange(3))
+    with pytest.raises(ValueError, match="not ours to replace"):
+        result.save(tmp_path)
+    assert np.load(tmp_path / "labels.npy").tolist() == [0, 1, 2]

@@ -202,9 +202,9 @@ def test_a_truncated_array_is_named(tmp_path, keep, mmap):
 def test_a_malformed_folder_becomes_one_error():
     for error in (KeyError("k"), TypeError("t"), IndexError("i"), MemoryError(), OverflowError()):
         with pytest.raises(CorruptShardError, match="saved is malformed"):
-            with _files.read_with_care("saved"):
+            with _files.as_corrupt("saved"):
                 raise error
-    with pytest.raises(FileNotFoundError), _files.read_with_care("saved"):
+    with pytest.raises(FileNotFoundError), _files.as_corrupt("saved"):
         raise FileNotFoundError
 
 

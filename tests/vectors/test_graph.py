@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from fmcluster.embedding.store.store import EmbeddingStore
+from fmcluster.utils.errors import CorruptShardError
 from fmcluster.vectors.graph import KNNGraph, evidence_graph
 from fmcluster.vectors.index import KNNIndex
 from fmcluster.vectors.rows import iter_blocks, unit_rows
@@ -154,3 +155,18 @@ def test_missing_faiss_is_one_clear_error():
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
     assert out.startswith("MissingExtraError")
     assert "fmcluster[cpu]" in out
+
+
+@pytest.mark.parametrize("wrong", [99, -1])
+def test_a_saved_graph_with_a_changed_number_is_refused(X, tmp_path, wrong):
+    graph = KNNGraph.build(X, k=5)
+    graph.save(tmp_path / "g")
+    indices = graph.indices.copy()
+    indices[3, 2] = wrong if wrong < 0 else len(X) + wrong
+    np.save(tmp_path / "g" / "indices.npy", indices)
+    with pytest.raises(CorruptShardError, match="does not match graph.json"):
+        KNNGraph.load(tmp_path / "g")
+    # Without checksums, as version 0.1 saved it, the numbers themselves are looked at.
+    (tmp_path / "g" / "graph.json").write_text('{"method": "exact", "recall": 1.0}')
+    with pytest.raises(CorruptShardError, match="names rows outside"):
+        KNNGraph.load(tmp_path / "g", mmap=True)
