@@ -91,8 +91,6 @@ class AgglomerativeHead(ClusterHead):
         Neighbours in the graph of `smoothing` and of ``linkage="graph"``.
     max_rows : int
         Rows that mini-clusters are made from.
-    random_state : None, int or RandomState
-        Seed.
     """
 
     name = "agglomerative"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -21,6 +22,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fmcluster.utils.errors import CollapseWarning, CorruptShardError
 from fmcluster.utils.files import atomic_path, digest_file, read_json, safe_child, write_json
+from fmcluster.utils.folders import replaced_folder
 from fmcluster.utils.random import seed_of
 from fmcluster.utils.validation import check_finite_rows, check_n_clusters
 from fmcluster.utils.version import __version__
@@ -37,10 +39,22 @@ from fmcluster.vectors.rows import (
 )
 
 FORMAT = "fmcluster.head/1"
+SAVED = ("config.json", "model.safetensors")
 
 
+@dataclass(eq=False, repr=False)
 class ClusterHead(ClusterMixin, BaseEstimator):
     """Base of all heads.
+
+    Constructor arguments are fields of a dataclass that scikit-learn prints, clones and compares:
+    all but the first are keyword-only, and each is documented at the class that declares it.
+
+    Parameters
+    ----------
+    n_clusters : int or "auto"
+        Number of clusters; "auto" estimates it.
+    random_state : None, int or RandomState
+        Seed; two equal seeds give equal labels.
 
     Attributes
     ----------
@@ -61,8 +75,9 @@ class ClusterHead(ClusterMixin, BaseEstimator):
     # Whether it looks for neighbors in a space of its own, unless a graph was asked for.
     own_neighbors: ClassVar[bool] = False
 
-    n_clusters: Any
-    random_state: Any
+    n_clusters: int | str = 8
+    _: KW_ONLY
+    random_state: Any = None
 
     # -- what a head supplies ---------------------------------------------------------------
 
@@ -233,11 +248,18 @@ class ClusterHead(ClusterMixin, BaseEstimator):
     # -- saving -----------------------------------------------------------------------------
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write ``config.json`` and ``model.safetensors``: tensors and JSON, nothing pickled."""
+        """Write ``config.json`` and ``model.safetensors``: tensors and JSON, nothing pickled.
+
+        A head that is there is replaced; a folder with other things in it is refused.
+        """
+        with replaced_folder(folder, marker="config.json", owned=SAVED) as target:
+            self.write(target)
+
+    def write(self, folder: Path) -> None:
+        """Write the files of `save_pretrained` into a folder that somebody else makes whole."""
         check_is_fitted(self, "columns_")
         from safetensors.numpy import save_file
 
-        folder = Path(folder)
         arrays = {f"state.{key}": value for key, value in self._state().items()}
         arrays |= {"columns": self.columns_, "cluster_prior": self.cluster_prior_}
         arrays = {key: np.ascontiguousarray(value) for key, value in arrays.items()}

@@ -14,18 +14,14 @@ k-means from the best of several k-means++ seedings, a nearest neighbour as the 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from fmcluster.functional.losses import kl_to_prior, nt_xent
-from fmcluster.heads.families.representation import (
-    PairObjective,
-    Representation,
-    RepresentationHead,
-)
+from fmcluster.heads.families.representation import AdapterHead, PairObjective, Representation
 from fmcluster.heads.training.data import TrainData
-from fmcluster.heads.training.objective import Schedule, TrainOptions
 from fmcluster.heads.training.prior import PriorTarget
 from fmcluster.heads.training.views import Batch
 from fmcluster.partition.kmeans import plus_plus_centroids
@@ -75,68 +71,37 @@ class CCObjective(PairObjective):
         }
 
 
-class CCHead(RepresentationHead):
+@dataclass(eq=False, repr=False, kw_only=True)
+class CCHead(AdapterHead):
     """Contrastive clustering.
 
     Parameters
     ----------
-    n_clusters : int or "auto"
-        Number of clusters.
-    n_neighbors : int
-        Nearest neighbours to draw a second view from.
-    n_out : int
-        Dimensions of the representation.
     instance_temperature, cluster_temperature : float
         The paper's 0.5 and 1.
     cluster_prior : "uniform", "estimate" or array (k,)
         Sizes that the last terms pull to; the paper: uniform.
     epochs, batch_size, learning_rate
         Of Adam; a batch should hold at least 20 rows a cluster, or columns are noise.
-    random_state, options
-        Seed; run-time options (`TrainOptions`).
     """
 
     name = "cc"
 
-    def __init__(
-        self,
-        n_clusters: int | str = 8,
-        *,
-        n_neighbors: int = 10,
-        n_out: int = 128,
-        instance_temperature: float = 0.5,
-        cluster_temperature: float = 1.0,
-        cluster_prior: Any = "uniform",
-        epochs: int = 10,
-        batch_size: int = 1024,
-        learning_rate: float = 3e-4,
-        random_state: Any = None,
-        options: TrainOptions | None = None,
-    ) -> None:
-        self.n_clusters = n_clusters
-        self.n_neighbors = n_neighbors
-        self.n_out = n_out
-        self.instance_temperature = instance_temperature
-        self.cluster_temperature = cluster_temperature
-        self.cluster_prior = cluster_prior
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.random_state = random_state
-        self.options = options
+    instance_temperature: float = 0.5
+    cluster_temperature: float = 1.0
+    cluster_prior: Any = "uniform"
+    batch_size: int = 1024
 
-    def _train(self, data: HeadData, rows: TrainData) -> nn.Module:
+    def _objective(self, network: Representation, data: HeadData) -> PairObjective:
         check_range(self.instance_temperature, "instance_temperature", low=0, open_low=True)
         check_range(self.cluster_temperature, "cluster_temperature", low=0, open_low=True)
         prior = PriorTarget.resolve(self.cluster_prior, data)
-        network = self._fresh(data)
-        objective = CCObjective(
+        return CCObjective(
             network,
             prior=prior,
             instance_temperature=self.instance_temperature,
             cluster_temperature=self.cluster_temperature,
         )
-        schedule = Schedule(self.epochs, self.batch_size, self.learning_rate)
-        self._stage("contrast", objective, rows, schedule)
-        self.cluster_prior_ = prior.shares(network, rows)
-        return network
+
+    def _read_out(self, objective: Any, data: HeadData, rows: TrainData) -> None:
+        self.cluster_prior_ = objective.prior.shares(objective.network, rows)

@@ -26,6 +26,7 @@ calibrated probabilities are averaged under one naming of the clusters; ``n_star
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -40,7 +41,7 @@ from fmcluster.heads.networks.layers import UnitInput
 from fmcluster.heads.networks.prototypes import prototypes, spread, standardise_rows
 from fmcluster.heads.training.data import TrainData
 from fmcluster.heads.training.head import TrainedHead
-from fmcluster.heads.training.objective import Objective, Schedule, TrainOptions
+from fmcluster.heads.training.objective import Objective
 from fmcluster.heads.training.prior import PriorTarget
 from fmcluster.heads.training.views import Batch
 from fmcluster.partition.candidates import start_partition
@@ -241,13 +242,12 @@ class CDCObjective(Objective):
         }
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class CDCHead(TrainedHead):
     """CDC: a clustering head and a calibration head that choose each other's labels.
 
     Parameters
     ----------
-    n_clusters : int or "auto"
-        Number of clusters.
     n_neighbors : int
         Neighbours of a row's region, and for its strong views.
     n_starts : int
@@ -267,53 +267,22 @@ class CDCHead(TrainedHead):
         Weight of the balancing term.
     epochs, min_steps : int
         Passes over the rows; on few rows epochs are added until `min_steps` steps are taken.
-    batch_size, learning_rate
-        Of Adam.
     output : {"calibration", "clustering"}
         Whose probabilities are given.
-    random_state, options
-        Seed; run-time options (`TrainOptions`).
     """
 
     name = "cdc"
     self_calibrated = True
 
-    def __init__(
-        self,
-        n_clusters: int | str = 8,
-        *,
-        n_neighbors: int = 10,
-        n_starts: int = 8,
-        hidden: int = 512,
-        init: str = "paper",
-        orthogonalise: str = "last",
-        cluster_prior: Any = "uniform",
-        n_mini_clusters: int | None = None,
-        balance_weight: float = 1.0,
-        epochs: int = 20,
-        min_steps: int = 60,
-        batch_size: int = 1024,
-        learning_rate: float = 1e-3,
-        output: str = "calibration",
-        random_state: Any = None,
-        options: TrainOptions | None = None,
-    ) -> None:
-        self.n_clusters = n_clusters
-        self.n_neighbors = n_neighbors
-        self.n_starts = n_starts
-        self.hidden = hidden
-        self.init = init
-        self.orthogonalise = orthogonalise
-        self.cluster_prior = cluster_prior
-        self.n_mini_clusters = n_mini_clusters
-        self.balance_weight = balance_weight
-        self.epochs = epochs
-        self.min_steps = min_steps
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.output = output
-        self.random_state = random_state
-        self.options = options
+    n_starts: int = 8
+    hidden: int = 512
+    init: str = "paper"
+    orthogonalise: str = "last"
+    cluster_prior: Any = "uniform"
+    n_mini_clusters: int | None = None
+    balance_weight: float = 1.0
+    min_steps: int = 60
+    output: str = "calibration"
 
     def _network(self, dims: list[int], n_clusters: int) -> nn.Module:
         joint = UnitInput(dims)
@@ -338,13 +307,7 @@ class CDCHead(TrainedHead):
             balance_weight=self.balance_weight,
             orthogonalise=self.orthogonalise,
         )
-        schedule = Schedule(
-            self.epochs,
-            self.batch_size,
-            self.learning_rate,
-            cosine=True,
-            min_steps=self.min_steps,
-        )
+        schedule = self._schedule(cosine=True, min_steps=self.min_steps)
         self._stage("heads", objective, rows, schedule)
         head = objective.calibration if self.output == "calibration" else objective.clustering
         network = CDCNetwork(objective.input, head).eval()

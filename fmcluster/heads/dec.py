@@ -22,6 +22,7 @@ Meant for raw inputs such as pixels; frozen embeddings lose more in so narrow a 
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ from fmcluster.heads.networks.autoencoder import AutoEncoder, DenoisingObjective
 from fmcluster.heads.spectral import SpectralHead
 from fmcluster.heads.training.data import TrainData
 from fmcluster.heads.training.halves import two_threads
-from fmcluster.heads.training.objective import Objective, Schedule, TrainOptions
+from fmcluster.heads.training.objective import Objective, Schedule
 from fmcluster.heads.training.views import Batch
 from fmcluster.partition.mini_clusters import group_sums
 from fmcluster.utils import distributed
@@ -122,13 +123,12 @@ class DECObjective(Objective):
         return [p for part in parts for p in part.parameters()]
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class DECHead(RepresentationHead):
     """Deep embedded clustering.
 
     Parameters
     ----------
-    n_clusters : int or "auto"
-        Number of clusters.
     hidden : tuple of int
         Widths of the encoder's hidden layers.
     n_out : int, optional
@@ -146,44 +146,22 @@ class DECHead(RepresentationHead):
     min_steps : int
         Epochs of pretraining are added up to so many steps where there are few rows, and of
         clustering up to a quarter of them.
-    random_state, options
-        Seed; run-time options (`TrainOptions`).
     """
 
     name = "dec"
-    n_neighbors = 0
     _weights = (1.0, 0.0)
     _rate = 1e-4
     _orthogonal = True
 
-    def __init__(
-        self,
-        n_clusters: int | str = 8,
-        *,
-        hidden: tuple[int, ...] = (500, 500, 2000),
-        n_out: int | None = None,
-        dropout: float = 0.2,
-        pretrain_epochs: int = 20,
-        epochs: int = 8,
-        batch_size: int = 256,
-        pretrain_rate: float = 1e-3,
-        learning_rate: float | None = None,
-        min_steps: int = 2_000,
-        random_state: Any = None,
-        options: TrainOptions | None = None,
-    ) -> None:
-        self.n_clusters = n_clusters
-        self.hidden = hidden
-        self.n_out = n_out
-        self.dropout = dropout
-        self.pretrain_epochs = pretrain_epochs
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.pretrain_rate = pretrain_rate
-        self.learning_rate = learning_rate
-        self.min_steps = min_steps
-        self.random_state = random_state
-        self.options = options
+    n_neighbors: int = field(default=0, init=False)
+    hidden: tuple[int, ...] = (500, 500, 2000)
+    dropout: float = 0.2
+    pretrain_epochs: int = 20
+    epochs: int = 8
+    batch_size: int = 256
+    pretrain_rate: float = 1e-3
+    learning_rate: float | None = None
+    min_steps: int = 2_000
 
     def _network(self, dims: list[int], n_clusters: int) -> nn.Module:
         n_out = self.n_out or max(n_clusters, 10)
@@ -216,6 +194,7 @@ class DECHead(RepresentationHead):
         self._stage("cluster", objective, rows, schedule)
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class IDECHead(DECHead):
     """Improved deep embedded clustering: DEC that keeps reconstructing.
 

@@ -13,19 +13,15 @@ labels go on from the last epoch's centroids, so that clusters keep their meanin
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from fmcluster.heads.families.representation import (
-    PairObjective,
-    Representation,
-    RepresentationHead,
-)
+from fmcluster.heads.families.representation import AdapterHead, PairObjective, Representation
 from fmcluster.heads.training.data import TrainData
-from fmcluster.heads.training.objective import Schedule, TrainOptions
 from fmcluster.heads.training.views import Batch
 from fmcluster.utils.validation import check_range
 from fmcluster.vectors.fit_data import HeadData
@@ -66,10 +62,16 @@ class DeepClusterObjective(PairObjective):
         self.network.cluster(data, seed=data.seed)
 
     @torch.no_grad()
-    def before_epoch(self, epoch: int, data: TrainData) -> None:
+    def cluster(self, data: TrainData) -> Tensor:
+        """Move the centroids by k-means from where they are; return the labels (n,)."""
         z = data.map(self.network.embed)
-        found, labels = lloyd(z, self.network.readout.centroids.cpu())
-        self.network.readout.centroids.copy_(found)
+        centroids, labels = lloyd(z, self.network.readout.centroids.cpu())
+        self.network.readout.centroids.copy_(centroids)
+        return labels
+
+    @torch.no_grad()
+    def before_epoch(self, epoch: int, data: TrainData) -> None:
+        labels = self.cluster(data)
         size = torch.bincount(labels, minlength=data.n_clusters).float()
         alive = (size > 0).float()
         weight = alive * data.n_rows / (alive.sum() * size.clamp_min(1))
@@ -84,7 +86,8 @@ class DeepClusterObjective(PairObjective):
         return {"loss": (self.weight[y] * losses).mean()}
 
 
-class DeepClusterHead(RepresentationHead):
+@dataclass(eq=False, repr=False, kw_only=True)
+class DeepClusterHead(AdapterHead):
     """Alternating k-means and classification.
 
     Parameters
@@ -94,48 +97,18 @@ class DeepClusterHead(RepresentationHead):
         the answer).
     n_neighbors : int
         Nearest neighbours to mix strong views with.
-    n_out : int
-        Dimensions of the representation.
     temperature : float
         Of the classifier, 0.1 as in DeepCluster-v2.
-    epochs, batch_size, learning_rate
-        Of Adam.
-    random_state, options
-        Seed; run-time options (`TrainOptions`).
     """
 
     name = "deepcluster"
+    stage = "alternate"
 
-    def __init__(
-        self,
-        n_clusters: int | str = 8,
-        *,
-        n_neighbors: int = 10,
-        n_out: int = 128,
-        temperature: float = 0.1,
-        epochs: int = 10,
-        batch_size: int = 512,
-        learning_rate: float = 3e-4,
-        random_state: Any = None,
-        options: TrainOptions | None = None,
-    ) -> None:
-        self.n_clusters = n_clusters
-        self.n_neighbors = n_neighbors
-        self.n_out = n_out
-        self.temperature = temperature
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.random_state = random_state
-        self.options = options
+    temperature: float = 0.1
 
-    def _train(self, data: HeadData, rows: TrainData) -> nn.Module:
+    def _objective(self, network: Representation, data: HeadData) -> PairObjective:
         check_range(self.temperature, "temperature", low=0, open_low=True)
-        network = self._fresh(data)
-        objective = DeepClusterObjective(network, temperature=self.temperature)
-        schedule = Schedule(self.epochs, self.batch_size, self.learning_rate)
-        self._stage("alternate", objective, rows, schedule)
-        z = rows.map(network.embed)
-        found, _ = lloyd(z, network.readout.centroids.detach().cpu())
-        network.readout.centroids.data.copy_(found)
-        return network
+        return DeepClusterObjective(network, temperature=self.temperature)
+
+    def _read_out(self, objective: Any, data: HeadData, rows: TrainData) -> None:
+        objective.cluster(rows)

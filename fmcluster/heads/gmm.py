@@ -72,8 +72,6 @@ class GMMHead(ClusterHead):
         Added to the diagonal of covariances.
     max_rows : int
         Rows that the mixture is learned from; the rest is only predicted.
-    random_state : None, int or RandomState
-        Seed.
     """
 
     name = "gmm"

@@ -17,19 +17,19 @@ clusters of any size and number with gaps between them.
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import HDBSCAN
 
-from fmcluster.heads.base import ClusterHead
+from fmcluster.heads.families.graph import GraphHead
 from fmcluster.heads.spectral import laplacian_vectors
 from fmcluster.partition.landmarks import NodeSpace, graph_nodes
 from fmcluster.partition.mini_clusters import group_sums
 from fmcluster.utils.validation import check_in, check_n_clusters
 from fmcluster.vectors.fit_data import HeadData
-from fmcluster.vectors.rows import joint, unit_rows
+from fmcluster.vectors.rows import unit_rows
 
 OUTLIERS = ("assign", "abstain")
 SIZES_TRIED = 6
@@ -66,7 +66,8 @@ def merge_smallest(
     return labels
 
 
-class HDBSCANHead(ClusterHead):
+@dataclass(eq=False, repr=False)
+class HDBSCANHead(GraphHead):
     """HDBSCAN on the eigenvectors of the neighbour graph.
 
     Parameters
@@ -77,16 +78,10 @@ class HDBSCANHead(ClusterHead):
         Fewest rows of a cluster; by default a two-hundredth of the rows.
     min_samples : int
         Neighbours that make a row a core.
-    n_neighbors : int
-        Neighbours a node in the graph.
     n_vectors : int, optional
         Eigenvectors kept; by default one a cluster, at least 16.
     outliers : {"assign", "abstain"}
         Noise goes to the nearest cluster, or gets equal probabilities.
-    max_nodes : int
-        Above so many rows, a third as many mini-clusters stand for them.
-    random_state : None, int or RandomState
-        Seed.
 
     Attributes
     ----------
@@ -96,26 +91,12 @@ class HDBSCANHead(ClusterHead):
 
     name = "hdbscan"
 
-    def __init__(
-        self,
-        n_clusters: int | str = "auto",
-        *,
-        min_cluster_size: int | None = None,
-        min_samples: int = 10,
-        n_neighbors: int = 20,
-        n_vectors: int | None = None,
-        outliers: str = "assign",
-        max_nodes: int = 30_000,
-        random_state: Any = None,
-    ) -> None:
-        self.n_clusters = n_clusters
-        self.min_cluster_size = min_cluster_size
-        self.min_samples = min_samples
-        self.n_neighbors = n_neighbors
-        self.n_vectors = n_vectors
-        self.outliers = outliers
-        self.max_nodes = max_nodes
-        self.random_state = random_state
+    n_clusters: int | str = "auto"
+    _: KW_ONLY
+    min_cluster_size: int | None = None
+    min_samples: int = 10
+    n_vectors: int | None = None
+    outliers: str = "assign"
 
     def _resolve_n_clusters(self, data: HeadData) -> int:
         if isinstance(self.n_clusters, str) and self.n_clusters == "auto":
@@ -149,12 +130,3 @@ class HDBSCANHead(ClusterHead):
             labels[noise] = (x[noise] @ means.T).argmax(axis=1)
         scores = np.eye(k)[labels] * (labels >= 0)[:, None]
         self.space_ = NodeSpace.of_scores(nodes, scores, self.n_neighbors)
-
-    def _proba(self, xs: list[NDArray[np.float32]]) -> NDArray[np.floating]:
-        return self.space_.proba(joint(xs))
-
-    def _state(self) -> dict[str, NDArray[Any]]:
-        return self.space_.arrays()
-
-    def _load_state(self, arrays: dict[str, NDArray[Any]]) -> None:
-        self.space_ = NodeSpace.from_arrays(arrays)

@@ -14,19 +14,14 @@ rows the sum runs over a sample of the memory.
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from fmcluster.heads.families.representation import (
-    PairObjective,
-    Representation,
-    RepresentationHead,
-)
+from fmcluster.heads.families.representation import AdapterHead, PairObjective, Representation
 from fmcluster.heads.training.data import TrainData
-from fmcluster.heads.training.objective import Schedule, TrainOptions
 from fmcluster.heads.training.views import Batch
 from fmcluster.utils.validation import check_range
 from fmcluster.vectors.fit_data import HeadData
@@ -85,73 +80,38 @@ class IDFDObjective(PairObjective):
         return {"loss": loss, "instance": instance, "feature": feature}
 
 
-class IDFDHead(RepresentationHead):
+@dataclass(eq=False, repr=False, kw_only=True)
+class IDFDHead(AdapterHead):
     """Instance discrimination and feature decorrelation, then spherical k-means.
 
     Parameters
     ----------
-    n_clusters : int or "auto"
-        Number of clusters.
     n_neighbors : int
         Nearest neighbours to draw a positive from.
-    n_out : int
-        Dimensions of the representation.
     temperature, feature_temperature : float
         The paper's tau (1 there; embeddings that are frozen spread less) and tau_2.
     feature_weight : float
         The paper's alpha.
     momentum : float
         Of the memory.
-    epochs, batch_size, learning_rate
-        Of Adam.
-    random_state, options
-        Seed; run-time options (`TrainOptions`).
     """
 
     name = "idfd"
+    stage = "discriminate"
 
-    def __init__(
-        self,
-        n_clusters: int | str = 8,
-        *,
-        n_neighbors: int = 10,
-        n_out: int = 128,
-        temperature: float = 0.2,
-        feature_temperature: float = 2.0,
-        feature_weight: float = 1.0,
-        momentum: float = 0.5,
-        epochs: int = 10,
-        batch_size: int = 512,
-        learning_rate: float = 3e-4,
-        random_state: Any = None,
-        options: TrainOptions | None = None,
-    ) -> None:
-        self.n_clusters = n_clusters
-        self.n_neighbors = n_neighbors
-        self.n_out = n_out
-        self.temperature = temperature
-        self.feature_temperature = feature_temperature
-        self.feature_weight = feature_weight
-        self.momentum = momentum
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.random_state = random_state
-        self.options = options
+    temperature: float = 0.2
+    feature_temperature: float = 2.0
+    feature_weight: float = 1.0
+    momentum: float = 0.5
 
-    def _train(self, data: HeadData, rows: TrainData) -> nn.Module:
+    def _objective(self, network: Representation, data: HeadData) -> PairObjective:
         check_range(self.temperature, "temperature", low=0, open_low=True)
         check_range(self.feature_temperature, "feature_temperature", low=0, open_low=True)
         check_range(self.momentum, "momentum", low=0, high=1)
-        network = self._fresh(data)
-        objective = IDFDObjective(
+        return IDFDObjective(
             network,
             temperature=self.temperature,
             feature_temperature=self.feature_temperature,
             feature_weight=self.feature_weight,
             momentum=self.momentum,
         )
-        schedule = Schedule(self.epochs, self.batch_size, self.learning_rate)
-        self._stage("discriminate", objective, rows, schedule)
-        network.cluster(rows, seed=data.seed("kmeans"))
-        return network

@@ -11,6 +11,7 @@ a score until calibrated.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -30,20 +31,17 @@ MARGIN_ROWS = 20_000
 WHOLE_ROWS = 100_000
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class KMeansHead(ClusterHead):
     """Spherical k-means.
 
     Parameters
     ----------
-    n_clusters : int or "auto"
-        Number of clusters.
     n_init : int
         Random starts; the one with the largest objective is kept. Above 100,000 rows they are
         compared on 256 rows a cluster, and Lloyd's rounds over all rows begin at the best.
     max_iter : int
         Rounds of Lloyd's algorithm.
-    random_state : None, int or RandomState
-        Seed of the starts.
 
     Attributes
     ----------
@@ -64,18 +62,8 @@ class KMeansHead(ClusterHead):
 
     name = "kmeans"
 
-    def __init__(
-        self,
-        n_clusters: int | str = 8,
-        *,
-        n_init: int = 4,
-        max_iter: int = 50,
-        random_state: Any = None,
-    ) -> None:
-        self.n_clusters = n_clusters
-        self.n_init = n_init
-        self.max_iter = max_iter
-        self.random_state = random_state
+    n_init: int = 4
+    max_iter: int = 50
 
     def _fit(self, data: HeadData) -> None:
         check_range(self.n_init, "n_init", low=1)

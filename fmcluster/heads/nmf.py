@@ -12,18 +12,17 @@ factors measured above it. G starts at spherical k-means.
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from fmcluster.heads.base import ClusterHead
+from fmcluster.heads.families.graph import GraphHead
 from fmcluster.partition.kmeans import spherical_kmeans
 from fmcluster.partition.landmarks import NodeSpace, graph_nodes, normalised_graph
 from fmcluster.utils.validation import check_range
 from fmcluster.vectors.fit_data import HeadData
-from fmcluster.vectors.rows import joint
 
 
 def symmetric_nmf(
@@ -41,39 +40,21 @@ def symmetric_nmf(
     return g, n_iter
 
 
-class NMFHead(ClusterHead):
+@dataclass(eq=False, repr=False, kw_only=True)
+class NMFHead(GraphHead):
     """Symmetric NMF on the neighbour graph.
 
     Parameters
     ----------
     n_clusters : int or "auto"
         Number of factors.
-    n_neighbors : int
-        Neighbours a node in the graph.
     max_iter : int
         Rounds of multiplicative updates.
-    max_nodes : int
-        Above so many rows, a third as many mini-clusters stand for them.
-    random_state : None, int or RandomState
-        Seed.
     """
 
     name = "nmf"
 
-    def __init__(
-        self,
-        n_clusters: int | str = 8,
-        *,
-        n_neighbors: int = 20,
-        max_iter: int = 100,
-        max_nodes: int = 30_000,
-        random_state: Any = None,
-    ) -> None:
-        self.n_clusters = n_clusters
-        self.n_neighbors = n_neighbors
-        self.max_iter = max_iter
-        self.max_nodes = max_nodes
-        self.random_state = random_state
+    max_iter: int = 100
 
     def _fit(self, data: HeadData) -> None:
         check_range(self.max_iter, "max_iter", low=1)
@@ -86,12 +67,3 @@ class NMFHead(ClusterHead):
             normalised_graph(graph), start, max_iter=self.max_iter
         )
         self.space_ = NodeSpace.of_scores(nodes, factors, self.n_neighbors)
-
-    def _proba(self, xs: list[NDArray[np.float32]]) -> NDArray[np.floating]:
-        return self.space_.proba(joint(xs))
-
-    def _state(self) -> dict[str, NDArray[Any]]:
-        return self.space_.arrays()
-
-    def _load_state(self, arrays: dict[str, NDArray[Any]]) -> None:
-        self.space_ = NodeSpace.from_arrays(arrays)

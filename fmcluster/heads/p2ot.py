@@ -21,7 +21,8 @@ with :math:`1 - \rho` as published.
 from __future__ import annotations
 
 import math
-from typing import Any
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -30,7 +31,6 @@ from torch import Tensor
 
 from fmcluster.heads.families.transport import CosineNetwork, TransportHead, TransportObjective
 from fmcluster.heads.training.data import TrainData
-from fmcluster.heads.training.objective import TrainOptions
 from fmcluster.heads.training.prior import PriorTarget
 from fmcluster.heads.training.views import Batch
 from fmcluster.utils import distributed
@@ -108,57 +108,25 @@ class SP2OTObjective(P2OTObjective):
         return super().target(batch) if self.shares is None else self.shares[batch.rows]
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class P2OTHead(TransportHead):
     """Progressive partial optimal transport.
 
     Parameters
     ----------
-    n_clusters : int or "auto"
-        Number of clusters.
-    n_neighbors : int
-        Nearest neighbours to draw a second view from.
-    cluster_prior : "uniform", "estimate" or array (k,)
-        Sizes that the plan is pulled to; the paper: uniform.
     epsilon, col_penalty : float
         Entropy weight of the plan and the price (lambda) of other sizes.
     rho : float in (0, 1]
         Mass of the first plan.
-    epochs, batch_size, learning_rate
-        Of Adam.
-    random_state, options
-        Seed; run-time options (`TrainOptions`).
     """
 
     name = "p2ot"
 
-    def __init__(
-        self,
-        n_clusters: int | str = 8,
-        *,
-        n_neighbors: int = 10,
-        cluster_prior: Any = "uniform",
-        epsilon: float = 0.1,
-        col_penalty: float = 1.0,
-        rho: float = 0.1,
-        epochs: int = 20,
-        batch_size: int = 1024,
-        learning_rate: float = 1e-3,
-        random_state: Any = None,
-        options: TrainOptions | None = None,
-    ) -> None:
-        self.n_clusters = n_clusters
-        self.n_neighbors = n_neighbors
-        self.cluster_prior = cluster_prior
-        self.epsilon = epsilon
-        self.col_penalty = col_penalty
-        self.rho = rho
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.random_state = random_state
-        self.options = options
+    epsilon: float = 0.1
+    col_penalty: float = 1.0
+    rho: float = 0.1
 
-    _kind: type[P2OTObjective] = P2OTObjective
+    _kind: ClassVar[type[P2OTObjective]] = P2OTObjective
 
     def _objective(
         self, network: CosineNetwork, prior: PriorTarget, data: HeadData
@@ -177,47 +145,19 @@ class P2OTHead(TransportHead):
         )
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class SP2OTHead(P2OTHead):
     """P2OT with the semantic reward: neighbours share a cluster.
 
     Parameters
     ----------
     semantic_weight : float
-        mu of the first plan; the other arguments are `P2OTHead`'s.
+        mu of the first plan.
     """
 
     name = "sp2ot"
 
-    def __init__(
-        self,
-        n_clusters: int | str = 8,
-        *,
-        n_neighbors: int = 10,
-        cluster_prior: Any = "uniform",
-        epsilon: float = 0.1,
-        col_penalty: float = 1.0,
-        rho: float = 0.1,
-        semantic_weight: float = 0.3,
-        epochs: int = 20,
-        batch_size: int = 1024,
-        learning_rate: float = 1e-3,
-        random_state: Any = None,
-        options: TrainOptions | None = None,
-    ) -> None:
-        super().__init__(
-            n_clusters,
-            n_neighbors=n_neighbors,
-            cluster_prior=cluster_prior,
-            epsilon=epsilon,
-            col_penalty=col_penalty,
-            rho=rho,
-            epochs=epochs,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            random_state=random_state,
-            options=options,
-        )
-        self.semantic_weight = semantic_weight
+    semantic_weight: float = 0.3
 
     _kind = SP2OTObjective
 

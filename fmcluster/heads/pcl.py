@@ -14,21 +14,16 @@ second view, K, 2K and 4K prototypes.
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from fmcluster.heads.families.representation import (
-    PairObjective,
-    Representation,
-    RepresentationHead,
-)
+from fmcluster.heads.families.representation import AdapterHead, PairObjective, Representation
 from fmcluster.heads.simclr import contrast, neighbour_pairs
 from fmcluster.heads.training.data import TrainData
-from fmcluster.heads.training.objective import Schedule, TrainOptions
 from fmcluster.heads.training.views import Batch
 from fmcluster.partition.kmeans import spherical_kmeans
 from fmcluster.utils.validation import check_range
@@ -98,68 +93,31 @@ class PCLObjective(PairObjective):
         return {"loss": instance + prototype, "instance": instance, "prototype": prototype}
 
 
-class PCLHead(RepresentationHead):
+@dataclass(eq=False, repr=False, kw_only=True)
+class PCLHead(AdapterHead):
     """Prototypical contrastive learning, then spherical k-means.
 
     Parameters
     ----------
-    n_clusters : int or "auto"
-        Number of clusters.
-    n_neighbors : int
-        Nearest neighbours to draw a second view from.
-    n_out : int
-        Dimensions of the representation.
     temperature : float
         The paper's tau, and the mean concentration.
     granularities : tuple of int
         Prototypes, in multiples of the number of clusters.
     warmup_epochs : int
         Epochs of instance contrast alone.
-    epochs, batch_size, learning_rate
-        Of Adam.
-    random_state, options
-        Seed; run-time options (`TrainOptions`).
     """
 
     name = "pcl"
 
-    def __init__(
-        self,
-        n_clusters: int | str = 8,
-        *,
-        n_neighbors: int = 10,
-        n_out: int = 128,
-        temperature: float = 0.2,
-        granularities: tuple[int, ...] = (1, 2, 4),
-        warmup_epochs: int = 2,
-        epochs: int = 10,
-        batch_size: int = 512,
-        learning_rate: float = 3e-4,
-        random_state: Any = None,
-        options: TrainOptions | None = None,
-    ) -> None:
-        self.n_clusters = n_clusters
-        self.n_neighbors = n_neighbors
-        self.n_out = n_out
-        self.temperature = temperature
-        self.granularities = granularities
-        self.warmup_epochs = warmup_epochs
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.random_state = random_state
-        self.options = options
+    temperature: float = 0.2
+    granularities: tuple[int, ...] = (1, 2, 4)
+    warmup_epochs: int = 2
 
-    def _train(self, data: HeadData, rows: TrainData) -> nn.Module:
+    def _objective(self, network: Representation, data: HeadData) -> PairObjective:
         check_range(self.temperature, "temperature", low=0, open_low=True)
-        network = self._fresh(data)
-        objective = PCLObjective(
+        return PCLObjective(
             network,
             temperature=self.temperature,
             granularities=tuple(self.granularities),
             warmup_epochs=self.warmup_epochs,
         )
-        schedule = Schedule(self.epochs, self.batch_size, self.learning_rate)
-        self._stage("contrast", objective, rows, schedule)
-        network.cluster(rows, seed=data.seed("kmeans"))
-        return network

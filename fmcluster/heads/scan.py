@@ -18,6 +18,7 @@ loss: label smoothing, focal loss, and the L1 norm of the logits.
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -34,7 +35,7 @@ from fmcluster.functional.losses import (
 from fmcluster.heads.networks.layers import Heads, JointInput
 from fmcluster.heads.training.data import TrainData
 from fmcluster.heads.training.head import TrainedHead
-from fmcluster.heads.training.objective import Objective, Schedule, TrainOptions
+from fmcluster.heads.training.objective import Objective, Schedule
 from fmcluster.heads.training.prior import PriorTarget
 from fmcluster.heads.training.views import Batch
 from fmcluster.utils import distributed
@@ -155,13 +156,12 @@ class SelfLabelObjective(Objective):
         return {"loss": loss, "share_labelled": chosen.mean()}
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class SCANHead(TrainedHead):
     """SCAN with its self-labelling step.
 
     Parameters
     ----------
-    n_clusters : int or "auto"
-        Number of clusters.
     n_neighbors : int
         Nearest neighbours to draw a pair from (the paper: 20 to 50).
     n_heads : int
@@ -182,48 +182,20 @@ class SCANHead(TrainedHead):
         Over-confidence baseline on the self-labelling loss.
     regularizer_strength : float, optional
         Smoothing 0.1, focal gamma 2, or L1 weight 0.01 by default.
-    batch_size, learning_rate
-        Of Adam.
-    random_state, options
-        Seed; run-time options (`TrainOptions`).
     """
 
     name = "scan"
 
-    def __init__(
-        self,
-        n_clusters: int | str = 8,
-        *,
-        n_neighbors: int = 20,
-        n_heads: int = 10,
-        entropy_weight: float = 5.0,
-        cluster_prior: Any = "uniform",
-        epochs: int = 50,
-        self_label_epochs: int = 20,
-        min_steps: int = 800,
-        threshold: float = 0.99,
-        regularizer: str = "none",
-        regularizer_strength: float | None = None,
-        batch_size: int = 1024,
-        learning_rate: float = 1e-3,
-        random_state: Any = None,
-        options: TrainOptions | None = None,
-    ) -> None:
-        self.n_clusters = n_clusters
-        self.n_neighbors = n_neighbors
-        self.n_heads = n_heads
-        self.entropy_weight = entropy_weight
-        self.cluster_prior = cluster_prior
-        self.epochs = epochs
-        self.self_label_epochs = self_label_epochs
-        self.min_steps = min_steps
-        self.threshold = threshold
-        self.regularizer = regularizer
-        self.regularizer_strength = regularizer_strength
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.random_state = random_state
-        self.options = options
+    n_neighbors: int = 20
+    n_heads: int = 10
+    entropy_weight: float = 5.0
+    cluster_prior: Any = "uniform"
+    epochs: int = 50
+    self_label_epochs: int = 20
+    min_steps: int = 800
+    threshold: float = 0.99
+    regularizer: str = "none"
+    regularizer_strength: float | None = None
 
     def _network(self, dims: list[int], n_clusters: int) -> nn.Module:
         joint = JointInput(dims)
@@ -237,9 +209,7 @@ class SCANHead(TrainedHead):
         objective = SCANObjective(
             dims, data.n_clusters, n_heads=self.n_heads, weight=self.entropy_weight, prior=prior
         )
-        schedule = Schedule(
-            self.epochs, self.batch_size, self.learning_rate, min_steps=self.min_steps
-        )
+        schedule = self._schedule(min_steps=self.min_steps)
         self._stage("cluster", objective, rows, schedule, without=SELF_LABELLING)
         best = objective.best_head(rows)
         network = objective.network(best)

@@ -20,20 +20,16 @@ end where they began (stackoverflow: random starts of 70.1 and 70.9 ended at 70.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from fmcluster.functional.losses import soft_cross_entropy
-from fmcluster.heads.families.representation import (
-    PairObjective,
-    Representation,
-    RepresentationHead,
-)
+from fmcluster.heads.families.representation import AdapterHead, PairObjective, Representation
 from fmcluster.heads.training.data import TrainData
-from fmcluster.heads.training.objective import Schedule, TrainOptions
 from fmcluster.heads.training.prior import PriorTarget
 from fmcluster.heads.training.views import Batch
 from fmcluster.partition.kmeans import plus_plus_centroids
@@ -96,17 +92,12 @@ class SeCuObjective(PairObjective):
         return {"loss": represent + centre, "representation": represent, "centre": centre}
 
 
-class SeCuHead(RepresentationHead):
+@dataclass(eq=False, repr=False, kw_only=True)
+class SeCuHead(AdapterHead):
     """Stable cluster discrimination.
 
     Parameters
     ----------
-    n_clusters : int or "auto"
-        Number of clusters.
-    n_neighbors : int
-        Nearest neighbours to draw a second view from.
-    n_out : int
-        Dimensions of the representation.
     temperature : float
         The paper's 0.05.
     lower_bound : float
@@ -115,55 +106,27 @@ class SeCuHead(RepresentationHead):
         Step of the dual variables (eta).
     cluster_prior : "uniform", "estimate" or array (k,)
         What the bound is a share of; the paper: uniform.
-    epochs, batch_size, learning_rate
-        Of Adam.
-    random_state, options
-        Seed; run-time options (`TrainOptions`).
     """
 
     name = "secu"
+    stage = "discriminate"
 
-    def __init__(
-        self,
-        n_clusters: int | str = 8,
-        *,
-        n_neighbors: int = 10,
-        n_out: int = 128,
-        temperature: float = 0.05,
-        lower_bound: float = 0.9,
-        dual_rate: float = 0.1,
-        cluster_prior: Any = "uniform",
-        epochs: int = 10,
-        batch_size: int = 512,
-        learning_rate: float = 3e-4,
-        random_state: Any = None,
-        options: TrainOptions | None = None,
-    ) -> None:
-        self.n_clusters = n_clusters
-        self.n_neighbors = n_neighbors
-        self.n_out = n_out
-        self.temperature = temperature
-        self.lower_bound = lower_bound
-        self.dual_rate = dual_rate
-        self.cluster_prior = cluster_prior
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.random_state = random_state
-        self.options = options
+    temperature: float = 0.05
+    lower_bound: float = 0.9
+    dual_rate: float = 0.1
+    cluster_prior: Any = "uniform"
 
-    def _train(self, data: HeadData, rows: TrainData) -> nn.Module:
+    def _objective(self, network: Representation, data: HeadData) -> PairObjective:
         check_range(self.temperature, "temperature", low=0, open_low=True)
         check_range(self.lower_bound, "lower_bound", low=0, high=1)
         prior = PriorTarget.resolve(self.cluster_prior, data)
-        network = self._fresh(data)
-        objective = SeCuObjective(
+        return SeCuObjective(
             network,
             prior=prior,
             temperature=self.temperature,
             lower_bound=self.lower_bound,
             dual_rate=self.dual_rate,
         )
-        schedule = Schedule(self.epochs, self.batch_size, self.learning_rate)
-        self._stage("discriminate", objective, rows, schedule)
-        return network
+
+    def _read_out(self, objective: Any, data: HeadData, rows: TrainData) -> None:
+        """Leave the centers as they were trained."""

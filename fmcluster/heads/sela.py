@@ -13,60 +13,29 @@ nearest neighbour; sizes may follow another prior.
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
 from fmcluster.heads.families.transport import CosineNetwork, TransportHead, TransportObjective
-from fmcluster.heads.training.objective import TrainOptions
 from fmcluster.heads.training.prior import PriorTarget
 from fmcluster.utils.validation import check_range
 from fmcluster.vectors.fit_data import HeadData
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class SeLaHead(TransportHead):
     """Self-labelling with exact cluster sizes.
 
     Parameters
     ----------
-    n_clusters : int or "auto"
-        Number of clusters.
-    n_neighbors : int
-        Nearest neighbours to draw a second view from.
-    cluster_prior : "uniform", "estimate" or array (k,)
-        Sizes of the clusters; the paper: uniform.
     epsilon : float
         Entropy weight of the plan.
-    epochs, batch_size, learning_rate
-        Of Adam.
-    random_state, options
-        Seed; run-time options (`TrainOptions`).
     """
 
     name = "sela"
 
-    def __init__(
-        self,
-        n_clusters: int | str = 8,
-        *,
-        n_neighbors: int = 10,
-        cluster_prior: Any = "uniform",
-        epsilon: float = 0.04,
-        epochs: int = 20,
-        batch_size: int = 1024,
-        learning_rate: float = 1e-3,
-        random_state: Any = None,
-        options: TrainOptions | None = None,
-    ) -> None:
-        self.n_clusters = n_clusters
-        self.n_neighbors = n_neighbors
-        self.cluster_prior = cluster_prior
-        self.epsilon = epsilon
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.random_state = random_state
-        self.options = options
+    epsilon: float = 0.04
 
     def _objective(
         self, network: CosineNetwork, prior: PriorTarget, data: HeadData

@@ -14,7 +14,7 @@ vectors of their nearest nodes.
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,12 +22,11 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import eigsh
 
-from fmcluster.heads.base import ClusterHead
+from fmcluster.heads.families.graph import GraphHead
 from fmcluster.partition.landmarks import NodeSpace, graph_nodes, normalised_graph
 from fmcluster.utils.validation import check_range
 from fmcluster.vectors.fit_data import HeadData
 from fmcluster.vectors.graph import KNNGraph
-from fmcluster.vectors.rows import joint
 
 DENSE_NODES = 256
 
@@ -67,43 +66,22 @@ def _largest(
     return eigsh(matrix, k=n_vectors, which="LA", tol=1e-6, v0=start)
 
 
-class SpectralHead(ClusterHead):
+@dataclass(eq=False, repr=False, kw_only=True)
+class SpectralHead(GraphHead):
     """Normalised spectral clustering on the neighbour graph.
 
     Parameters
     ----------
-    n_clusters : int or "auto"
-        Number of clusters.
-    n_neighbors : int
-        Neighbours a node in the graph.
     n_vectors : int, optional
         Eigenvectors kept; by default one a cluster, at least 16.
     diffusion : float
         Steps of the random walk; zero: all vectors count alike.
-    max_nodes : int
-        Above so many rows, a third as many mini-clusters stand for them.
-    random_state : None, int or RandomState
-        Seed.
     """
 
     name = "spectral"
 
-    def __init__(
-        self,
-        n_clusters: int | str = 8,
-        *,
-        n_neighbors: int = 20,
-        n_vectors: int | None = None,
-        diffusion: float = 8.0,
-        max_nodes: int = 30_000,
-        random_state: Any = None,
-    ) -> None:
-        self.n_clusters = n_clusters
-        self.n_neighbors = n_neighbors
-        self.n_vectors = n_vectors
-        self.diffusion = diffusion
-        self.max_nodes = max_nodes
-        self.random_state = random_state
+    n_vectors: int | None = None
+    diffusion: float = 8.0
 
     def _fit(self, data: HeadData) -> None:
         check_range(self.n_neighbors, "n_neighbors", low=1)
@@ -114,12 +92,3 @@ class SpectralHead(ClusterHead):
         values, vectors = laplacian_vectors(graph, n_vectors, seed=data.seed("lanczos"))
         vectors = vectors * values.clip(0, 1) ** self.diffusion
         self.space_ = NodeSpace.fit(nodes, vectors, k, self.n_neighbors, data.seed("kmeans"))
-
-    def _proba(self, xs: list[NDArray[np.float32]]) -> NDArray[np.floating]:
-        return self.space_.proba(joint(xs))
-
-    def _state(self) -> dict[str, NDArray[Any]]:
-        return self.space_.arrays()
-
-    def _load_state(self, arrays: dict[str, NDArray[Any]]) -> None:
-        self.space_ = NodeSpace.from_arrays(arrays)

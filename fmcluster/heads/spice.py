@@ -18,6 +18,7 @@ the smallest.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -27,7 +28,7 @@ from torch.nn import functional as F
 from fmcluster.heads.families.transport import CosineNetwork
 from fmcluster.heads.training.data import TrainData
 from fmcluster.heads.training.head import TrainedHead
-from fmcluster.heads.training.objective import Objective, Schedule, TrainOptions
+from fmcluster.heads.training.objective import Objective, Schedule
 from fmcluster.heads.training.prior import PriorTarget
 from fmcluster.heads.training.views import Batch
 from fmcluster.utils.validation import check_range
@@ -158,13 +159,12 @@ class SPICESemiObjective(Objective):
         return {"loss": loss, "reliable": has.mean(), "sure": sure.mean()}
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class SPICEHead(TrainedHead):
     """Semantic pseudo-labels, then reliable ones.
 
     Parameters
     ----------
-    n_clusters : int or "auto"
-        Number of clusters.
     n_neighbors : int
         Neighbours whose labels must agree (the paper: 100).
     center_ratio : float
@@ -175,43 +175,18 @@ class SPICEHead(TrainedHead):
         Quotas; the paper: uniform.
     epochs, semi_epochs : int
         Length of the two stages; 0 leaves the second out.
-    batch_size, learning_rate
-        Of Adam.
-    random_state, options
-        Seed; run-time options (`TrainOptions`).
     """
 
     name = "spice"
     min_clusters = 1
 
-    def __init__(
-        self,
-        n_clusters: int | str = 8,
-        *,
-        n_neighbors: int = 20,
-        center_ratio: float = 0.5,
-        agreement: float = 0.95,
-        confidence: float = 0.99,
-        cluster_prior: Any = "uniform",
-        epochs: int = 15,
-        semi_epochs: int = 5,
-        batch_size: int = 1024,
-        learning_rate: float = 1e-3,
-        random_state: Any = None,
-        options: TrainOptions | None = None,
-    ) -> None:
-        self.n_clusters = n_clusters
-        self.n_neighbors = n_neighbors
-        self.center_ratio = center_ratio
-        self.agreement = agreement
-        self.confidence = confidence
-        self.cluster_prior = cluster_prior
-        self.epochs = epochs
-        self.semi_epochs = semi_epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.random_state = random_state
-        self.options = options
+    n_neighbors: int = 20
+    center_ratio: float = 0.5
+    agreement: float = 0.95
+    confidence: float = 0.99
+    cluster_prior: Any = "uniform"
+    epochs: int = 15
+    semi_epochs: int = 5
 
     def _network(self, dims: list[int], n_clusters: int) -> nn.Module:
         return CosineNetwork(dims, n_clusters)
@@ -221,9 +196,7 @@ class SPICEHead(TrainedHead):
         prior = PriorTarget.resolve(self.cluster_prior, data)
         network = CosineNetwork([space.n_dims for space in data.spaces], data.n_clusters)
         objective = SPICESelfObjective(network, prior=prior, center_ratio=self.center_ratio)
-        self._stage(
-            "self", objective, rows, Schedule(self.epochs, self.batch_size, self.learning_rate)
-        )
+        self._stage("self", objective, rows, self._schedule())
         if self.semi_epochs:
             semi = SPICESemiObjective(
                 network, prior=prior, agreement=self.agreement, confidence=self.confidence

@@ -17,6 +17,7 @@ layer.
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from fmcluster.functional.losses import pmi
 from fmcluster.heads.networks.layers import JointInput
 from fmcluster.heads.training.data import TrainData
 from fmcluster.heads.training.head import TrainedHead
-from fmcluster.heads.training.objective import Objective, Schedule, TrainOptions
+from fmcluster.heads.training.objective import Objective
 from fmcluster.heads.training.prior import PriorTarget
 from fmcluster.heads.training.views import Batch
 from fmcluster.heads.training.warm_start import warm_start
@@ -192,13 +193,12 @@ class TEMIObjective(Objective):
         return TEMINetwork(self.input, self.teacher.single(best)), best
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class TEMIHead(TrainedHead):
     """TEMI: pairs of neighbours, many heads, slow teachers.
 
     Parameters
     ----------
-    n_clusters : int or "auto"
-        Number of clusters.
     n_neighbors : int
         Nearest neighbours to draw a pair from (the paper: 25 to 50).
     n_heads : int
@@ -221,48 +221,22 @@ class TEMIHead(TrainedHead):
         Linear increase of the learning rate.
     batch_size, learning_rate
         Rows a step; of AdamW.
-    random_state, options
-        Seed; run-time options (`TrainOptions`).
     """
 
     name = "temi"
 
-    def __init__(
-        self,
-        n_clusters: int | str = 8,
-        *,
-        n_neighbors: int = 50,
-        n_heads: int = 4,
-        beta: float = 0.6,
-        hidden: int = 512,
-        bottleneck: int = 256,
-        teacher_momentum: float = 0.99,
-        init: str = "paper",
-        cluster_prior: Any = "uniform",
-        epochs: int = 30,
-        min_steps: int = 600,
-        warmup_epochs: int = 3,
-        batch_size: int = 512,
-        learning_rate: float = 1e-3,
-        random_state: Any = None,
-        options: TrainOptions | None = None,
-    ) -> None:
-        self.n_clusters = n_clusters
-        self.n_neighbors = n_neighbors
-        self.n_heads = n_heads
-        self.beta = beta
-        self.hidden = hidden
-        self.bottleneck = bottleneck
-        self.teacher_momentum = teacher_momentum
-        self.init = init
-        self.cluster_prior = cluster_prior
-        self.epochs = epochs
-        self.min_steps = min_steps
-        self.warmup_epochs = warmup_epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.random_state = random_state
-        self.options = options
+    n_neighbors: int = 50
+    n_heads: int = 4
+    beta: float = 0.6
+    hidden: int = 512
+    bottleneck: int = 256
+    teacher_momentum: float = 0.99
+    init: str = "paper"
+    cluster_prior: Any = "uniform"
+    epochs: int = 30
+    min_steps: int = 600
+    warmup_epochs: int = 3
+    batch_size: int = 512
 
     def _network(self, dims: list[int], n_clusters: int) -> nn.Module:
         joint = JointInput(dims)
@@ -286,10 +260,7 @@ class TEMIHead(TrainedHead):
             prior=prior,
             start_labels=start_partition(data) if self.init == "partition" else None,
         )
-        schedule = Schedule(
-            self.epochs,
-            self.batch_size,
-            self.learning_rate,
+        schedule = self._schedule(
             optimizer="adamw",
             weight_decay=1e-4,
             warmup_epochs=self.warmup_epochs,

@@ -14,6 +14,7 @@ constant. The probe's gradient is written out, so that an inner step is two matr
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from fmcluster.functional.losses import kl_to_prior
 from fmcluster.heads.networks.layers import InputScale
 from fmcluster.heads.training.data import TrainData
 from fmcluster.heads.training.head import TrainedHead
-from fmcluster.heads.training.objective import Objective, Schedule, TrainOptions
+from fmcluster.heads.training.objective import Objective
 from fmcluster.heads.training.prior import PriorTarget
 from fmcluster.heads.training.views import Batch
 from fmcluster.heads.training.warm_start import warm_start
@@ -164,13 +165,12 @@ class TURTLEObjective(Objective):
         return {"loss": fit + self.entropy_weight * even, "probe": fit, "size_divergence": even}
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class TURTLEHead(TrainedHead):
     """TURTLE: the labelling that linear probes reproduce best, over one or several spaces.
 
     Parameters
     ----------
-    n_clusters : int or "auto"
-        Number of clusters.
     entropy_weight : float
         The paper's gamma.
     inner_steps, inner_learning_rate
@@ -184,44 +184,19 @@ class TURTLEHead(TrainedHead):
         6000, most of them after the labels have settled).
     batch_size, learning_rate
         Rows of an outer step (the paper: 10,000); of Adam.
-    n_neighbors : int
-        0: TURTLE needs no neighbours.
-    random_state, options
-        Seed; run-time options (`TrainOptions`).
     """
 
     name = "turtle"
 
-    def __init__(
-        self,
-        n_clusters: int | str = 8,
-        *,
-        entropy_weight: float = 10.0,
-        inner_steps: int = 10,
-        inner_learning_rate: float = 1e-3,
-        init: str = "paper",
-        cluster_prior: Any = "uniform",
-        epochs: int = 50,
-        min_steps: int = 300,
-        batch_size: int = 10_000,
-        learning_rate: float = 1e-3,
-        n_neighbors: int = 0,
-        random_state: Any = None,
-        options: TrainOptions | None = None,
-    ) -> None:
-        self.n_clusters = n_clusters
-        self.entropy_weight = entropy_weight
-        self.inner_steps = inner_steps
-        self.inner_learning_rate = inner_learning_rate
-        self.init = init
-        self.cluster_prior = cluster_prior
-        self.epochs = epochs
-        self.min_steps = min_steps
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.n_neighbors = n_neighbors
-        self.random_state = random_state
-        self.options = options
+    entropy_weight: float = 10.0
+    inner_steps: int = 10
+    inner_learning_rate: float = 1e-3
+    init: str = "paper"
+    cluster_prior: Any = "uniform"
+    epochs: int = 50
+    min_steps: int = 300
+    batch_size: int = 10_000
+    n_neighbors: int = 0
 
     def _network(self, dims: list[int], n_clusters: int) -> nn.Module:
         return TaskEncoder(dims, n_clusters, normed=False)
@@ -239,10 +214,7 @@ class TURTLEHead(TrainedHead):
             prior=prior,
             start_labels=start_partition(data) if self.init == "partition" else None,
         )
-        schedule = Schedule(
-            self.epochs, self.batch_size, self.learning_rate, min_steps=self.min_steps
-        )
-        self._stage("task", objective, rows, schedule)
+        self._stage("task", objective, rows, self._schedule(min_steps=self.min_steps))
         network = objective.task.plain()
         self.cluster_prior_ = prior.shares(network, rows)
         return network

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -61,6 +62,19 @@ def test_parameters_are_only_stored_and_cloned(fitted):
     assert copied.get_params() == params
     assert not hasattr(copied, "labels_")
     assert copied.set_params(random_state=5).random_state == 5
+
+
+@pytest.mark.parametrize("name", list_heads())
+def test_arguments_are_keywords_but_the_first(name):
+    cls = type(make_head(name))
+    first, *others = inspect.signature(cls).parameters.values()
+    assert (first.name, first.kind) == ("n_clusters", first.POSITIONAL_OR_KEYWORD)
+    assert {other.kind for other in others} == {first.KEYWORD_ONLY}
+    assert set(cls(7).get_params()) == {first.name, *(other.name for other in others)}
+    with pytest.raises(TypeError):
+        cls(7, 3)
+    assert repr(cls(7)) == f"{cls.__name__}(n_clusters=7)"
+    assert cls(7) != cls(7) and len({cls(7), cls(7)}) == 2
 
 
 def test_any_split_of_the_rows_predicts_the_same(fitted, rows):

@@ -26,6 +26,7 @@ r"""The toolkit's own head: partitions of many families, refined, scored and joi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
@@ -50,20 +51,17 @@ EVEN_STARTS = 5
 MORE_DRAWS = (2, 1)  # how many of the best families are drawn again, each time
 
 
+@dataclass(eq=False, repr=False)
 class AutoHead(ClusterHead):
     """The default head: a vote of refined partitions of many families.
 
     Parameters
     ----------
-    n_clusters : int or "auto"
-        Number of clusters.
     cluster_prior : {"auto", "uniform", "estimate"} or (k,) array
         Sizes of the clusters: "auto" tests whether they are even, "uniform" makes them so,
         "estimate" learns them, an array (given out by rank) is kept.
     max_rows : int
         More rows than these are fitted on a random part and predicted.
-    random_state : None, int or RandomState
-        Seed.
 
     Attributes
     ----------
@@ -76,18 +74,10 @@ class AutoHead(ClusterHead):
     name = "auto"
     self_calibrated = True
 
-    def __init__(
-        self,
-        n_clusters: int | str = "auto",
-        *,
-        cluster_prior: Any = "auto",
-        max_rows: int = 30_000,
-        random_state: Any = None,
-    ) -> None:
-        self.n_clusters = n_clusters
-        self.cluster_prior = cluster_prior
-        self.max_rows = max_rows
-        self.random_state = random_state
+    n_clusters: int | str = "auto"
+    _: KW_ONLY
+    cluster_prior: Any = "auto"
+    max_rows: int = 30_000
 
     def _fit(self, data: HeadData) -> None:
         from threadpoolctl import threadpool_limits

@@ -10,8 +10,9 @@ views, where the store has them).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -142,14 +143,19 @@ class PairObjective(Objective):
         return self.network.embed(batch.weak()), self.network.embed(batch.neighbour()[1])
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class RepresentationHead(TransformerMixin, TrainedHead):
-    """A trained head whose representation other heads can use."""
+    """A trained head whose representation other heads can use.
+
+    Parameters
+    ----------
+    n_out : int
+        Dimensions of the representation.
+    """
 
     min_clusters = 1
-    n_out: Any
 
-    def _network(self, dims: list[int], n_clusters: int) -> nn.Module:
-        return Representation(dims, self.n_out, n_clusters)
+    n_out: int | None = None
 
     def _fresh(self, data: HeadData) -> Any:
         """Return a network whose random weights come from the head's own seed."""
@@ -182,3 +188,32 @@ class RepresentationHead(TransformerMixin, TrainedHead):
     def fit_transform(self, X: Any, y: Any = None) -> NDArray[np.float32]:
         """Fit, and return the representation of the training rows."""
         return self.fit(X).transform(X)
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class AdapterHead(RepresentationHead):
+    """Base of the heads that train an adapter on pairs of views and read clusters off it."""
+
+    stage: ClassVar[str] = "contrast"
+
+    n_out: int = 128
+    epochs: int = 10
+    batch_size: int = 512
+    learning_rate: float = 3e-4
+
+    def _objective(self, network: Representation, data: HeadData) -> PairObjective:
+        raise NotImplementedError
+
+    def _read_out(self, objective: Any, data: HeadData, rows: TrainData) -> None:
+        """Give the trained representation its clusters: by k-means, unless they were trained."""
+        objective.network.cluster(rows, seed=data.seed("kmeans"))
+
+    def _network(self, dims: list[int], n_clusters: int) -> nn.Module:
+        return Representation(dims, self.n_out, n_clusters)
+
+    def _train(self, data: HeadData, rows: TrainData) -> nn.Module:
+        network = self._fresh(data)
+        objective = self._objective(network, data)
+        self._stage(self.stage, objective, rows, self._schedule())
+        self._read_out(objective, data, rows)
+        return network

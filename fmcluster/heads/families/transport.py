@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from fmcluster.functional.ot import SinkhornResult, sinkhorn
 from fmcluster.heads.networks.layers import CosineHead, JointInput
 from fmcluster.heads.training.data import TrainData
 from fmcluster.heads.training.head import TrainedHead
-from fmcluster.heads.training.objective import Objective, Schedule, TrainOptions
+from fmcluster.heads.training.objective import Objective
 from fmcluster.heads.training.prior import PriorTarget
 from fmcluster.heads.training.views import Batch
 from fmcluster.partition.kmeans import spherical_kmeans
@@ -133,15 +134,19 @@ class TransportObjective(Objective):
         return {"loss": (own + near).sum() / (2 * total), "assigned": mass.mean()}
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class TransportHead(TrainedHead):
-    """Base of the heads that learn from a transport plan."""
+    """Base of the heads that learn from a transport plan.
+
+    Parameters
+    ----------
+    cluster_prior : "uniform", "estimate" or array (k,)
+        Sizes of the clusters in the plan; the papers: uniform.
+    """
 
     min_clusters = 1
-    cluster_prior: Any
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    options: TrainOptions | None
+
+    cluster_prior: Any = "uniform"
 
     def _network(self, dims: list[int], n_clusters: int) -> nn.Module:
         return CosineNetwork(dims, n_clusters)
@@ -155,7 +160,6 @@ class TransportHead(TrainedHead):
         prior = PriorTarget.resolve(self.cluster_prior, data)
         network = CosineNetwork([space.n_dims for space in data.spaces], data.n_clusters)
         objective = self._objective(network, prior, data)
-        schedule = Schedule(self.epochs, self.batch_size, self.learning_rate)
-        self._stage("transport", objective, rows, schedule)
+        self._stage("transport", objective, rows, self._schedule())
         self.cluster_prior_ = prior.shares(network, rows)
         return network

@@ -7,7 +7,7 @@ the prior on cluster sizes and the network that predicts.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,8 +25,22 @@ from fmcluster.utils import distributed
 from fmcluster.vectors.fit_data import HeadData
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class TrainedHead(ClusterHead):
-    """A head with a network trained by `trainer.train`.
+    """A head with a network trained by `training.loop.train`.
+
+    Parameters
+    ----------
+    n_neighbors : int
+        Nearest neighbors to draw a second view of a row from; 0 builds no graph.
+    epochs : int
+        Passes over the rows.
+    batch_size : int
+        Rows per step, of all processes together.
+    learning_rate : float
+        Of Adam.
+    options : TrainOptions, optional
+        Device, precision, checkpoints: whatever does not belong to the method.
 
     Attributes
     ----------
@@ -39,8 +53,11 @@ class TrainedHead(ClusterHead):
 
     min_clusters = 2
 
-    n_neighbors: int
-    options: TrainOptions | None
+    n_neighbors: int = 10
+    epochs: int = 20
+    batch_size: int = 1024
+    learning_rate: Any = 1e-3
+    options: TrainOptions | None = None
 
     # -- what a family supplies -------------------------------------------------------------
 
@@ -67,6 +84,9 @@ class TrainedHead(ClusterHead):
             torch.manual_seed(data.seed("network"))
             network = self._train(data, rows)
         self.network_ = network.cpu().eval().requires_grad_(False).double()
+
+    def _schedule(self, **more: Any) -> Schedule:
+        return Schedule(self.epochs, self.batch_size, self.learning_rate, **more)
 
     def _stage(
         self,
