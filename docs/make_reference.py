@@ -11,11 +11,12 @@ import dataclasses
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from reference_tools.commands import command_entries
+from reference_tools.contents import contents
 from reference_tools.docstrings import Docstring, Field, as_markdown, cell, table
 from reference_tools.names import (
     errors,
@@ -327,28 +328,6 @@ def _arguments(value: Any) -> str:
 # -- the page -------------------------------------------------------------------------------------
 
 
-def anchors(page: str) -> Iterator[tuple[str, str, str]]:
-    """Yield level, text and link target of each heading, as GitHub makes them."""
-    seen: dict[str, int] = {}
-    prose = re.sub(r"^ *```.*?^ *```$", "", page, flags=re.M | re.S)
-    for marks, heading in re.findall(r"^(#+) (.*)$", prose, re.M):
-        target = re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
-        seen[target] = seen.get(target, -1) + 1
-        yield marks, heading, f"{target}-{seen[target]}" if seen[target] else target
-
-
-def contents(page: str) -> str:
-    """Return links to the chapters and their entries."""
-    lines: list[str] = []
-    for marks, heading, target in anchors(page):
-        link = f"[{heading}](#{target})"
-        if marks == "##":
-            lines.append(f"- {link}")
-        elif marks == "###":
-            lines[-1] += f"{' · ' if ': [' in lines[-1] else ': '}{link}"
-    return "\n".join(lines)
-
-
 def build() -> str:
     """Return the whole page."""
     package, rooms, maths = package_names(), room_names(), mathematics()
@@ -356,7 +335,16 @@ def build() -> str:
     types = returned_types(known, known)
     seen: dict[str, str] = {}
     explained: set[str] = set()
-    shared = fields_table(inherited_fields(ClusterHead, "Attributes"), "fitted attribute")
+    base = Docstring(inspect.getdoc(ClusterHead) or "")
+    shared = _join(
+        [
+            "### ClusterHead",
+            as_markdown(base.summary),
+            as_markdown(base.text),
+            parameters_table(ClusterHead, head_parameters(ClusterHead)),
+            fields_table(inherited_fields(ClusterHead, "Attributes"), "fitted attribute"),
+        ]
+    )
     chapters = [
         "## The package\n\nEach is `fmcluster.NAME`; nothing heavy is loaded before it is used.\n",
         *(entry(name, value, explained) for name, value in package.items()),
@@ -367,7 +355,6 @@ def build() -> str:
         "## Mathematics\n\nFunctions on arrays, `fmcluster.functional`.\n",
         *(entry(name, value, explained) for name, value in maths.items()),
         HEADS_CHAPTER,
-        f"### ClusterHead\n\n{as_markdown(Docstring(inspect.getdoc(ClusterHead) or '').summary)}\n",
         f"{shared}\n",
         *(_head_method(name, value) for name, value in members(ClusterHead) if _is_method(value)),
         *(head_entry(name, seen) for name in list_heads()),

@@ -161,7 +161,7 @@ def test_no_markup_of_another_language_is_left(page):
 
 def test_links_inside_the_page_lead_to_headings(page, monkeypatch):
     monkeypatch.syspath_prepend(DOCS)
-    targets = {t for _, _, t in importlib.import_module("make_reference").anchors(page)}
+    targets = {t for _, _, t in importlib.import_module("reference_tools.contents").anchors(page)}
     assert set(re.findall(r"\]\(#([^)]+)\)", page)) <= targets
 
 
