@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from fmcluster.embedding.data.images import READ_RULE
 from fmcluster.embedding.data.source import ON_ERROR, Source
 from fmcluster.embedding.encode_shards import EncodingRun
 from fmcluster.embedding.encoders import resolve
@@ -135,6 +136,7 @@ def embed_to_store(
             "dtype": dtype,
             "on_error": on_error,
             "n_views": int(n_views),
+            **({"images": READ_RULE} if rows.modality == "image" else {}),
             **_view_settings(rows.modality, n_views, augment, random_state),
         },
         "layout": {"shard_rows": int(shard_rows or default_shard_rows(rows))},

@@ -12,10 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmcluster.embedding.data.arrow import vectors_of_dataset
-from fmcluster.embedding.data.values import is_pil, kind_of
+from fmcluster.embedding.data.values import as_array, is_pil, is_tensor, kind_of
 from fmcluster.utils.errors import DataError
 
+# Columns that are the text where several could be: the names that the Hub's datasets use most.
 TEXT_NAMES = ("text", "sentence", "content", "document", "title", "caption")
+# Rows taken at once from tables and datasets: a call costs less than its rows, and 256 images of
+# a megabyte are held easily.
 BATCH = 256
 
 
@@ -37,6 +40,8 @@ class Reader:
         Ids that the input itself gives (files of a folder).
     vectors : callable or None
         For a column of vectors: returns them as one (n, d) array.
+    values_of : callable or None
+        Returns all values of another column of the same input, such as its ids or labels.
     seekable : bool
         Whether ``rows(start)`` is cheap for any start.
     repeatable : bool
@@ -49,6 +54,7 @@ class Reader:
     base: Path | None = None
     ids: Sequence[str] | None = None
     vectors: Callable[[], NDArray[Any]] | None = None
+    values_of: Callable[[str], Sequence[Any]] | None = None
     seekable: bool = True
     repeatable: bool = True
 
@@ -93,8 +99,10 @@ def is_hf(data: Any) -> bool:
 
 def open_values(values: Any, column: str | None) -> Reader:
     """Read rows in memory: a list, a memory map, an array of vectors, texts or images."""
-    if hasattr(values, "__array__") and not isinstance(values, np.ndarray) and not is_pil(values):
-        values = np.asarray(values)
+    if is_tensor(values) or (
+        hasattr(values, "__array__") and not isinstance(values, np.ndarray) and not is_pil(values)
+    ):
+        values = as_array(values)
     if isinstance(values, np.ndarray) and values.ndim not in (1, 2, 3, 4):
         raise DataError(f"an array of shape {values.shape} is no table of vectors, texts or images")
     vectors = None
@@ -114,16 +122,39 @@ def open_values(values: Any, column: str | None) -> Reader:
 
 
 def open_frame(frame: Any, column: str | None) -> Reader:
-    """Read a column of a DataFrame."""
-    kinds = {str(name): kind_in(frame[name].iloc[:BATCH].tolist()) for name in frame.columns}
-    name = pick_column(kinds, None if column is None else str(column))
-    series = frame[name]
+    """Read a column of a DataFrame; one of numbers alone is a table of vectors.
+
+    Names that are no strings are known by what they print as.
+    """
+    names = [str(name) for name in frame.columns]
+
+    def series(name: str) -> Any:
+        if names.count(name) > 1:
+            raise DataError(
+                f"{names.count(name)} columns of the data are called {name!r}: rename them"
+            )
+        pick_column(dict.fromkeys(names), name)
+        return frame.iloc[:, names.index(name)]
+
+    numeric = [kind.kind in "fiub" for kind in map(_numpy_dtype, frame.dtypes)]
+    if column is None and len(names) > 1 and all(numeric):
+        return open_values(frame.to_numpy(), None)
+    heads = [frame.iloc[:BATCH, position].tolist() for position in range(len(names))]
+    name = pick_column(
+        {name: kind_in(head) for name, head in zip(names, heads, strict=True)},
+        None if column is None else str(column),
+    )
+    chosen = series(name)
 
     def rows(start: int) -> Iterator[Any]:
-        for low in range(start, len(series), BATCH):
-            yield from series.iloc[low : low + BATCH].tolist()
+        for low in range(start, len(chosen), BATCH):
+            yield from chosen.iloc[low : low + BATCH].tolist()
 
-    return Reader(rows, len(series), name)
+    return Reader(rows, len(chosen), name, values_of=lambda other: series(str(other)).tolist())
+
+
+def _numpy_dtype(dtype: Any) -> np.dtype[Any]:
+    return dtype if isinstance(dtype, np.dtype) else np.dtype(object)
 
 
 def choose_split(data: Any, split: str | None) -> Any:
@@ -153,12 +184,18 @@ def _hf_kind(feature: Any) -> str | None:
     return None
 
 
-def open_hf(data: Any, column: str | None, split: str | None) -> Reader:
-    """Read a column of a Dataset, a split of a DatasetDict, or an IterableDataset."""
+def open_hf(
+    data: Any, column: str | None, split: str | None, *, base: Path | None = None
+) -> Reader:
+    """Read a column of a Dataset, a split of a DatasetDict, or an IterableDataset.
+
+    `base` is the folder it was loaded from: below it lie the files that its rows may name.
+    """
     import datasets
 
     data = choose_split(data, split)
     stream = isinstance(data, datasets.IterableDataset)
+    whole = data
     features = data.features
     if features is None:
         first: dict[str, Any] = next(iter(data), {})
@@ -173,6 +210,7 @@ def open_hf(data: Any, column: str | None, split: str | None) -> Reader:
             lambda start: (row[name] for row in data.skip(start)) if start else _values(data, name),
             None,
             name,
+            values_of=lambda other: [row[other] for row in whole],
             seekable=False,
             repeatable=False,
         )
@@ -184,7 +222,12 @@ def open_hf(data: Any, column: str | None, split: str | None) -> Reader:
 
     is_vector = _hf_kind(features[name]) == "embedding"
     vectors = (lambda: vectors_of_dataset(data, name)) if is_vector else None
-    return Reader(rows, len(plain), name, vectors=vectors)
+
+    def values_of(other: str) -> Sequence[Any]:
+        pick_column(dict.fromkeys(features), other)
+        return list(whole.with_format(None)[other][:])
+
+    return Reader(rows, len(plain), name, base=base, vectors=vectors, values_of=values_of)
 
 
 def _values(data: Any, name: str) -> Iterator[Any]:

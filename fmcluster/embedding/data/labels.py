@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fmcluster.embedding.data.columns import choose_split, is_hf
+from fmcluster.embedding.data.ids import ids_of_paths
 from fmcluster.embedding.data.readers import list_images, load_npy, open_reader
 from fmcluster.embedding.data.values import is_missing
 from fmcluster.utils.errors import DataError
@@ -58,28 +59,31 @@ def _label_column(data: Any, column: str | None, split: str | None) -> NDArray[A
     if isinstance(data, (str, Path)):
         path = Path(data).expanduser()
         if path.suffix.lower() in (".npy", ".npz") and path.is_file():
-            return np.asarray(load_npy(path, column))
-        if path.suffix.lower() in (".csv", ".tsv") and path.is_file():
-            import pandas as pd
-
-            # Typed by pandas, so that numbers come as numbers.
-            data = pd.read_csv(path, sep="," if path.suffix.lower() == ".csv" else "\t")
+            return _present(np.asarray(load_npy(path, column)))
     data = choose_split(data, split) if is_hf(data) else data
     if column is None and isinstance(data, (list, tuple, np.ndarray)):
-        return _present(list(data))
+        return _present(data)
     if column is None:
         raise DataError("which column holds the labels? name it")
-    reader = open_reader(data, column=column)
-    if reader.column != column:
+    reader = open_reader(data, column=column, split=split)
+    if reader.values_of is None:
         raise DataError(f"no column {column!r}: the data has none of that name")
-    return _present(list(reader.rows(0)))
+    return _present(reader.values_of(column))
 
 
-def _present(values: list[Any]) -> NDArray[Any]:
+def _present(values: Any) -> NDArray[Any]:
     """Return labels as an array; missing ones would silently become a class of their own."""
-    missing = [row for row, value in enumerate(values) if is_missing(value)]
+    if isinstance(values, np.ndarray) and values.dtype.kind not in "fO":
+        return values
+    missing = [row for row, value in enumerate(values) if is_missing(value) or value == ""]
     if missing:
         raise DataError(f"{len(missing)} label(s) are missing, the first in row {missing[0]}")
+    for row, value in enumerate(values):
+        if isinstance(value, (list, tuple, dict, set)) or np.ndim(value) > 0:
+            raise DataError(
+                f"labels must be one a row: row {row} holds {str(value)[:40]!r} of type "
+                f"{type(value).__name__}; name a column of single values"
+            )
     return np.asarray(values)
 
 
@@ -88,7 +92,7 @@ def _take_by_id(labels: NDArray[Any], ids: NDArray[Any], names: list[str] | None
         if ids.size and not (ids.min() >= 0 and ids.max() < len(labels)):
             raise DataError(f"ids reach from {ids.min()} to {ids.max()}, labels are {len(labels)}")
         return labels[ids]
-    rows = {name: row for row, name in enumerate(names or ())}
+    rows = {name: row for row, name in enumerate(ids_of_paths(names or ()))}
     try:
         return labels[[rows[str(name)] for name in ids]]
     except KeyError as error:

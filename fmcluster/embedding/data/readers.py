@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 import os
 import zipfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fmcluster.embedding.data.arrow import vectors_of_column
 from fmcluster.embedding.data.columns import (
     BATCH,
     Reader,
@@ -24,9 +26,14 @@ from fmcluster.embedding.data.columns import (
     open_values,
     pick_column,
 )
-from fmcluster.embedding.data.values import IMAGE_SUFFIXES
+from fmcluster.embedding.data.delimited import encoding_of, open_table
+from fmcluster.embedding.data.ids import column_from_text, ids_of_paths
+from fmcluster.embedding.data.images import IMAGE_SUFFIXES, readable_suffixes
+from fmcluster.embedding.data.parquet import files_of_split, open_arrow, open_parquet
+from fmcluster.embedding.data.values import is_tensor, looks_like_image_path
 from fmcluster.utils.errors import DataError
 
+logger = logging.getLogger(__name__)
 FILE_TYPES = (".parquet", ".csv", ".tsv", ".jsonl", ".txt", ".npy", ".npz")
 
 
@@ -41,14 +48,21 @@ def open_reader(data: Any, *, column: str | None = None, split: str | None = Non
     """
     if isinstance(data, (str, os.PathLike)):
         return _open_path(Path(data).expanduser(), column, split)
+    if type(data).__module__.startswith("pyarrow"):
+        return (
+            open_arrow(data, column)
+            if hasattr(data, "schema")
+            else open_values(data.to_pylist(), None)
+        )
     if is_hf(data):
         return open_hf(data, column, split)
     if hasattr(data, "columns") and hasattr(data, "iloc"):
         return open_frame(data, column)
     if isinstance(data, Mapping):
         name = pick_column({key: kind_in(values) for key, values in data.items()}, column)
-        return open_values(data[name], name)
-    if hasattr(data, "__array__") or isinstance(data, (list, tuple)):
+        opened = open_values(data[name], name)
+        return replace(opened, values_of=lambda other: list(data[pick_column(data, other)]))
+    if hasattr(data, "__array__") or is_tensor(data) or isinstance(data, (list, tuple)):
         return open_values(data, None)
     raise DataError(
         f"data of type {type(data).__name__} is not known: pass a datasets.Dataset, a folder of "
@@ -63,15 +77,19 @@ def _open_path(path: Path, column: str | None, split: str | None) -> Reader:
         raise DataError(
             f"no such file or folder: {path}; a single text is given as a list of one text"
         )
+    if not path.is_file():
+        raise DataError(f"{path} is no regular file (a pipe or a device): save its content first")
+    if split is not None:
+        logger.warning("split=%r has no meaning for the one file %s: it is read whole", split, path)
     suffix = path.suffix.lower()
     if suffix == ".parquet":
-        return _open_parquet([path], column)
+        return open_parquet([path], column)
     if suffix in (".csv", ".tsv"):
-        return _open_csv(path, column, "\t" if suffix == ".tsv" else ",")
+        return _open_csv(path, column)
     if suffix in (".jsonl", ".ndjson"):
         return _open_jsonl(path, column)
     if suffix == ".txt":
-        return Reader(lambda start: itertools.islice(_lines(path), start, None), seekable=False)
+        return _open_txt(path)
     if suffix in (".npy", ".npz"):
         return open_values(load_npy(path, column), column)
     raise DataError(f"{path} is of unknown type {suffix!r}: known are {', '.join(FILE_TYPES)}")
@@ -96,17 +114,21 @@ def load_npy(path: Path, key: str | None) -> NDArray[Any]:
         raise DataError(f"{path} is not a readable numpy file: {error}") from None
 
 
-def _lines(path: Path) -> Iterator[str]:
-    try:
-        with open(path, encoding="utf-8-sig", newline=None) as handle:
-            for line in handle:
-                yield line.rstrip("\n")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text: {error}") from None
+def _lines(path: Path, encoding: str) -> Iterator[str]:
+    with open(path, encoding=encoding, newline=None) as handle:
+        for line in handle:
+            yield line.rstrip("\n").removeprefix("\ufeff")
 
 
-def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(_lines(path)):
+def _open_txt(path: Path) -> Reader:
+    encoding = encoding_of(path)
+    return Reader(
+        lambda start: itertools.islice(_lines(path, encoding), start, None), seekable=False
+    )
+
+
+def _json_lines(path: Path, encoding: str) -> Iterator[dict[str, Any]]:
+    for number, line in enumerate(_lines(path, encoding)):
         if not line.strip():
             continue
         try:
@@ -119,96 +141,45 @@ def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _open_jsonl(path: Path, column: str | None) -> Reader:
-    first = next(_json_lines(path), None)
+    encoding = encoding_of(path)
+    first = next(_json_lines(path, encoding), None)
     if first is None:
         raise DataError(f"{path} is empty: it has no rows")
     name = pick_column({key: kind_in([value]) for key, value in first.items()}, column)
+
+    def values_of(other: str) -> Iterator[Any]:
+        return (row.get(other) for row in _json_lines(path, encoding))
+
+    def known(other: str) -> list[Any]:
+        pick_column(dict.fromkeys(first), other)
+        return list(values_of(other))
+
     return Reader(
-        lambda start: itertools.islice((row.get(name) for row in _json_lines(path)), start, None),
+        lambda start: itertools.islice(values_of(name), start, None),
         column=name,
         base=path.parent,
+        values_of=known,
         seekable=False,
     )
 
 
-def _open_csv(path: Path, column: str | None, separator: str) -> Reader:
-    import pandas as pd
-
-    settings: dict[str, Any] = {"sep": separator, "dtype": str, "keep_default_na": False}
-    try:
-        names = pd.read_csv(path, nrows=0, **settings).columns
-    except (ValueError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is not a readable table: {error}") from None
-    name = pick_column({str(key): "text" for key in names}, column)
-
-    def rows(start: int) -> Iterator[Any]:
-        try:
-            with pd.read_csv(path, usecols=[name], chunksize=4 * BATCH, **settings) as chunks:
-                for chunk in chunks:
-                    yield from chunk[name].tolist()[start:]
-                    start = max(0, start - len(chunk))
-        except (ValueError, UnicodeDecodeError) as error:
-            raise DataError(f"{path} is not a readable table: {error}") from None
-
-    return Reader(rows, column=name, base=path.parent, seekable=False)
-
-
-def _arrow_kind(kind: Any) -> str | None:
-    import pyarrow.types as types
-
-    if types.is_string(kind) or types.is_large_string(kind):
-        return "text"
-    if types.is_binary(kind) or types.is_large_binary(kind):
-        return "image"
-    if types.is_struct(kind) and "bytes" in {field.name for field in kind}:
-        return "image"
-    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
-        return "embedding"
-    return None
-
-
-def _open_parquet(paths: list[Path], column: str | None) -> Reader:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        metadata = [pq.read_metadata(path) for path in paths]
-        schema = pq.read_schema(paths[0])
-    except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{paths[0]} is not a readable Parquet file: {error}") from None
-    kinds = {field.name: _arrow_kind(field.type) for field in schema}
+def _open_csv(path: Path, column: str | None) -> Reader:
+    table = open_table(path, tabs=path.suffix.lower() == ".tsv")
+    sample: dict[str, list[str]] = {
+        name: list(itertools.islice(table.values(name), BATCH))
+        for name in (table.columns if column is None else ())
+    }
+    kinds: dict[str, str | None] = dict.fromkeys(table.columns, "text")
+    for name, values in sample.items():
+        if values and all(map(looks_like_image_path, values)):
+            kinds[name] = "image"
     name = pick_column(kinds, column)
-
-    def rows(start: int) -> Iterator[Any]:
-        for path, about in zip(paths, metadata, strict=True):
-            groups: list[int] = []
-            for group in range(about.num_row_groups):
-                size = about.row_group(group).num_rows
-                if start >= size and not groups:
-                    start -= size
-                else:
-                    groups.append(group)
-            if not groups:
-                continue
-            with pq.ParquetFile(path, memory_map=True) as file:
-                batches = file.iter_batches(BATCH, row_groups=groups, columns=[name])
-                for batch in batches:
-                    if start >= len(batch):
-                        start -= len(batch)
-                        continue
-                    yield from batch.column(0).slice(start).to_pylist()
-                    start = 0
-
-    def vectors() -> NDArray[Any]:
-        tables = [pq.read_table(path, columns=[name]) for path in paths]
-        return vectors_of_column(pa.concat_tables(tables)[name], name)
-
     return Reader(
-        rows,
-        sum(about.num_rows for about in metadata),
-        name,
-        base=paths[0].parent,
-        vectors=vectors if kinds[name] == "embedding" else None,
+        lambda start: itertools.islice(table.values(name), start, None),
+        column=name,
+        base=path.parent,
+        values_of=lambda other: column_from_text(list(table.values(other))),
+        seekable=False,
     )
 
 
@@ -217,7 +188,7 @@ def _open_folder(folder: Path, column: str | None, split: str | None) -> Reader:
     if (folder / "dataset_info.json").exists() or (folder / "dataset_dict.json").exists():
         import datasets
 
-        return open_hf(datasets.load_from_disk(os.fspath(folder)), column, split)
+        return open_hf(datasets.load_from_disk(os.fspath(folder)), column, split, base=folder)
     images = list_images(folder)
     if images:
         return Reader(
@@ -225,11 +196,11 @@ def _open_folder(folder: Path, column: str | None, split: str | None) -> Reader:
             len(images),
             column="image",
             base=folder,
-            ids=images,
+            ids=ids_of_paths(images),
         )
-    parquet = sorted(folder.glob("*.parquet"))
+    parquet = sorted(folder.glob("*.parquet")) or sorted(folder.glob("*/*.parquet"))
     if parquet:
-        return _open_parquet(parquet, column)
+        return open_parquet(files_of_split(parquet, folder, split), column)
     raise DataError(
         f"{folder} is empty of data: it has no image ({', '.join(sorted(IMAGE_SUFFIXES))}) "
         "and no .parquet file"
@@ -237,13 +208,41 @@ def _open_folder(folder: Path, column: str | None, split: str | None) -> Reader:
 
 
 def list_images(folder: Path) -> list[str]:
-    """Return the image files below a folder, sorted relative POSIX paths; hidden ones not."""
-    found = []
-    for root, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [
-            (Path(root) / name).relative_to(folder).as_posix()
-            for name in files
-            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES
-        ]
+    """Return the image files below a folder, sorted relative POSIX paths; hidden ones not.
+
+    Linked folders are entered, except one that leads back to a folder it lies in. Files that are
+    no image, or of a kind that the installed Pillow cannot read, are counted in a warning.
+    """
+    readable = readable_suffixes()
+    found: list[str] = []
+    others: list[str] = []
+    for root, names in _walk(folder, ()):
+        for name in names:
+            path = (root / name).relative_to(folder).as_posix()
+            (found if Path(name).suffix.lower() in readable else others).append(path)
+    if found and others:
+        kinds = Counter(Path(name).suffix.lower() or "no suffix" for name in others)
+        shown = ", ".join(f"{kind} ({count})" for kind, count in kinds.most_common())
+        logger.warning(
+            "%d file(s) of %s are left out, as %r: Pillow here does not read %s",
+            len(others), folder, sorted(others)[0], shown,
+        )  # fmt: skip
     return sorted(found)
+
+
+def _walk(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[Path, list[str]]]:
+    """Yield folders and the names of their files, links followed, loops not."""
+    about = folder.stat()
+    here = (about.st_dev, about.st_ino)
+    if here in above:
+        logger.warning("%s is a link back to a folder it lies in: not followed", folder)
+        return
+    files = []
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            yield from _walk(folder / entry.name, (*above, here))
+        else:
+            files.append(entry.name)
+    yield folder, files

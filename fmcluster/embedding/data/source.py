@@ -10,37 +10,49 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import logging
+import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fmcluster.embedding.data.columns import Reader
+from fmcluster.embedding.data.ids import row_ids
 from fmcluster.embedding.data.labels import read_labels
 from fmcluster.embedding.data.readers import open_reader
 from fmcluster.embedding.data.values import (
     UnreadableRow,
+    as_array,
+    is_file,
     is_missing,
     kind_of,
-    names_image,
+    looks_like_image_path,
     read_image,
     read_text,
     update_digest,
 )
 from fmcluster.utils.errors import DataError
 from fmcluster.utils.files import stable_hash
-from fmcluster.utils.ids import check_ids
 from fmcluster.utils.validation import check_in, check_range
 
 __all__ = ["Block", "Source", "read_labels"]
 
 ON_ERROR = ("raise", "skip", "mark")
 MODALITIES = ("image", "text", "embedding")
+# Rows that tell what the data is, and by which a stream finds its store: more would hold up one
+# whose rows come slowly.
 _HEAD_ROWS = 64
+# Two numbers at least, in brackets: "[0.1, 2e-3]". One alone may be a reference in a text.
+_WRITTEN = re.compile(
+    r"\s*\[\s*[-+]?[\d.]+(e[-+]?\d+)?([\s,]+[-+]?[\d.]+(e[-+]?\d+)?)+\s*,?\s*\]\s*", re.I
+)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -120,31 +132,64 @@ class Source:
         self.reader: Reader = open_reader(data, column=column, split=split)
         self.column = self.reader.column
         self._limit = n_rows
-        first = self._first_row()
-        self._paths = modality == "image" or (
-            modality is None and names_image(first, self.reader.base)
-        )
-        self.modality = modality or str(kind_of(first, strings_are_paths=self._paths))
-        self.id_column = id_column
+        first = self._first_rows()
+        self.base = self.reader.base
+        self._paths = modality == "image" or (modality is None and self._are_paths(first))
+        self.modality = modality or str(kind_of(first[0], strings_are_paths=self._paths))
+        if modality is None and self.modality == "text" and all(map(_is_written_vector, first)):
+            raise DataError(
+                f"the texts are vectors written out ({first[0][:40]!r}): read them as numbers "
+                "(json.loads for each) and pass the (n, d) array, or say modality='text'"
+            )
         if id_column is not None:
-            ids = read_labels(data, id_column, split=split)
-        self._ids = None if ids is None else check_ids(ids)
+            if self.reader.values_of is None:
+                raise DataError(f"no column {id_column!r}: the data has no columns beside its rows")
+            ids = self.reader.values_of(id_column)
+        self._ids = None if ids is None else row_ids(ids)
 
     def __repr__(self) -> str:
         size = "?" if self.reader.n_rows is None else f"{self.reader.n_rows:,}"
         return f"Source({size} rows of {self.modality}, column={self.column!r})"
 
-    def _first_row(self) -> Any:
-        """Return the first row that is not missing."""
-        rows = itertools.islice(self.reader.rows(0), self._limit)
-        empty = True
-        for row in rows:
+    def _first_rows(self) -> list[Any]:
+        """Return the first rows that are not missing, at least one."""
+        empty, found = True, []
+        for number, row in enumerate(itertools.islice(self.reader.rows(0), self._limit)):
             empty = False
             if not is_missing(row):
-                return row
-        raise DataError(
-            "the data is empty: no rows" if empty else "every row of the data is missing"
-        )
+                found.append(row)
+            # A stream gives each row at a cost: as few as can tell.
+            if found and (number >= _HEAD_ROWS or not isinstance(row, str)):
+                break
+        if not found:
+            raise DataError(
+                "the data is empty: no rows" if empty else "every row of the data is missing"
+            )
+        return found
+
+    def _are_paths(self, first: list[Any]) -> bool:
+        """Return whether strings are paths of images: one that is not there changes nothing.
+
+        Relative ones start from the data's own folder; where none is there, from the working
+        directory.
+        """
+        named = [row for row in first if looks_like_image_path(row)]
+        if not named:
+            return False
+        for base in dict.fromkeys((self.reader.base, None)):
+            there = [is_file(row, base) for row in named]
+            if (there[0] and named[0] is first[0]) or (any(there) and 2 * len(named) > len(first)):
+                if base != self.reader.base:
+                    logger.warning("image paths are taken from %s", Path.cwd())
+                self.base = base
+                return True
+        if len(named) == len(first):
+            raise DataError(
+                f"the strings name images, as {named[0][:80]!r}, and no such file is there (looked "
+                f"in {self.reader.base or Path.cwd()}): give paths that exist, or say "
+                "modality='text' to embed the names themselves"
+            )
+        return False
 
     @property
     def is_stream(self) -> bool:
@@ -180,7 +225,7 @@ class Source:
         limit = _HEAD_ROWS if self.is_stream else self._limit
         for row in itertools.islice(self.reader.rows(0), limit):
             self._check_kind(row, count)
-            update_digest(digest, row, base=self.reader.base, strings_are_paths=self._paths)
+            update_digest(digest, row, base=self.base, strings_are_paths=self._paths)
             count += 1
         parts = {"modality": self.modality, "rows": digest.hexdigest()}
         if self.is_stream:
@@ -232,7 +277,7 @@ class Source:
         if self.reader.vectors is not None:
             return self.reader.vectors()[: self._limit]
         try:
-            return np.asarray(list(self), dtype=np.float32)
+            return np.asarray([as_array(row) for row in self], dtype=np.float32)
         except (TypeError, ValueError) as error:
             raise DataError(f"the rows are no vectors of one length: {error}") from None
 
@@ -295,7 +340,11 @@ class Source:
         return Block(start, ids, [row for row, _ in attempts], problems)
 
     def _image(self, row: Any) -> Any:
-        return read_image(row, self.reader.base)
+        return read_image(row, self.base)
+
+
+def _is_written_vector(row: Any) -> bool:
+    return isinstance(row, str) and _WRITTEN.fullmatch(row) is not None
 
 
 def _attempt(one: Callable[[Any], Any], row: Any) -> tuple[Any, str | None]:

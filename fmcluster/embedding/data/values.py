@@ -7,23 +7,31 @@ A raw row is a string, a PIL image, a uint8 pixel array, encoded image bytes, a 
 from __future__ import annotations
 
 import hashlib
-import io
 import os
+import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from fmcluster.embedding.data.images import (
+    IMAGE_SUFFIXES,
+    open_image,
+    read_regular,
+    to_rgb,
+)
 from fmcluster.utils.errors import DataError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".jp2"}
-)
-_CHUNK = 1 << 20
+# The tag of the camera's orientation in EXIF.
+_ORIENTATION = 0x0112
+# No tokenizer and no UTF-8 file takes them; they come of cut UTF-16, as in "\\ud83d" alone.
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+|<_io\.[^>]*>")
 
 
 class UnreadableRow(Exception):  # noqa: N818 - never leaves the package
@@ -46,6 +54,22 @@ def is_pil(row: Any) -> bool:
     return any(kind.__module__.startswith("PIL.") for kind in type(row).__mro__)
 
 
+def is_tensor(value: Any) -> bool:
+    """Return whether `value` is a torch tensor (or behaves as one), without importing torch."""
+    return callable(getattr(value, "detach", None)) and hasattr(value, "requires_grad")
+
+
+def as_array(value: Any) -> NDArray[Any]:
+    """Return an array of anything array-like: a tensor of any device, gradient or bfloat16 too."""
+    if is_tensor(value):
+        value = value.detach().cpu()
+        # numpy has no bfloat16; float32 holds every one of its values.
+        return np.asarray(value.float() if "bfloat16" in str(value.dtype) else value)
+    if isinstance(value, (list, tuple)) and value and is_tensor(value[0]):
+        return np.asarray([as_array(part) for part in value])
+    return np.asarray(value)
+
+
 def kind_of(row: Any, *, strings_are_paths: bool = False) -> str | None:
     """Return "text", "image" or "embedding"; None for a missing value.
 
@@ -64,19 +88,26 @@ def kind_of(row: Any, *, strings_are_paths: bool = False) -> str | None:
         return "image"
     if isinstance(row, np.ndarray) and row.dtype == np.uint8 and row.ndim in (2, 3):
         return "image"
-    if isinstance(row, (np.ndarray, list, tuple)) and np.asarray(row).dtype.kind in "fiub":
+    if is_tensor(row) or (
+        isinstance(row, (np.ndarray, list, tuple)) and np.asarray(row).dtype.kind in "fiub"
+    ):
         return "embedding"
     raise DataError(
         f"a row of type {type(row).__name__} ({str(row)[:40]!r}) is no text, image or vector"
     )
 
 
-def names_image(row: Any, base: Path | None) -> bool:
-    """Return whether a string is the path of an image file that exists."""
-    if not isinstance(row, str) or Path(row).suffix.lower() not in IMAGE_SUFFIXES:
+def looks_like_image_path(row: Any) -> bool:
+    """Return whether a string ends as a file name of an image does."""
+    if not isinstance(row, str) or "\n" in row or "\0" in row:
         return False
+    return os.path.splitext(row)[1].lower() in IMAGE_SUFFIXES
+
+
+def is_file(path: str, base: Path | None) -> bool:
+    """Return whether there is such a file."""
     try:
-        return resolve_path(row, base).is_file()
+        return resolve_path(path, base).is_file()
     except (OSError, ValueError):
         return False
 
@@ -84,6 +115,28 @@ def names_image(row: Any, base: Path | None) -> bool:
 def resolve_path(path: str | os.PathLike[str], base: Path | None) -> Path:
     """Return `path`, taken from `base` where it is relative."""
     return (base / path) if base is not None else Path(path)
+
+
+def path_in_row(path: str, base: Path | None) -> Path:
+    """Return the path that a ``{"path": ...}`` row of a file names, below `base`.
+
+    Rows in memory have no base: their paths are the caller's own.
+
+    Raises
+    ------
+    UnreadableRow
+        It is absolute or climbs: somebody else's file must not choose what is read here.
+    """
+    if base is None:
+        return Path(path)
+    # Either system's notation counts: a file may come from the other one.
+    absolute = PurePosixPath(path).is_absolute() or PureWindowsPath(path).drive
+    if absolute or ".." in PurePosixPath(path.replace("\\", "/")).parts:
+        raise UnreadableRow(
+            f"the row names the file {path!r}, outside its data's own folder: store the bytes "
+            "in the row, or pass the paths as a list to read them all the same"
+        )
+    return base / path
 
 
 def update_digest(digest: Any, row: Any, *, base: Path | None, strings_are_paths: bool) -> None:
@@ -101,7 +154,10 @@ def _content(row: Any, base: Path | None, strings_are_paths: bool) -> Iterator[b
     elif isinstance(row, Mapping) and row.get("bytes") is not None:
         yield from (b"image", row["bytes"])
     elif isinstance(row, Mapping):
-        yield from (b"image", _file_digest(resolve_path(row["path"], base)))
+        try:
+            yield from (b"image", _file_digest(path_in_row(row["path"], base)))
+        except UnreadableRow as error:
+            yield from (b"image", str(error).encode("utf-8", "surrogatepass"))
     elif isinstance(row, os.PathLike) or (strings_are_paths and isinstance(row, str)):
         yield from (b"image", _file_digest(resolve_path(row, base)))
     elif isinstance(row, str):
@@ -109,9 +165,9 @@ def _content(row: Any, base: Path | None, strings_are_paths: bool) -> Iterator[b
     elif isinstance(row, (bytes, bytearray)):
         yield from (b"image", bytes(row))
     elif is_pil(row):
-        yield from (b"pixels", f"{row.mode}{row.size}".encode(), _pixels(row))
+        yield from (b"pixels", *_look(row))
     else:
-        array = np.ascontiguousarray(row)
+        array = np.ascontiguousarray(as_array(row))
         yield from (b"array", f"{array.dtype.str}{array.shape}".encode(), array.tobytes())
 
 
@@ -120,27 +176,36 @@ def _unloaded(image: Image) -> Image:
 
     Reading the given one would keep its pixels in the caller's list for good.
     """
-    from PIL import Image
-
     name = getattr(image, "filename", None)
     state = image.__dict__
     if not name or state.get("_im", state.get("im")) is not None or not os.path.isfile(name):
         return image
-    return Image.open(io.BytesIO(Path(name).read_bytes()))
+    return open_image(read_regular(name))
 
 
-def _pixels(image: Image) -> bytes:
+def _look(image: Image) -> Iterator[bytes]:
+    """Yield what decides how an image looks: pixels, palette, transparency, orientation."""
     try:
-        return _unloaded(image).tobytes()
+        image = _unloaded(image)
+        image.load()
+        yield f"{image.mode}{image.size}".encode()
+        yield image.tobytes()
+        # Only what is there: plain images keep the digest they always had.
+        if image.mode in ("P", "PA"):
+            yield b"palette" + bytes(image.getpalette("RGBA") or ())
+        if "transparency" in image.info:
+            yield f"transparency{image.info['transparency']!r}".encode()
+        if orientation := image.getexif().get(_ORIENTATION, 1):
+            yield from () if orientation == 1 else (f"orientation{orientation}".encode(),)
     except (OSError, ValueError, SyntaxError) as error:
-        return f"unreadable: {error}".encode()
+        # Without what memory address the message names: stores of the same data are equal.
+        yield _ADDRESS.sub("", f"unreadable: {error}").encode("utf-8", "backslashreplace")
 
 
 def _file_digest(path: Path) -> bytes:
     try:
-        with open(path, "rb") as handle:
-            return hashlib.file_digest(handle, "sha256").digest()
-    except OSError:
+        return hashlib.sha256(read_regular(path)).digest()
+    except (OSError, ValueError):
         return b"unreadable"
 
 
@@ -156,22 +221,29 @@ def read_text(row: Any) -> str:
         raise UnreadableRow("the text is missing")
     if not row.strip():
         raise UnreadableRow("the text is empty")
+    if not row.isascii() and (lone := _SURROGATE.search(row)):
+        raise UnreadableRow(
+            f"the text holds half a character, {lone[0]!r} (a lone surrogate): write it anew"
+        )
     return str(row)
 
 
 def read_image(row: Any, base: Path | None = None) -> Image:
-    """Return a loaded RGB image, turned upright by its EXIF tag.
+    """Return a loaded RGB image by the one rule of `fmcluster.embedding.data.images`.
 
     Raises
     ------
     UnreadableRow
-        Missing, not an image, truncated, or above PIL's limit of pixels (a decompression bomb).
+        Missing, not an image of a safe format, truncated, no regular file, a path outside the
+        data's folder, or above PIL's limit of pixels (a decompression bomb).
     """
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     if is_missing(row):
         raise UnreadableRow("the image is missing")
     try:
+        if isinstance(row, np.ndarray):
+            return to_rgb(row)
         image = _opened(row, base)
         limit = Image.MAX_IMAGE_PIXELS
         if limit is not None and image.width * image.height > limit:
@@ -180,27 +252,21 @@ def read_image(row: Any, base: Path | None = None) -> Image:
                 f"{limit} (PIL.Image.MAX_IMAGE_PIXELS)"
             )
         image.load()
-        # Sixteen-bit grey would be clipped, not scaled, on its way to RGB.
-        if image.mode.startswith("I"):
-            image = Image.fromarray((np.asarray(image).clip(0, 65535) // 256).astype(np.uint8))
-        return ImageOps.exif_transpose(image).convert("RGB")
+        return to_rgb(image)
     except UnreadableRow:
         raise
     except Exception as error:
         # A damaged file can raise anything out of PIL's decoders; all of it means this one thing.
-        raise UnreadableRow(f"the image cannot be read: {error}") from None
+        said = _ADDRESS.sub("", str(error)).strip()
+        raise UnreadableRow(f"the image cannot be read: {said}") from None
 
 
 def _opened(row: Any, base: Path | None) -> Image:
-    from PIL import Image
-
     if is_pil(row):
         return _unloaded(row)
-    if isinstance(row, np.ndarray):
-        return Image.fromarray(row[..., 0] if row.ndim == 3 and row.shape[-1] == 1 else row)
     if isinstance(row, Mapping):
-        row = row["bytes"] if row.get("bytes") is not None else row["path"]
-    if isinstance(row, (str, os.PathLike)):
-        # Read whole: an image opened by name would keep its file handle.
-        row = resolve_path(row, base).read_bytes()
-    return Image.open(io.BytesIO(row))
+        row = row["bytes"] if row.get("bytes") is not None else path_in_row(row["path"], base)
+    elif isinstance(row, (str, os.PathLike)):
+        row = resolve_path(row, base)
+    # Read whole: an image opened by name would keep its file handle.
+    return open_image(read_regular(row) if isinstance(row, os.PathLike) else row)

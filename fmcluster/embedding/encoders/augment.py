@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fmcluster.embedding.encoders.images import to_rgb
+from fmcluster.embedding.data.images import to_rgb
 from fmcluster.utils.random import seed_of
 from fmcluster.utils.validation import check_in
 

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fmcluster.embedding.data.images import RGB_RULE, to_rgb
 from fmcluster.embedding.encoders import sources
 from fmcluster.embedding.encoders.base import TorchEncoder, eval_mode
-from fmcluster.embedding.encoders.images import RGB_RULE, to_rgb
 from fmcluster.utils import files as _files
 
 if TYPE_CHECKING:

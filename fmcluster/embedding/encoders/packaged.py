@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fmcluster.embedding.data.images import RGB_RULE, to_rgb
 from fmcluster.embedding.encoders.base import Encoder, TorchEncoder
-from fmcluster.embedding.encoders.images import RGB_RULE, to_rgb
 from fmcluster.utils import files as _files
 from fmcluster.utils.optional import require
 from fmcluster.utils.validation import check_in

@@ -150,9 +150,14 @@ class TextEncoder(_LengthBatched):
         check_in(pooling, POOLINGS, "pooling")
         root = root or folder
         with sources.quiet_loading():
-            self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            self.tokenizer = AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
             module, info = AutoModel.from_pretrained(
-                folder, local_files_only=True, output_loading_info=True
+                folder,
+                local_files_only=True,
+                trust_remote_code=False,
+                output_loading_info=True,
             )
         sources.check_loaded(info, folder, unused=("pooler.",))
         self.pooling = pooling
@@ -254,7 +259,9 @@ class SentenceEncoder(_LengthBatched):
     ) -> None:
         library = require("sentence_transformers", extra="text", package="sentence-transformers")
         with sources.quiet_loading():
-            model = library.SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+            model = library.SentenceTransformer(
+                str(folder), device="cpu", local_files_only=True, trust_remote_code=False
+            )
         prompts = model.prompts or {}
         self.prompt = prompts.get(model.default_prompt_name) or ""
         kinds = [type(module).__name__ for module in model]

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fmcluster.embedding.data.images import RGB_RULE, to_rgb
 from fmcluster.embedding.encoders import sources
 from fmcluster.embedding.encoders.base import TorchEncoder
-from fmcluster.embedding.encoders.images import RGB_RULE, to_rgb
 from fmcluster.utils import files as _files
 from fmcluster.utils.validation import check_in
 
@@ -80,7 +80,9 @@ class VisionEncoder(TorchEncoder):
             pooling or DEFAULT_POOLING.get(self.kind, "cls"), POOLINGS, "pooling"
         )
         with sources.quiet_loading():
-            self.processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
+            self.processor = AutoImageProcessor.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
         super().__init__(
             _load(folder, self.kind, self.pooling),
             modality="image",
@@ -133,7 +135,7 @@ def _load(folder: Path, kind: str, pooling: str) -> torch.nn.Module:
         raise ValueError(f"pooling='projection' is CLIP's; {kind!r} has cls, mean and pooler")
     with sources.quiet_loading():
         module, info = AutoModel.from_pretrained(
-            folder, local_files_only=True, output_loading_info=True
+            folder, local_files_only=True, trust_remote_code=False, output_loading_info=True
         )
     unused = () if pooling == "pooler" else ("pooler.",)
     sources.check_loaded(info, folder, unused=(*unused, "mask_token", "text_model."))

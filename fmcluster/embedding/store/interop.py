@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fmcluster.embedding.data.ids import row_ids
 from fmcluster.embedding.store.sharded import ShardedArray
 from fmcluster.utils.errors import DataError
 from fmcluster.utils.files import read_array
@@ -78,7 +79,7 @@ def _metadata_ids(folder: Path, column: str) -> NDArray[Any]:
     if column not in known:
         raise DataError(f"no column {column!r} in {files[0]}: it has {', '.join(known)}")
     parts = [pq.read_table(path, columns=[column])[column].to_pylist() for path in files]
-    return np.asarray([value for part in parts for value in part])
+    return row_ids([value for part in parts for value in part])
 
 
 def dataset_of_store(store: Any) -> Dataset:

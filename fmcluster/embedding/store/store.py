@@ -1,8 +1,8 @@
 """EmbeddingStore: embeddings with row ids, in memory or as a folder of memory-mapped shards.
 
 A store holds one or several *spaces* (embeddings of the same rows by different encoders), and for
-each space the cached embeddings of augmented inputs, its *views*. It behaves as its first space:
-``store.shape``, ``store[rows]`` and ``np.asarray(store)`` speak of that one.
+each space the cached embeddings of augmented inputs, its *views*. ``store.shape`` and
+``store[rows]`` speak of its first space; ``np.asarray(store)`` is for a store of one.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from fmcluster.embedding.store.manifest import (
 from fmcluster.embedding.store.sharded import ShardedArray
 from fmcluster.embedding.store.writer import (
     as_ids,
+    as_matrix,
     finish,
     folder_of,
     load_ids,
@@ -34,12 +35,13 @@ from fmcluster.embedding.store.writer import (
     write_shard,
 )
 from fmcluster.utils.errors import CorruptShardError
-from fmcluster.utils.files import digest_bytes, stable_hash
+from fmcluster.utils.files import digest_bytes, lock, stable_hash
 from fmcluster.utils.validation import check_finite_rows, check_in
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
+# Rows checked, hashed or saved at once: 64 thousand rows of 768 floats are 200 MB.
 _BLOCK = 65_536
 DEFAULT_SPACE = "embedding"
 
@@ -140,7 +142,7 @@ class EmbeddingStore:
         given = X if isinstance(X, Mapping) else {DEFAULT_SPACE: X}
         if not given:
             raise ValueError("no spaces were given: pass at least one (n, d) array")
-        arrays = {str(name): _as_matrix(array, str(name)) for name, array in given.items()}
+        arrays = {str(name): as_matrix(array, str(name)) for name, array in given.items()}
         counts = {name: array.shape[0] for name, array in arrays.items()}
         if len(set(counts.values())) > 1:
             raise ValueError(f"spaces hold differing numbers of rows: {counts}")
@@ -210,6 +212,12 @@ class EmbeddingStore:
         return self.shape[0]
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        if len(self.spaces) > 1:
+            raise TypeError(
+                f"a store of {len(self.spaces)} spaces ({', '.join(self.spaces)}) is not one "
+                "array: take store.space(name), or give the store itself, whose spaces are joined "
+                "row by row"
+            )
         array = np.asarray(self.space(), dtype=dtype)
         return array.copy() if copy and array is self.space() else array
 
@@ -312,6 +320,12 @@ class EmbeddingStore:
             "settings": {"dtype": dtype, "n_views": len(self.views())},
             "layout": {"shard_rows": int(shard_rows)},
         }
+        with lock(target / ".lock"):
+            self._write(target, header, dtype)
+        return type(self).open(target)
+
+    def _write(self, target: Path, header: dict[str, Any], dtype: str) -> None:
+        """Write the shards and the manifest; the caller holds the folder's lock."""
         manifest = prepare(target, header)
         if not manifest.complete:
             shard_rows = manifest.header["layout"]["shard_rows"]
@@ -322,7 +336,6 @@ class EmbeddingStore:
                 arrays = self._rows_of_shard(rows, dtype)
                 write_shard(target, manifest, number, arrays, skipped=[], marked=marked)
             finish(target, manifest, len(starts))
-        return type(self).open(target)
 
     def _rows_of_shard(self, rows: slice, dtype: str) -> dict[str, NDArray[Any]]:
         arrays = {"ids": self.ids[rows]}
@@ -377,20 +390,6 @@ def _raise_damage(damaged: Mapping[int, str]) -> None:
         first = next(iter(damaged.values()))
         more = f" ({len(damaged)} shards are damaged)" if len(damaged) > 1 else ""
         raise CorruptShardError(f"{first}{more}: {REMEDY}")
-
-
-def _as_matrix(X: Any, name: str) -> Any:
-    """Check shape and type of one space without reading its rows."""
-    array = X if hasattr(X, "shape") and hasattr(X, "dtype") else np.asarray(X)
-    if not isinstance(array, (np.ndarray, ShardedArray)):
-        array = np.asarray(array)
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"{name} must be numeric, got dtype {array.dtype}: embed the data first")
-    if array.ndim != 2 or 0 in array.shape:
-        raise ValueError(f"{name} must be (n, d) with rows and columns, got shape {array.shape}")
-    if array.dtype not in (np.float16, np.float32, np.float64):
-        array = np.asarray(array).astype(np.float32)
-    return array
 
 
 def _column(ds: Any, name: str | None) -> list[Any] | None:

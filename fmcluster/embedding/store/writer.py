@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fmcluster.embedding.data.ids import row_ids
+from fmcluster.embedding.data.values import as_array
 from fmcluster.embedding.store.manifest import (
     MANIFEST,
     FileRecord,
@@ -31,11 +34,13 @@ from fmcluster.embedding.store.manifest import (
     write_manifest,
     write_mark,
 )
-from fmcluster.embedding.store.sharded import map_shard
+from fmcluster.embedding.store.sharded import ShardedArray, map_shard
 from fmcluster.utils.errors import CorruptShardError, DataError
-from fmcluster.utils.files import digest_file, write_array
+from fmcluster.utils.files import digest_file, is_alive, machine_id, write_array
 from fmcluster.utils.ids import check_ids
 
+# As `fmcluster.utils.files.atomic_path` names them; any other is of an old version, and dead.
+_TEMPORARY = re.compile(r".*\.(?P<machine>[0-9a-f]{8})-(?P<pid>\d+)-[0-9a-f]{8}\.tmp")
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -82,9 +87,11 @@ def prepare(folder: Path, header: dict[str, Any]) -> Manifest:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files of killed processes; the caller knows that none is writing."""
+    """Remove the temporary files of processes that are dead; a living writer keeps its own."""
     for leftover in folder.glob(".*.tmp"):
-        leftover.unlink(missing_ok=True)
+        name = _TEMPORARY.fullmatch(leftover.name)
+        if name is None or (name["machine"] == machine_id() and not is_alive(int(name["pid"]))):
+            leftover.unlink(missing_ok=True)
 
 
 class explained:  # noqa: N801 - a context manager, named as it reads
@@ -242,9 +249,21 @@ def as_ids(ids: Any, n_rows: int) -> NDArray[Any]:
     """Return row ids as int64 or fixed-width strings (n,), unique; None counts from 0."""
     if ids is None:
         return np.arange(n_rows, dtype=np.int64)
-    array = check_ids(ids)
+    array = row_ids(ids)
     if len(array) != n_rows:
         raise DataError(f"{len(array)} ids were given for {n_rows} rows: they must be equal")
+    return array
+
+
+def as_matrix(X: Any, name: str) -> Any:
+    """Check shape and type of one space without reading its rows."""
+    array = X if isinstance(X, (np.ndarray, ShardedArray)) else as_array(X)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name} must be numeric, got dtype {array.dtype}: embed the data first")
+    if array.ndim != 2 or 0 in array.shape:
+        raise ValueError(f"{name} must be (n, d) with rows and columns, got shape {array.shape}")
+    if array.dtype not in (np.float16, np.float32, np.float64):
+        array = np.asarray(array).astype(np.float32)
     return array
 
 

@@ -519,7 +519,9 @@ def test_from_npy_folder_reads_the_clip_retrieval_layout(tmp_path):
         frame.to_parquet(tmp_path / f"metadata/metadata_{part}.parquet")
     store = EmbeddingStore.from_npy_folder(tmp_path, id_column="image_path")
     assert store.spaces == ("img_emb", "text_emb")
-    assert np.array_equal(np.asarray(store), X) and store.ids[100] == "p100"
+    assert np.array_equal(np.asarray(store.space("img_emb")), X) and store.ids[100] == "p100"
+    with pytest.raises(TypeError, match=r"2 spaces \(img_emb, text_emb\).*store.space\(name\)"):
+        np.asarray(store)
     assert np.array_equal(store.space("text_emb")[[105, 3]], -X[[105, 3]])
     one = EmbeddingStore.from_npy_folder(tmp_path / "img_emb")
     assert one.spaces == ("img_emb",) and one.ids.tolist() == list(range(110))
@@ -530,3 +532,53 @@ def test_from_npy_folder_reads_the_clip_retrieval_layout(tmp_path):
     np.save(tmp_path / "img_emb/img_emb_3.npy", X[:5, :2])
     with pytest.raises(DataError, match=r"img_emb_3.npy has shape \(5, 2\)"):
         EmbeddingStore.from_npy_folder(tmp_path)
+
+
+def test_tensors_of_any_kind_become_rows():
+    import torch
+
+    X = torch.arange(6, dtype=torch.float32).reshape(3, 2)
+    for tensor in (X.bfloat16(), X.clone().requires_grad_(), list(X), [list(row) for row in X]):
+        assert np.asarray(EmbeddingStore.from_array(tensor)).tolist() == X.tolist()
+
+
+def test_64_bit_hashes_as_ids_stay_themselves(tmp_path):
+    ids = np.array([2**63 + 5, 7], np.uint64)
+    store = EmbeddingStore.from_array(np.eye(2), ids).save(tmp_path / "s")
+    assert store.ids.tolist() == ["9223372036854775813", "7"]
+    given = EmbeddingStore.from_array(np.eye(2), [-1, 2**63])
+    assert given.ids.tolist() == ["-1", "9223372036854775808"]
+    with pytest.raises(DataError, match="1 row id.* missing, the first in row 1"):
+        EmbeddingStore.from_array(np.eye(2), ["a", None])
+
+
+def test_a_living_writers_temporary_files_stay(tmp_path):
+    import subprocess
+    import sys
+
+    from fmcluster.embedding.store.writer import remove_leftovers
+    from fmcluster.utils.files import machine_id
+
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    names = [f".a.npy.{machine_id()}-{pid}-0123abcd.tmp" for pid in (os.getpid(), dead.pid)]
+    for name in (*names, ".old.tmp", ".b.npy.00000000-1-0123abcd.tmp"):
+        (tmp_path / name).touch()
+    remove_leftovers(tmp_path)
+    kept = sorted(path.name for path in tmp_path.iterdir())
+    assert kept == sorted([names[0], ".b.npy.00000000-1-0123abcd.tmp"])
+
+
+def test_two_savers_of_one_store_leave_it_whole(tmp_path):
+    from concurrent.futures import ThreadPoolExecutor
+
+    X = np.random.default_rng(0).normal(size=(200, 8))
+    store = EmbeddingStore.from_array(X)
+    for attempt in range(5):
+        with ThreadPoolExecutor(2) as pool:
+            jobs = [
+                pool.submit(store.save, tmp_path / str(attempt), shard_rows=10) for _ in range(2)
+            ]
+            for job in jobs:
+                job.result().verify()
+        assert np.allclose(np.asarray(EmbeddingStore.open(tmp_path / str(attempt))), X, atol=1e-6)

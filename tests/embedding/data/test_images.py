@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fmcluster.embedding.encoders.images import to_rgb
+from fmcluster.embedding.data.images import to_rgb
 
 
 def pixel(image) -> tuple[int, ...]:

@@ -1,0 +1,154 @@
+"""Parquet files and Arrow tables as columns of raw rows, a few row groups in memory at a time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from fmcluster.embedding.data.arrow import vectors_of_column
+from fmcluster.embedding.data.columns import BATCH, Reader, pick_column
+from fmcluster.utils.errors import DataError
+
+_SHARD = re.compile(r"(?P<split>.+?)(-\d+(-of-\d+)?)?")
+
+
+def kind_of_type(kind: Any) -> str | None:
+    """Return what a column of an Arrow type holds: "text", "image", "embedding" or None."""
+    import pyarrow.types as types
+
+    if types.is_string(kind) or types.is_large_string(kind):
+        return "text"
+    if types.is_binary(kind) or types.is_large_binary(kind):
+        return "image"
+    if types.is_struct(kind) and "bytes" in {field.name for field in kind}:
+        return "image"
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        return "embedding"
+    return None
+
+
+def open_arrow(data: Any, column: str | None) -> Reader:
+    """Read a column of a pyarrow Table or RecordBatch."""
+    import pyarrow as pa
+
+    table = data if isinstance(data, pa.Table) else pa.Table.from_batches([data])
+    kinds = {field.name: kind_of_type(field.type) for field in table.schema}
+    name = pick_column(kinds, column)
+    chunked = table.column(name)
+
+    def rows(start: int) -> Iterator[Any]:
+        for low in range(start, len(chunked), BATCH):
+            yield from chunked.slice(low, BATCH).to_pylist()
+
+    return Reader(
+        rows,
+        len(chunked),
+        name,
+        vectors=(lambda: vectors_of_column(chunked, name)) if kinds[name] == "embedding" else None,
+        values_of=lambda other: table.column(pick_column(kinds, other)).to_pylist(),
+    )
+
+
+def files_of_split(files: list[Path], folder: Path, split: str | None) -> list[Path]:
+    """Return the Parquet files of one split, named as the Hub names them, or in its folder.
+
+    Raises
+    ------
+    DataError
+        No file is of that split.
+    """
+    if split is None:
+        return files
+    known: dict[str, list[Path]] = {}
+    for path in files:
+        match = _SHARD.fullmatch(path.stem)
+        for name in {match["split"] if match else path.stem, path.parent.name}:
+            if path.parent != folder or name != path.parent.name:
+                known.setdefault(name, []).append(path)
+    if split not in known:
+        raise DataError(f"no split {split!r}; the files of {folder} are {', '.join(sorted(known))}")
+    return known[split]
+
+
+def _about(path: Path) -> Any:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.read_metadata(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{path} is not a readable Parquet file: {error}") from None
+
+
+def _check_one_table(paths: list[Path], schemas: list[Any], column: str) -> None:
+    """Refuse files that do not all hold a column in one type."""
+    pick_column(dict.fromkeys(schemas[0].names), column)
+    first = schemas[0].field(column).type
+    for path, schema in zip(paths, schemas, strict=True):
+        has = schema.field(column).type if column in schema.names else None
+        same = has is not None and kind_of_type(has) == kind_of_type(first)
+        if not same or (has != first and kind_of_type(has) == "embedding"):
+            raise DataError(
+                f"column {column!r} is {first} in {paths[0]} and "
+                f"{'missing' if has is None else has} in {path}: these are two tables, embed "
+                "each by itself (by its file, or by split=)"
+            )
+
+
+def open_parquet(paths: list[Path], column: str | None) -> Reader:
+    """Read a column of one or several Parquet files.
+
+    Raises
+    ------
+    DataError
+        A file is damaged, or two hold the column in different types.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    metadata = [_about(path) for path in paths]
+    schemas = [about.schema.to_arrow_schema() for about in metadata]
+    kinds = {field.name: kind_of_type(field.type) for field in schemas[0]}
+    name = pick_column(kinds, column)
+
+    def rows(start: int) -> Iterator[Any]:
+        for path, about in zip(paths, metadata, strict=True):
+            groups: list[int] = []
+            for group in range(about.num_row_groups):
+                size = about.row_group(group).num_rows
+                if start >= size and not groups:
+                    start -= size
+                else:
+                    groups.append(group)
+            if not groups:
+                continue
+            with pq.ParquetFile(path, memory_map=True) as file:
+                batches = file.iter_batches(BATCH, row_groups=groups, columns=[name])
+                for batch in batches:
+                    if start >= len(batch):
+                        start -= len(batch)
+                        continue
+                    yield from batch.column(0).slice(start).to_pylist()
+                    start = 0
+
+    def whole(wanted: str) -> list[Any]:
+        _check_one_table(paths, schemas, wanted)
+        return [pq.read_table(path, columns=[wanted])[wanted] for path in paths]
+
+    def vectors() -> NDArray[Any]:
+        chunks = [chunk for part in whole(name) for chunk in part.chunks]
+        return vectors_of_column(pa.chunked_array(chunks, schemas[0].field(name).type), name)
+
+    _check_one_table(paths, schemas, name)
+    return Reader(
+        rows,
+        sum(about.num_rows for about in metadata),
+        name,
+        base=paths[0].parent,
+        vectors=vectors if kinds[name] == "embedding" else None,
+        values_of=lambda other: [value for part in whole(other) for value in part.to_pylist()],
+    )
