@@ -14,13 +14,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fmcluster.utils.validation import check_proba
-from fmcluster.vectors.rows import JointRows, as_spaces, iter_blocks
+from fmcluster.vectors.rows import BLOCK_ROWS, JointRows, as_spaces, iter_blocks
 
 Floats = NDArray[np.float64]
 OWN_SHARE = 0.5
 NEAREST_REGIONS = 3
 KNOTS = 201
-BLOCK_ROWS = 65_536
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,8 @@ def _linkage_clusters(centroids: Floats, n_clusters: int, method: str) -> Labels
 
     if len(centroids) <= n_clusters:
         return np.arange(len(centroids))
+    # Apart from `partition.linkage`: centroids count once, by Euclidean distances; through that
+    # tree single confidences moved by up to 0.08 (1,000 rows of cifar10_test).
     tree = linkage(centroids.astype(np.float64), method)
     return fcluster(tree, n_clusters, "maxclust").astype(np.int64) - 1
 

@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
 from scipy.stats import rankdata
 
+from fmcluster.functional.softmax import softmax_in_place
 from fmcluster.utils.validation import check_in
 
 N_BINS = 15
@@ -234,9 +235,7 @@ def apply_temperature(proba: ArrayLike, temperature: float) -> Floats:
     if not temperature > 0:
         raise ValueError(f"temperature={temperature} must be above 0")
     logits = np.log(np.clip(np.asarray(proba, dtype=np.float64), 1e-12, None)) / temperature
-    logits -= logits.max(axis=1, keepdims=True)
-    soft = np.exp(logits)
-    return soft / soft.sum(axis=1, keepdims=True)
+    return softmax_in_place(logits)
 
 
 def fit_temperature(

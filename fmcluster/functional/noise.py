@@ -31,7 +31,10 @@ from scipy.optimize import minimize
 from scipy.sparse import csr_matrix
 
 from fmcluster.functional.channel import adaptive_channel, estimate_channel
+from fmcluster.functional.softmax import softmax_in_place
 
+# Larger than blocks elsewhere: up to so many rows the folds and votes are sorted once and held,
+# not once a round (the seconds in benchmarks/results/noise are of sets mostly below it).
 BLOCK_ROWS = 16_384
 POOL_ROWS = 1_000
 SHRINKAGE = 0.3
@@ -88,14 +91,6 @@ def f1_cut(wrong: Floats, *, floor: float = 0.25) -> NDArray[np.bool_]:
     flagged = np.zeros(len(wrong), bool)
     flagged[order[: int(expected.argmax()) + 1]] = True
     return flagged & (wrong >= floor)
-
-
-def softmax_rows(scores: Floats) -> Floats:
-    """Return the row softmax in the precision of `scores`."""
-    exp = scores - scores.max(axis=1, keepdims=True)
-    np.exp(exp, out=exp)
-    exp /= exp.sum(axis=1, keepdims=True)
-    return exp
 
 
 # -- experts ------------------------------------------------------------------------------------
@@ -280,7 +275,7 @@ def fit_pool(evidence: list[Floats], likelihood: Floats, start: Floats) -> NDArr
 
     def loss(log_weights: Floats) -> tuple[float, Floats]:
         weights = np.exp(log_weights)
-        p = softmax_rows(np.tensordot(weights.astype(np.float32), stack, 1))
+        p = softmax_in_place(np.tensordot(weights.astype(np.float32), stack, 1))
         total = np.einsum("mk,mk->m", p, likelihood) + np.float32(1e-12)
         pull = likelihood / total[:, None]
         pull -= 1
@@ -374,7 +369,7 @@ def denoise(
             z = likely[given[rows]]
             for weight, one in zip(scale, whole or (e(rows) for e in experts), strict=False):
                 z += weight * one
-            new[rows] = block = softmax_rows(z)
+            new[rows] = block = softmax_in_place(z)
             score[rows] = block[np.arange(len(block)), given[rows]]
             joint += _sums_by(given[rows], n_classes, block).T
         q, channel = new, estimate(joint)

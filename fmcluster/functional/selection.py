@@ -22,6 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from fmcluster.functional.softmax import BLOCK_ROWS
+
 Ints = NDArray[np.int64]
 Floats = NDArray[Any]
 
@@ -114,7 +116,7 @@ def greedy_cover(
     return np.array(picks, dtype=np.int64)
 
 
-def k_centre(x: Any, budget: int, *, taken: Ints, block: int = 65_536) -> Ints:
+def k_centre(x: Any, budget: int, *, taken: Ints, block: int = BLOCK_ROWS) -> Ints:
     """Return rows picked by farthest-first traversal (Gonzalez 1985; the core-set of Sener 2018).
 
     Parameters

@@ -18,7 +18,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
 
-BLOCK_ROWS = 32_768
+# Rows of a pass over all rows: their scores stay small beside the rows themselves. The package's
+# other block size is in `vectors`, which is no floor below this one.
+BLOCK_ROWS = 8_192
 
 
 class Linear(NamedTuple):
@@ -100,8 +102,14 @@ def fit_softmax(
     return Linear(both[:-1], both[-1], int(found.nit))
 
 
-def softmax(scores: ArrayLike) -> NDArray[np.float64]:
-    """Return the row softmax in float64."""
-    z = np.asarray(scores, dtype=np.float64)
-    z = np.exp(z - z.max(axis=1, keepdims=True))
-    return z / z.sum(axis=1, keepdims=True)
+def softmax(scores: ArrayLike, *, dtype: Any = np.float64) -> NDArray[Any]:
+    """Return the row softmax, computed in `dtype` (None: that of the scores)."""
+    return softmax_in_place(np.array(scores, dtype=dtype))
+
+
+def softmax_in_place(scores: NDArray[Any]) -> NDArray[Any]:
+    """Turn rows of scores into their softmax, where (n, k) is too large to hold twice."""
+    scores -= scores.max(axis=1, keepdims=True)
+    np.exp(scores, out=scores)
+    scores /= scores.sum(axis=1, keepdims=True)
+    return scores

@@ -18,10 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, diags
 
-from fmcluster.functional.noise import discriminant, softmax_rows
-from fmcluster.functional.softmax import fit_softmax
+from fmcluster.functional.noise import discriminant
+from fmcluster.functional.softmax import BLOCK_ROWS, fit_softmax, softmax
 
-BLOCK_ROWS = 65_536
 ALPHA = 0.9
 DISCRIMINANT_WEIGHT = 0.2
 Floats = NDArray[Any]
@@ -93,9 +92,9 @@ def spread_labels(
             if turn == 0:
                 alone[i : i + BLOCK_ROWS] = scores.argmax(axis=1)
             if turn < n_rounds:
-                scores = np.log(softmax_rows(scores) + 1e-3)
+                scores = np.log(softmax(scores, dtype=None) + 1e-3)
                 scores += np.log(diffused[i : i + BLOCK_ROWS] + 1e-3)
-            guess[i : i + BLOCK_ROWS] = softmax_rows(scores)
+            guess[i : i + BLOCK_ROWS] = softmax(scores, dtype=None)
         if turn < n_rounds:
             guess[rows] = pinned[rows]
             weight, bias = _fit_discriminant(x, guess)

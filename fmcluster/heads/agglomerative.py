@@ -31,7 +31,6 @@ from numpy.typing import NDArray
 from fmcluster.heads.base import ClusterHead
 from fmcluster.heads.kmeans import MARGIN_ROWS
 from fmcluster.partition.kmeans import median_margin
-from fmcluster.partition.landmarks import sample_rows
 from fmcluster.partition.linkage import LINKAGES, cut_tree, merge_tree
 from fmcluster.partition.mini_clusters import MiniClusters, group_sums, mini_clusters, smooth_rows
 from fmcluster.utils.validation import check_in, check_range
@@ -106,7 +105,7 @@ class AgglomerativeHead(ClusterHead):
         check_range(self.smoothing, "smoothing", low=0)
         if self.n_mini is not None:
             check_range(self.n_mini, "n_mini", low=data.n_clusters)
-        x = sample_rows(data, self.max_rows)
+        x = data.sample_rows(self.max_rows)
         wanted = self.n_mini or max(8 * data.n_clusters, min(512, len(x) // 4))
         mini = mini_clusters(x, min(wanted, len(x)), seed=data.seed("mini"))
         self.centroids_ = mini.centroids

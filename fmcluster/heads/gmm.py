@@ -20,7 +20,6 @@ from sklearn.mixture import GaussianMixture
 
 from fmcluster.heads.base import ClusterHead
 from fmcluster.partition.kmeans import nearest_centroid, spherical_kmeans
-from fmcluster.partition.landmarks import sample_rows
 from fmcluster.partition.mini_clusters import group_sums
 from fmcluster.utils.validation import check_in, check_range
 from fmcluster.vectors.fit_data import HeadData
@@ -86,7 +85,7 @@ class GMMHead(ClusterHead):
         check_in(self.covariance_type, COVARIANCES, "covariance_type")
         check_range(self.max_iter, "max_iter", low=1)
         k = data.n_clusters
-        x = sample_rows(data, self.max_rows)
+        x = data.sample_rows(self.max_rows)
         self.map_ = PCAMap.fit(x, self.n_components)
         z = self.map_(x)
         start = spherical_kmeans(x, k, n_init=4, max_iter=50, seed=data.seed("kmeans"))

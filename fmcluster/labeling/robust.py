@@ -28,8 +28,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from fmcluster.functional.noise import Denoised, denoise, softmax_rows, stratified_folds
-from fmcluster.functional.softmax import Linear, fit_softmax
+from fmcluster.functional.noise import Denoised, denoise, stratified_folds
+from fmcluster.functional.softmax import Linear, fit_softmax, softmax
 from fmcluster.utils.random import seed_of
 from fmcluster.utils.validation import check_in, check_labels, check_range
 from fmcluster.vectors.graph import KNNGraph, evidence_graph
@@ -284,7 +284,7 @@ class RobustClassifier(ClassifierMixin, BaseEstimator):
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return class probabilities (m, k)."""
-        return softmax_rows(self._scores(X))
+        return softmax(self._scores(X), dtype=None)
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Return the most probable class of each row."""

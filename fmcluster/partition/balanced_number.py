@@ -22,14 +22,16 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from fmcluster.functional.assignment import align_labels
 from fmcluster.partition.kmeans import kmeans_partition
 from fmcluster.partition.linkage import LINKAGES, cut_tree, merge_tree
 from fmcluster.partition.mini_clusters import mini_clusters, smooth_rows
 from fmcluster.partition.refine import Field, refine
-from fmcluster.partition.scores import Candidate, judge, match
+from fmcluster.partition.scores import Candidate, judge
 from fmcluster.utils.random import seed_of
 from fmcluster.vectors.graph import KNNGraph
-from fmcluster.vectors.rows import unit_rows
+from fmcluster.vectors.pca import principal_axes
+from fmcluster.vectors.rows import sample_indices, unit_rows
 
 ROWS = 4_000
 MOST_DIMS = 128
@@ -87,7 +89,8 @@ def _even_score(field: Field, starts: Starts, k: int, goal: float) -> float | No
     best = max(found, key=_plain)
     if np.bincount(best.labels, minlength=k).min() < LEAST_SHARE * len(best.labels) / k:
         return None
-    agreed = [(match(best.labels, c.labels, k) == best.labels).mean() for c in found]
+    names = [align_labels(best.labels, c.labels, n_clusters=k) for c in found]
+    agreed = [(each == best.labels).mean() for each in names]
     agreed.remove(max(agreed))  # the best agrees with itself
     if np.median(agreed) < AGREEMENT or _plain(best) < goal - COST:
         return None
@@ -107,13 +110,10 @@ def _best_free(field: Field, starts: Starts, k: int) -> float:
 def _field(rows: NDArray[np.float32], seed: int) -> Field:
     """Return (a sample of) the rows, centred, on their leading axes, with their neighbours."""
     if len(rows) > ROWS:
-        picked = np.random.default_rng(seed).choice(len(rows), ROWS, replace=False)
-        rows = rows[np.sort(picked)]
+        rows = rows[sample_indices(rows, ROWS, seed)]
     rows = rows - rows.mean(axis=0, dtype=np.float64).astype(np.float32)
-    if rows.shape[1] > MOST_DIMS:
-        _, axes = np.linalg.eigh((rows.T @ rows).astype(np.float64))
-        rows = rows @ axes[:, -MOST_DIMS:].astype(np.float32)
-    rows = unit_rows(rows)
+    axes = principal_axes(rows, MOST_DIMS)
+    rows = unit_rows(rows @ axes if axes.size else rows)
     return Field(rows, KNNGraph.build(rows, k=min(NEIGHBORS, len(rows) - 1)), seed)
 
 

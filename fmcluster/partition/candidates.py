@@ -132,22 +132,17 @@ def best_partition(
     return max(found, key=lambda one: one.score)
 
 
-def sampled_rows(
+def sample_with_graph(
     data: HeadData, most: int = 20_000, k: int = 10
 ) -> tuple[NDArray[np.float32], KNNGraph]:
     """Return unit rows of all spaces and their neighbour graph; of many rows, a random sample."""
-    n = data.n_rows
-    if n <= most:
-        rows = np.ascontiguousarray(data.joint[slice(0, n)], dtype=np.float32)
-        return rows, data.graph(k)
-    picked = np.random.default_rng(data.seed("sample")).choice(n, most, replace=False)
-    rows = np.ascontiguousarray(data.joint[np.sort(picked)], dtype=np.float32)
-    return rows, KNNGraph.build(rows, k=k)
+    rows = data.sample_rows(most)
+    return rows, data.graph(k) if data.n_rows <= most else KNNGraph.build(rows, k=k)
 
 
 def start_partition(data: HeadData) -> NDArray[np.int64]:
     """Return labels (n,) of the best-scored candidate partition of the rows."""
-    rows, graph = sampled_rows(data)
+    rows, graph = sample_with_graph(data)
     found = best_partition(rows, data.n_clusters, graph, random_state=data.seed("start"))
     if len(rows) == data.n_rows:
         return found.labels

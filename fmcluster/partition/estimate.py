@@ -23,7 +23,7 @@ from fmcluster.functional.prior import (
 )
 from fmcluster.partition import number as _n_clusters
 from fmcluster.partition import sizes as _sizes
-from fmcluster.partition.candidates import sampled_rows
+from fmcluster.partition.candidates import sample_with_graph
 from fmcluster.utils.random import seed_of
 from fmcluster.utils.validation import check_in, check_labels, check_proba, check_range
 from fmcluster.vectors.fit_data import HeadData
@@ -227,7 +227,7 @@ def _rows_and_graph(emb: Any, least: int, random_state: int) -> tuple[Any, Any, 
     data = HeadData(as_spaces(emb), least, seed_of(random_state, "estimate"), None)
     if data.n_rows < max(2, least):
         raise ValueError(f"n_clusters={least} is above the number of rows, {data.n_rows}")
-    rows, graph = sampled_rows(data)
+    rows, graph = sample_with_graph(data)
     return rows, graph, data.n_rows
 
 

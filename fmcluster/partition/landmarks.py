@@ -27,14 +27,6 @@ BLOCK = 1024
 NODE_ROWS = 10
 
 
-def sample_rows(data: HeadData, max_rows: int) -> NDArray[np.float32]:
-    """Return unit rows of all spaces: all of them, or `max_rows` at random, in their order."""
-    if data.n_rows <= max_rows:
-        return data.joint[:]
-    picked = np.random.default_rng(data.seed("sample")).choice(data.n_rows, max_rows, replace=False)
-    return data.joint[np.sort(picked)]
-
-
 def graph_nodes(
     data: HeadData, n_neighbors: int, max_nodes: int
 ) -> tuple[NDArray[np.float32], KNNGraph]:
@@ -45,7 +37,7 @@ def graph_nodes(
     """
     if data.n_rows <= max_nodes:
         return data.joint[:], data.graph(n_neighbors)
-    x = sample_rows(data, NODE_ROWS * max_nodes)
+    x = data.sample_rows(NODE_ROWS * max_nodes)
     n_nodes = max(max_nodes // 3, 2 * data.n_clusters, 2)
     nodes, _ = two_level(x, n_nodes, max_iter=10, seed=data.seed("nodes"))
     nodes = np.unique(nodes, axis=0)

@@ -27,7 +27,7 @@ from fmcluster.utils import distributed
 from fmcluster.utils.progress import bar
 from fmcluster.utils.random import seed_of
 from fmcluster.vectors.faiss_index import faiss_module
-from fmcluster.vectors.rows import BLOCK_ROWS, unit_rows
+from fmcluster.vectors.rows import BLOCK_ROWS, sample_indices, unit_rows
 
 # Most memory that the starting sample takes, whatever the number of clusters.
 SEED_BYTES = 2**30
@@ -55,10 +55,8 @@ def own_blocks(X: Any) -> Iterator[NDArray[np.float32]]:
 
 def seed_centroids(X: Any, n_clusters: int, *, seed: int, n_init: int = 1) -> NDArray[np.float32]:
     """Return starting centroids: k-means of a random sample, the same on all processes."""
-    generator = np.random.default_rng(seed)
     room = max(SEED_BYTES // (4 * X.shape[1]), 2 * n_clusters)
-    size = min(X.shape[0], SEED_ROWS * n_clusters, room)
-    rows = np.sort(generator.choice(X.shape[0], size, replace=False))
+    rows = sample_indices(X, min(SEED_ROWS * n_clusters, room), seed)
     sample = unit_rows(np.asarray(X[rows]))
     return spherical_kmeans(sample, n_clusters, n_init=n_init, max_iter=10, seed=seed)
 

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmcluster.partition.balanced_number import even_number
-from fmcluster.partition.candidates import sampled_rows
+from fmcluster.partition.candidates import sample_with_graph
 from fmcluster.partition.linkage import LINKAGES, cut_tree, merge_tree
 from fmcluster.partition.mini_clusters import group_sums, mini_clusters, smooth_rows
 from fmcluster.partition.scores import edge_mass, modularity_of, silhouette
@@ -169,7 +169,7 @@ def choose_n_clusters(data: HeadData, *, k_range: tuple[int, int] = (2, 200)) ->
     """Return the estimated number of clusters of the rows a head is fitted on."""
     if data.n_rows < 8:
         return min(2, data.n_rows)
-    rows, graph = sampled_rows(data, k=NEIGHBORS)
+    rows, graph = sample_with_graph(data, k=NEIGHBORS)
     found = estimate_number(rows, graph, k_range=k_range, random_state=data.seed("k"))
     low, high = found.interval
     if high > UNSURE * low:

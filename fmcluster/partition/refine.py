@@ -29,6 +29,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fmcluster.functional.softmax import softmax_in_place
+from fmcluster.partition.sizes import shares_by_rank
 from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.rows import unit_rows
 
@@ -103,14 +105,6 @@ def smoothing_matrix(graph: KNNGraph) -> Any:
     n, k = graph.indices.shape
     pointers = np.arange(0, n * k + 1, k)
     return csr_matrix((weights.ravel(), graph.indices.ravel(), pointers), shape=(n, n))
-
-
-def softmax_(z: Array) -> Array:
-    """Row softmax in place."""
-    z -= z.max(axis=1, keepdims=True)
-    np.exp(z, out=z)
-    z /= z.sum(axis=1, keepdims=True)
-    return z
 
 
 def one_hot(labels: NDArray[Any], n_clusters: int) -> Array:
@@ -215,19 +209,12 @@ def refine(
         if shares is None:
             sizes = np.maximum(Q.mean(axis=0), LEAST_SHARE / k)
             z += (information_share(Q, R) * np.log(sizes / sizes.sum())).astype(np.float32)
-        P = softmax_(z)
+        P = softmax_in_place(z)
         P += TINY
         R = S @ P
         Q = P ** (1 - gamma) * R**gamma
         Q /= Q.sum(axis=1, keepdims=True)
         if shares is not None:
-            Q = to_shares(Q, by_rank(shares, Q.sum(axis=0)))
+            Q = to_shares(Q, shares_by_rank(shares, Q.sum(axis=0)))
         R = S @ Q
     return Q
-
-
-def by_rank(shares: NDArray[Any], sizes: NDArray[Any]) -> NDArray[np.float64]:
-    """Give `shares` out to clusters by rank of their `sizes`: the largest to the largest."""
-    out = np.empty(len(shares))
-    out[np.argsort(-np.asarray(sizes), kind="stable")] = np.sort(np.asarray(shares, float))[::-1]
-    return out

@@ -14,15 +14,17 @@ modularity (Newman and Girvan, 2004) plus the simplified silhouette of cosines s
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from fmcluster.partition.mini_clusters import group_sums
-from fmcluster.partition.refine import Field
 from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.rows import BLOCK_ROWS, unit_rows
+
+if TYPE_CHECKING:
+    from fmcluster.partition.refine import Field
 
 
 @dataclass(frozen=True)
@@ -66,15 +68,6 @@ def judge(
         silhouette(field.rows, labels, sums),
         even,
     )
-
-
-def match(reference: NDArray[np.int64], labels: NDArray[np.int64], k: int) -> NDArray[np.int64]:
-    """Return the labels renamed to agree with `reference` on as many rows as possible."""
-    table = np.bincount(labels * k + reference, minlength=k * k).reshape(k, k)
-    rows, columns = linear_sum_assignment(-table)
-    names = np.empty(k, np.int64)
-    names[rows] = columns
-    return names[labels]
 
 
 def edge_mass(labels: NDArray[np.int64], n_groups: int, graph: KNNGraph) -> NDArray[np.float64]:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmcluster.functional.prior import effective_clusters
-from fmcluster.partition.candidates import candidate_partitions, sampled_rows
+from fmcluster.partition.candidates import candidate_partitions, sample_with_graph
 from fmcluster.partition.mini_clusters import group_sums, smooth_rows
 from fmcluster.partition.scores import modularity, silhouette
 from fmcluster.vectors.graph import KNNGraph
@@ -79,20 +79,20 @@ def shrunk_to_even(shares: NDArray[np.float64], n_rows: int) -> NDArray[np.float
     return np.sort(shares / shares.sum())[::-1]
 
 
-def shares_of_clusters(sizes: NDArray[Any], estimated: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give `estimated` shares out to clusters of `sizes` rows by rank, (k,).
+def shares_by_rank(shares: NDArray[Any], sizes: NDArray[Any]) -> NDArray[np.float64]:
+    """Give `shares` (k,) out to clusters by rank of their `sizes`: the largest to the largest.
 
-    A partition is nearer to even than the truth where large clusters are cut.
+    A partition is nearer to balanced than the truth where large clusters are cut.
     """
-    found = np.asarray(sizes, dtype=np.float64)
-    shares = np.empty(len(found))
-    shares[np.argsort(-found, kind="stable")] = estimated
-    return shares
+    out = np.empty(len(shares))
+    order = np.argsort(-np.asarray(sizes, dtype=np.float64), kind="stable")
+    out[order] = np.sort(np.asarray(shares, dtype=np.float64))[::-1]
+    return out
 
 
 def estimate_sizes(data: HeadData) -> NDArray[np.float64]:
     """Return the estimated sorted shares (k,) of the rows that a head is fitted on."""
-    rows, graph = sampled_rows(data)
+    rows, graph = sample_with_graph(data)
     k = min(data.n_clusters, len(rows))
     shares = np.full(data.n_clusters, 0.5 / len(rows))
     if k < len(rows):

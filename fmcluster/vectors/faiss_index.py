@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from fmcluster.utils.optional import require
 from fmcluster.utils.random import seed_of
-from fmcluster.vectors.rows import iter_blocks, sample_rows, unit_rows
+from fmcluster.vectors.rows import iter_blocks, sample_indices, unit_rows
 
 logger = logging.getLogger(__name__)
 EXACT_ROWS = 100_000
@@ -90,7 +90,9 @@ def filled_index(X: Any, method: str, *, seed: int) -> Any:
     faiss = faiss_module()
     index = _empty_index(faiss, method, *X.shape)
     if not index.is_trained:
-        index.train(unit_rows(np.asarray(X[sample_rows(X, index_training_rows(X.shape[0]), seed)])))
+        index.train(
+            unit_rows(np.asarray(X[sample_indices(X, index_training_rows(X.shape[0]), seed)]))
+        )
     if method != "hnsw":
         index = _to_gpu(faiss, index)
     for _, block in iter_blocks(X):
@@ -250,7 +252,7 @@ class Searcher:
         """Take the least effort that finds `target` of the true neighbours; return the recall."""
         if self.method == "exact":
             return 1.0
-        rows = sample_rows(X, RECALL_SAMPLE, seed)
+        rows = sample_indices(X, RECALL_SAMPLE, seed)
         rows = np.random.default_rng(seed_of(seed, "halves")).permutation(rows)
         queries, truth = true_neighbours(X, rows, k)
         half = len(rows) // 2

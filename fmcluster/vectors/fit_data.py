@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fmcluster.utils.random import seed_of
 from fmcluster.vectors.graph import KNNGraph
-from fmcluster.vectors.rows import (
-    JointRows,
-    Rows,
-)
+from fmcluster.vectors.rows import JointRows, Rows, sample_indices
 
 
 @dataclass
@@ -44,6 +44,12 @@ class HeadData:
     def seed(self, *stream: str | int) -> int:
         """Return the seed of a named random stream."""
         return seed_of(self.random_state, *stream)
+
+    def sample_rows(self, most: int) -> NDArray[np.float32]:
+        """Return unit rows of all spaces: all of them, or `most` at random, in their order."""
+        if self.n_rows <= most:
+            return self.joint[:]
+        return self.joint[sample_indices(self.joint, most, self.seed("sample"))]
 
     def graph(self, k: int) -> KNNGraph:
         """Return the k-neighbour graph: the one that was given if it is wide enough, else built."""

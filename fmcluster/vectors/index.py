@@ -16,11 +16,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from fmcluster.utils.errors import CorruptShardError
 from fmcluster.utils.files import (
+    as_corrupt,
     atomic_path,
     digest_file,
     read_array,
     read_json,
-    as_corrupt,
     safe_child,
     write_array,
     write_json,

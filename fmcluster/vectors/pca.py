@@ -1,4 +1,4 @@
-"""Principal components: one map, in float64, for every use of them."""
+"""Principal components: one eigen-decomposition, in float64, for every use of them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,27 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+# Axes kept of wide rows: everything behind costs in proportion to them.
+MOST_DIMS = 256
+# Directions with less of the largest variance are rounding: no component is made of them.
+RANK_FLOOR = 1e-10
+
+
+def eigenvectors(
+    moments: NDArray[np.floating],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return eigenvalues (d,) and eigenvectors, columns of (d, d), largest first."""
+    values, vectors = np.linalg.eigh(np.asarray(moments, dtype=np.float64))
+    return values[::-1], vectors[:, ::-1]
+
+
+def principal_axes(centered: NDArray[np.float32], most: int = MOST_DIMS) -> NDArray[np.float32]:
+    """Return (d, most) leading axes of wide rows, an empty array for narrow ones."""
+    if centered.shape[1] <= most:
+        return np.empty((0, 0), np.float32)
+    _, vectors = eigenvectors(centered.T @ centered)
+    return np.ascontiguousarray(vectors[:, :most], np.float32)
 
 
 @dataclass
@@ -20,10 +41,10 @@ class PCAMap:
     def fit(cls, x: NDArray[np.float32], n_components: int) -> PCAMap:
         """Take the first `n_components` of rows ``x`` (n, d), fewer where the rank is lower."""
         mean = x.mean(axis=0, dtype=np.float64)
-        centred = x - mean
-        values, vectors = np.linalg.eigh(centred.T @ centred / len(x))
-        keep = max(1, min(n_components, int((values > 1e-10 * max(values[-1], 1e-30)).sum())))
-        return cls(mean, vectors[:, ::-1][:, :keep].T.copy())
+        centered = x - mean
+        values, vectors = eigenvectors(centered.T @ centered / len(x))
+        rank = int((values > RANK_FLOOR * max(values[0], 1e-30)).sum())
+        return cls(mean, vectors[:, : max(1, min(n_components, rank))].T.copy())
 
     def __call__(self, x: NDArray[np.floating]) -> NDArray[np.float64]:
         """Return the projection (m, r) of rows (m, d)."""
@@ -37,15 +58,3 @@ class PCAMap:
     def from_arrays(cls, arrays: dict[str, NDArray[Any]]) -> PCAMap:
         """Restore a map."""
         return cls(arrays["pca_mean"], arrays["pca_components"])
-
-
-MOST_DIMS = 256
-
-
-def principal_axes(centred: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return (d, MOST_DIMS) leading axes of wide rows, an empty array for narrow ones."""
-    if centred.shape[1] <= MOST_DIMS:
-        return np.empty((0, 0), np.float32)
-    scatter = (centred.T @ centred).astype(np.float64)
-    _, vectors = np.linalg.eigh(scatter)
-    return np.ascontiguousarray(vectors[:, : -MOST_DIMS - 1 : -1], np.float32)

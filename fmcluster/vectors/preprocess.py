@@ -22,9 +22,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fmcluster.utils.files import digest_bytes
 from fmcluster.utils.validation import check_finite_rows
-from fmcluster.vectors.rows import is_lazy, unit_rows
+from fmcluster.vectors.pca import eigenvectors
+from fmcluster.vectors.rows import BLOCK_ROWS, is_lazy, unit_rows
 
-BLOCK_ROWS = 16_384
 # Eigenvalues below this share of the largest are noise: whitening would blow them up.
 EIGENVALUE_FLOOR = 1e-6
 
@@ -208,8 +208,7 @@ def _components(
     covariance: NDArray[np.float64], n_components: int | None, whiten: bool
 ) -> NDArray[np.float64]:
     """Return the rows that project (and whiten) centred data, signs fixed."""
-    values, vectors = np.linalg.eigh(covariance)
-    values, vectors = values[::-1], vectors[:, ::-1]
+    values, vectors = eigenvectors(covariance)
     kept = int((values > EIGENVALUE_FLOOR * max(values[0], 1e-300)).sum())
     # Whitening directions without variance would divide by nothing; projecting on them is harmless.
     limit = kept if whiten else len(values)

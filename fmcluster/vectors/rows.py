@@ -6,7 +6,7 @@ those becomes a list of `Rows`; everything behind it reads rows the same way.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -43,8 +43,8 @@ def iter_blocks(X: Any, size: int = BLOCK_ROWS) -> Iterator[tuple[int, NDArray[n
         yield start, unit_rows(block)
 
 
-def sample_rows(X: Any, size: int, seed: int) -> NDArray[np.int64]:
-    """Return `size` random row numbers of `X`, ascending."""
+def sample_indices(X: Any, size: int, seed: int) -> NDArray[np.int64]:
+    """Return `size` random row numbers of `X` (all, where there are fewer), ascending."""
     generator = np.random.default_rng(seed)
     return np.sort(generator.choice(X.shape[0], min(size, X.shape[0]), replace=False))
 
@@ -208,3 +208,16 @@ def space_list(X: Any) -> list[Any]:
     if is_space_list(X):
         return [space for part in X for space in space_list(part)]
     return [X if hasattr(X, "shape") else np.asarray(X)]
+
+
+def zero_rows(spaces: Sequence[Any]) -> NDArray[np.bool_]:
+    """Return which rows (n,) are zero in every space: nothing is known of them.
+
+    Rows that could not be read are kept as zeros, and so do failed requests come.
+    """
+    out = np.ones(spaces[0].shape[0], bool)
+    for space in spaces:
+        for start in range(0, len(out), BLOCK_ROWS):
+            block = np.asarray(space[start : start + BLOCK_ROWS])
+            out[start : start + BLOCK_ROWS] &= ~block.any(axis=1)
+    return out

@@ -18,10 +18,10 @@ from fmcluster.functional.noise import (
     f1_cut,
     fit_pool,
     regular_factor,
-    softmax_rows,
     solve_discriminant,
     stratified_folds,
 )
+from fmcluster.functional.softmax import softmax
 from fmcluster.vectors.graph import KNNGraph
 
 
@@ -144,7 +144,7 @@ def test_pool_gradient_and_optimum():
 
     def value(log_weights):
         z = np.exp(log_weights[0]) * good + np.exp(log_weights[1]) * useless
-        return -np.log((softmax_rows(z) * likelihood).sum(axis=1)).mean()
+        return -np.log((softmax(z, dtype=None) * likelihood).sum(axis=1)).mean()
 
     at = np.log(weights)
     slope = approx_fprime(at, value, 1e-6)

@@ -11,7 +11,7 @@ from fmcluster.partition.candidates import (
     FAMILIES,
     best_partition,
     candidate_partitions,
-    sampled_rows,
+    sample_with_graph,
     start_partition,
 )
 from fmcluster.partition.kmeans import kmeans_partition
@@ -251,11 +251,11 @@ def test_what_heads_call():
 def test_many_rows_are_sampled(monkeypatch):
     rows, y = blobs([200, 100, 50], noise=0.1)
     data = head_data(rows, 3)
-    sample, graph = sampled_rows(data, most=120)
+    sample, graph = sample_with_graph(data, most=120)
     assert sample.shape == (120, 32) and graph.n_rows == 120
-    again, _ = sampled_rows(data, most=120)
+    again, _ = sample_with_graph(data, most=120)
     np.testing.assert_array_equal(sample, again)
-    monkeypatch.setattr(sampled_rows, "__defaults__", (120, 10))
+    monkeypatch.setattr(sample_with_graph, "__defaults__", (120, 10))
     labels = start_partition(data)
     assert labels.shape == (350,)
     assert adjusted_rand_score(y, labels) > 0.95

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fmcluster.partition.landmarks import graph_nodes, sample_rows
+from fmcluster.partition.landmarks import graph_nodes
 from fmcluster.vectors.fit_data import HeadData
 from fmcluster.vectors.rows import as_spaces
 
@@ -16,13 +16,13 @@ def head_data(x, k=4):
 
 def test_few_rows_are_all_taken_and_many_at_random(blobs):
     x, y = blobs(n=600, k=4)
-    np.testing.assert_allclose(sample_rows(head_data(x), 600), x, atol=1e-6)
-    taken = sample_rows(head_data(x), 150)
+    np.testing.assert_allclose(head_data(x).sample_rows(600), x, atol=1e-6)
+    taken = head_data(x).sample_rows(150)
     assert len(taken) == 150
     where = (taken @ x.T).argmax(axis=1)
     assert (np.diff(where) > 0).all()
     assert len(set(np.diff(where))) > 2, "at equal steps periodic rows would be missed"
-    np.testing.assert_array_equal(taken, sample_rows(head_data(x), 150))
+    np.testing.assert_array_equal(taken, head_data(x).sample_rows(150))
 
 
 def test_rows_are_their_own_nodes_while_they_are_few(blobs):

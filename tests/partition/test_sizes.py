@@ -8,7 +8,7 @@ import pytest
 from fmcluster.partition.sizes import (
     estimate_sizes,
     evenness,
-    shares_of_clusters,
+    shares_by_rank,
     shrunk_to_even,
     size_profile,
 )
@@ -77,7 +77,7 @@ def test_sizes_of_the_rows_of_a_head():
 
 def test_estimated_sizes_go_to_clusters_by_rank():
     estimated = np.array([0.7, 0.2, 0.07, 0.03])
-    shares = shares_of_clusters(np.array([80, 150, 151, 8]), estimated)
+    shares = shares_by_rank(estimated, np.array([80, 150, 151, 8]))
     np.testing.assert_array_equal(shares, [0.07, 0.2, 0.7, 0.03])
 
 

@@ -23,7 +23,7 @@ from fmcluster.vectors.faiss_index import (
 )
 from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.index import KNNIndex
-from fmcluster.vectors.rows import iter_blocks, sample_rows, unit_rows
+from fmcluster.vectors.rows import iter_blocks, sample_indices, unit_rows
 
 METHODS = ("hnsw", "ivf", "ivfpq")
 
@@ -162,10 +162,10 @@ def test_duplicates_of_a_row_count_as_neighbours_and_the_row_does_not():
 
 
 def test_samples_are_ascending_distinct_and_capped(X):
-    rows = sample_rows(X, 50, 0)
+    rows = sample_indices(X, 50, 0)
     assert len(set(rows)) == 50
     assert (np.diff(rows) > 0).all()
-    assert len(sample_rows(X, 10**6, 0)) == 4000
+    assert len(sample_indices(X, 10**6, 0)) == 4000
 
 
 class Disk:

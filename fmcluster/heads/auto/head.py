@@ -38,7 +38,7 @@ from fmcluster.heads.auto.vote import sizes_look_even, smooth, vote
 from fmcluster.heads.base import ClusterHead
 from fmcluster.partition.refine import Field, refine
 from fmcluster.partition.scores import Candidate, judge
-from fmcluster.partition.sizes import estimate_sizes, evenness, shares_of_clusters
+from fmcluster.partition.sizes import estimate_sizes, evenness, shares_by_rank
 from fmcluster.utils.validation import check_in, check_prior, check_range
 from fmcluster.vectors.fit_data import HeadData
 from fmcluster.vectors.graph import KNNGraph
@@ -101,7 +101,7 @@ class AutoHead(ClusterHead):
             if estimated is not None:
                 self.student_.bound(proba, most_correct(self.cluster_prior_, estimated))
                 if not self.even_sizes_:
-                    self.cluster_prior_ = shares_of_clusters(self.cluster_prior_, estimated)
+                    self.cluster_prior_ = shares_by_rank(estimated, self.cluster_prior_)
 
     def _prepare(self, data: HeadData, *, largest: float) -> Field:
         """Centre the (sampled) rows, less if one cluster is most of them; find their neighbours."""

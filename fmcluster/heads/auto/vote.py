@@ -13,8 +13,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fmcluster.functional.assignment import align_labels
 from fmcluster.partition.refine import Array, Field
-from fmcluster.partition.scores import Candidate, match
+from fmcluster.partition.scores import Candidate
 
 TEMPERATURE = 0.04
 EVEN_COST = 0.12
@@ -44,7 +45,8 @@ def vote(candidates: Sequence[Candidate], n_clusters: int) -> Array:
     for candidate in candidates:
         weight = float(np.exp((candidate.score - best.score) / TEMPERATURE))
         if weight > 1e-3:
-            V[np.arange(n), match(best.labels, candidate.labels, n_clusters)] += weight
+            aligned = align_labels(best.labels, candidate.labels, n_clusters=n_clusters)
+            V[np.arange(n), aligned] += weight
     return V / V.sum(axis=1, keepdims=True)
 
 

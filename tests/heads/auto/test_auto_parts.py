@@ -6,14 +6,17 @@ import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
 
+from fmcluster.functional.assignment import align_labels
 from fmcluster.functional.metrics import evaluate
+from fmcluster.functional.softmax import softmax
 from fmcluster.heads.auto import student
 from fmcluster.heads.auto.head import most_correct
 from fmcluster.heads.auto.starts import FAMILIES, FINENESS, spectral_groups, starts
 from fmcluster.heads.auto.vote import TEMPERATURE, sizes_look_even, vote
 from fmcluster.partition import refine as refining
 from fmcluster.partition.mini_clusters import mini_clusters
-from fmcluster.partition.scores import Candidate, assortativity_of, judge, match, modularity_of
+from fmcluster.partition.scores import Candidate, assortativity_of, judge, modularity_of
+from fmcluster.partition.sizes import shares_by_rank
 from fmcluster.vectors.graph import KNNGraph
 
 
@@ -87,7 +90,7 @@ class _Fixed:
 def test_slope_is_that_of_the_likeliest_softmax():
     rng = np.random.default_rng(0)
     z = rng.normal(size=(4000, 5)).astype(np.float32)
-    target = refining.softmax_(3 * z)
+    target = softmax(3 * z, dtype=np.float32)
     assert refining.fit_slope(z, target) == pytest.approx(3, rel=0.15)
 
 
@@ -108,7 +111,7 @@ def test_columns_are_scaled_to_the_asked_shares():
 
 
 def test_shares_go_by_rank():
-    given = refining.by_rank(np.array([0.1, 0.6, 0.3]), np.array([5, 1, 9]))
+    given = shares_by_rank(np.array([0.1, 0.6, 0.3]), np.array([5, 1, 9]))
     np.testing.assert_allclose(given, [0.3, 0.1, 0.6])
 
 
@@ -166,9 +169,10 @@ def test_matching_renames_as_the_hungarian_method_would():
     table = np.zeros((6, 6))
     np.add.at(table, (labels, reference), 1)
     rows, columns = linear_sum_assignment(table, maximize=True)
-    agreed = (match(reference, labels, 6) == reference).sum()
+    agreed = (align_labels(reference, labels, n_clusters=6) == reference).sum()
     assert agreed == table[rows, columns].sum()
-    np.testing.assert_array_equal(match(reference, (reference + 2) % 6, 6), reference)
+    aligned = align_labels(reference, (reference + 2) % 6, n_clusters=6)
+    np.testing.assert_array_equal(aligned, reference)
 
 
 def test_vote_weighs_by_score_and_ignores_names():
