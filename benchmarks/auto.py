@@ -32,7 +32,7 @@ from fmcluster.functional.softmax import softmax
 from fmcluster.heads import make_head
 from fmcluster.heads.auto import head as auto_module
 from fmcluster.heads.auto import starts as _auto_starts
-from fmcluster.heads.auto.head import AutoHead, electorate, make_candidates, most_correct
+from fmcluster.heads.auto.head import AutoHead, make_candidates, most_correct, select_voters
 from fmcluster.heads.auto.student import Student, teach
 from fmcluster.heads.auto.vote import smooth, vote
 from fmcluster.partition import refine as _auto_refine
@@ -116,7 +116,7 @@ class Trace:
         self.field: Field
         self.candidates: list[Candidate]
         self.estimated: NDArray[np.float64] | None
-        self._make, self._elect = make_candidates, electorate
+        self._make, self._elect = make_candidates, select_voters
 
     def made(self, field: Field, k: int, shares: Any, *, seed: int) -> list[Candidate]:
         """Make the candidates and keep them."""
@@ -130,18 +130,18 @@ class Trace:
 
     def __enter__(self) -> Trace:
         setattr(auto_module, "make_candidates", self.made)  # noqa: B010
-        setattr(auto_module, "electorate", self.elected)  # noqa: B010
+        setattr(auto_module, "select_voters", self.elected)  # noqa: B010
         return self
 
     def __exit__(self, *_: object) -> None:
         setattr(auto_module, "make_candidates", self._make)  # noqa: B010
-        setattr(auto_module, "electorate", self._elect)  # noqa: B010
+        setattr(auto_module, "select_voters", self._elect)  # noqa: B010
 
 
 def variants(trace: Trace, k: int) -> Iterator[tuple[str, NDArray[np.floating]]]:
     """Yield the probabilities of the head with one ingredient off."""
     field, made = trace.field, trace.candidates
-    voters, _ = electorate(made, "auto", trace.estimated)
+    voters, _ = select_voters(made, "auto", trace.estimated)
 
     def answer(kept: list[Candidate], *, smoothed: bool = True) -> Student:
         V = vote(kept, k)
@@ -155,7 +155,7 @@ def variants(trace: Trace, k: int) -> Iterator[tuple[str, NDArray[np.floating]]]
         return taught
 
     def fresh(drop: str) -> list[Candidate]:
-        return electorate([c for c in made if drop not in c.family], "auto", trace.estimated)[0]
+        return select_voters([c for c in made if drop not in c.family], "auto", trace.estimated)[0]
 
     full = answer(voters)
     yield "full", full.proba(field.rows)
@@ -184,7 +184,7 @@ def variants(trace: Trace, k: int) -> Iterator[tuple[str, NDArray[np.floating]]]
         ("no assortativity", [replace(c, assortativity=0.0) for c in made], trace.estimated),
         ("evenness not asked of estimated sizes", made, np.full(k, 1 / k)),
     ):
-        yield label, answer(electorate(kept, "auto", sizes)[0]).proba(field.rows)
+        yield label, answer(select_voters(kept, "auto", sizes)[0]).proba(field.rows)
 
 
 @contextmanager

@@ -5,15 +5,16 @@ raises the within-cluster variance least,
 
 .. math:: \Delta(A, B) = \frac{|A||B|}{|A| + |B|} \|\mu_A - \mu_B\|^2,
 
-``average``: the smallest mean cosine distance between their rows, ``graph``: the densest neighbour
+``average``: the smallest mean cosine distance between their rows, ``graph``: the densest neighbor
 edges between them. Adapted to frozen embeddings:
 
 * Mini-clusters of spherical k-means stand for the rows and count by their sizes, so that memory
   does not grow with the square of the rows.
-* What is merged are means of rows averaged with their neighbours', `smoothing` times over, which
+* What is merged are means of rows averaged with their neighbors', `smoothing` times over, which
   draws clusters apart (graph convolution without weights; Wu et al., ICML 2019).
 * No merge is ever undone; afterwards mini-clusters nearer to another cluster move there. On few
-  broad classes of even sizes that stays some points under k-means; where sizes differ it is ahead.
+  broad classes of balanced sizes that stays some points under k-means; where sizes differ it
+  is ahead.
 * A row belongs to the mini-clusters around it: with centroids c and their clusters g,
   :math:`p_k \propto \sum_{m: g_m = k} \exp(\cos(x, c_m) / \tau)`, :math:`\tau` the median gap
   between a row's nearest and second nearest centroid. The nearest alone is a coin's throw where
@@ -38,6 +39,7 @@ from fmcluster.vectors.fit_data import HeadData
 from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.rows import joint, unit_rows
 
+# A bound: by mean cosine (`unit=False`) nothing says that moves come to an end.
 ROUNDS = 10
 
 
@@ -51,8 +53,8 @@ def settle(mini: MiniClusters, groups: NDArray[np.int64], *, unit: bool) -> NDAr
     means = mini.sums / mini.sizes[:, None]
     for _ in range(ROUNDS):
         sizes = np.bincount(groups, mini.sizes, minlength=k)
-        centres = group_sums(mini.sums.astype(np.float32), groups, k) / sizes[:, None]
-        moved = (means @ (unit_rows(centres) if unit else centres).T).argmax(axis=1)
+        centers = group_sums(mini.sums.astype(np.float32), groups, k) / sizes[:, None]
+        moved = (means @ (unit_rows(centers) if unit else centers).T).argmax(axis=1)
         if len(np.unique(moved)) < k or (moved == groups).all():
             break
         groups = moved.astype(np.int64)
@@ -83,11 +85,11 @@ class AgglomerativeHead(ClusterHead):
     linkage : {"ward", "average", "graph"}
         Which pair is merged; ``average`` and ``graph`` let sizes differ most.
     n_mini : int, optional
-        Mini-clusters to begin with; by default 8 a cluster, at least 512.
+        Mini-clusters to begin with; by default 8 per cluster, at least 512.
     smoothing : int
-        How often rows are averaged with their neighbours before mini-clusters are merged.
+        How often rows are averaged with their neighbors before mini-clusters are merged.
     n_neighbors : int
-        Neighbours in the graph of `smoothing` and of ``linkage="graph"``.
+        Neighbors in the graph of `smoothing` and of ``linkage="graph"``.
     max_rows : int
         Rows that mini-clusters are made from.
     """
@@ -96,8 +98,10 @@ class AgglomerativeHead(ClusterHead):
 
     linkage: str = "ward"
     n_mini: int | None = None
+    # Reach over the graph, in edges; more draws small clusters into large ones.
     smoothing: int = 8
     n_neighbors: int = 20
+    # Memory of the sample: 400 MB of 512 dimensions.
     max_rows: int = 200_000
 
     def _fit(self, data: HeadData) -> None:

@@ -85,7 +85,7 @@ class ClusterHead(ClusterMixin, BaseEstimator):
         raise NotImplementedError
 
     def _proba(self, xs: list[NDArray[np.float32]]) -> NDArray[np.floating]:
-        """Return probabilities (m, k) of a block of rows, one array a space."""
+        """Return probabilities (m, k) of a block of rows, one array per space."""
         raise NotImplementedError
 
     def _state(self) -> dict[str, NDArray[Any]]:
@@ -108,7 +108,7 @@ class ClusterHead(ClusterMixin, BaseEstimator):
         y : ignored
             Present for scikit-learn; labels are never read.
         graph : KNNGraph, optional
-            Ready neighbours of the rows; built when needed otherwise.
+            Ready neighbors of the rows; built when needed otherwise.
 
         Raises
         ------
@@ -159,7 +159,7 @@ class ClusterHead(ClusterMixin, BaseEstimator):
     # -- shared machinery -------------------------------------------------------------------
 
     def _open(self, X: Any, *, reset: bool) -> list[Rows]:
-        """Check `X` and return its spaces; arrays go through scikit-learn's own door."""
+        """Check `X` and return its spaces; arrays go through scikit-learn's validation."""
         if not (is_store(X) or is_space_list(X) or is_lazy(X)):
             X = validate_data(
                 self,

@@ -9,7 +9,7 @@ With views a, b, unit representations z and assignments p (B, K):
 The second term contrasts the K columns, a cluster's assignments over the batch; with a uniform
 :math:`\pi` the last two are the paper's entropy of the cluster sizes. Adapted to frozen
 embeddings: the adapter of `_contrastive`, a cosine cluster head that starts at the centroids of
-k-means from the best of several k-means++ seedings, a nearest neighbour as the second view.
+k-means from the best of several k-means++ seedings, a nearest neighbor as the second view.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class CCHead(AdapterHead):
     cluster_prior : "uniform", "estimate" or array (k,)
         Sizes that the last terms pull to; the paper: uniform.
     epochs, batch_size, learning_rate
-        Of Adam; a batch should hold at least 20 rows a cluster, or columns are noise.
+        Of Adam; a batch should hold at least 20 rows per cluster, or columns are noise.
     """
 
     name = "cc"

@@ -8,15 +8,15 @@ clustering head learns pseudo-labels that the calibration head chose,
 where :math:`S_k` holds the :math:`n_k = \lfloor N \pi_k \bar c_k \rfloor` rows of largest
 :math:`p^{cal}_{\cdot k}` and :math:`\bar c_k` is the mean confidence of the first
 :math:`N \pi_k` of them: few rows while confidence is low, all when it is one. The calibration head
-learns what a row's region believes on average,
+learns what a row's mini-cluster and neighbors believe on average,
 
 .. math:: L_{cal} = -\frac1N \sum_i \sum_k t_{ik} \log p^{cal}_{ik}
           + w\, KL\big(\bar p^{cal} \,\|\, \pi\big), \quad t_i = \tfrac12 (t^{mini}_i + t^{knn}_i),
 
-so that it is sure only where a whole region agrees. With a uniform :math:`\pi` this is the paper's
-entropy term up to a constant. As the embeddings do not change, mini-clusters are computed once,
-targets once an epoch, and no row is part of its own target. Probabilities are the calibration
-head's.
+so that it is confident only where the rows around agree. With a uniform :math:`\pi` this is the
+paper's entropy term up to a constant. As the embeddings do not change, mini-clusters are computed
+once, targets once an epoch, and no row is part of its own target. Probabilities are the
+calibration head's.
 
 The paper trains from one k-means start, and the luck of that start is a part of the confidence
 that nothing in the method can see: k-means from another seed moves a third of the rows of a
@@ -38,30 +38,31 @@ from torch import Tensor, nn
 from fmcluster.functional.losses import kl_to_prior
 from fmcluster.heads.networks.dual import SAMPLE_ROWS, CDCNetwork, DualHead, over_blocks
 from fmcluster.heads.networks.layers import UnitInput
-from fmcluster.heads.networks.prototypes import prototypes, spread, standardise_rows
+from fmcluster.heads.networks.prototypes import prototypes, spread, standardize_rows
 from fmcluster.heads.training.data import TrainData
 from fmcluster.heads.training.head import TrainedHead
 from fmcluster.heads.training.objective import Objective
 from fmcluster.heads.training.prior import PriorTarget
 from fmcluster.heads.training.views import Batch
-from fmcluster.partition.candidates import start_partition
+from fmcluster.heads.training.warm_start import start_labels
 from fmcluster.partition.kmeans import spherical_kmeans
 from fmcluster.utils import distributed
 from fmcluster.utils.validation import check_in, check_range
 from fmcluster.vectors.fit_data import HeadData
 from fmcluster.vectors.rows import BLOCK_ROWS
 
-INITS = ("paper", "partition")
-ORTHOGONALISE = ("both", "last", "none")
+ORTHOGONALIZE = ("both", "last", "none")
 OUTPUTS = ("calibration", "clustering")
-ROWS_A_MINI_CLUSTER = 25
+# Enough rows for a mean, few enough to lie inside one class; the paper's hold 2 to 25.
+ROWS_PER_MINI_CLUSTER = 25
+# Time of the k-means that finds them.
 MAX_MINI_CLUSTERS = 4_096
 # Probabilities of all rows that take more are computed in turns, and kept in two bytes.
 KEPT_BYTES = 2**30
 
 
 def calibrated_selection(proba: Tensor, shares: Tensor) -> Tensor:
-    """Return which rows (N,) teach: for each class its most probable, as many as it is sure of.
+    """Return which rows (N,) teach: for each class its most probable, as its confidence allows.
 
     Parameters
     ----------
@@ -80,8 +81,8 @@ def calibrated_selection(proba: Tensor, shares: Tensor) -> Tensor:
     return chosen
 
 
-class RegionMeans:
-    """Targets of rows, made when asked for: their mini-cluster's and their neighbours' mean.
+class MiniClusterMeans:
+    """Targets of rows, made when asked for: their mini-cluster's and their neighbors' mean.
 
     No row is part of its own target.
 
@@ -89,30 +90,30 @@ class RegionMeans:
     ----------
     proba : Tensor (N, K)
         The clustering head's probabilities, of four or two bytes.
-    regions : Tensor (N,) int64
+    mini_clusters : Tensor (N,) int64
         Mini-cluster of each row.
-    neighbours : Tensor (N, k) integer, optional
-        Nearest neighbours of each row.
+    neighbors : Tensor (N, k) integer, optional
+        Nearest neighbors of each row.
     """
 
-    def __init__(self, proba: Tensor, regions: Tensor, neighbours: Tensor | None) -> None:
-        self.proba, self.regions, self.neighbours = proba, regions, neighbours
-        self.sizes = torch.bincount(regions)
+    def __init__(self, proba: Tensor, mini_clusters: Tensor, neighbors: Tensor | None) -> None:
+        self.proba, self.mini_clusters, self.neighbors = proba, mini_clusters, neighbors
+        self.sizes = torch.bincount(mini_clusters)
         self.totals = torch.zeros(len(self.sizes), proba.shape[1], device=proba.device)
-        for part, p in zip(regions.split(BLOCK_ROWS), proba.split(BLOCK_ROWS), strict=True):
+        for part, p in zip(mini_clusters.split(BLOCK_ROWS), proba.split(BLOCK_ROWS), strict=True):
             self.totals.index_add_(0, part, p.float())
 
     def __getitem__(self, rows: Tensor) -> Tensor:
         """Return the targets (B, K) of rows (B,)."""
-        own, region = self.proba[rows].float(), self.regions[rows]
-        size = self.sizes[region]
-        others = (self.totals[region] - own) / (size[:, None].float() - 1).clamp_min(1)
-        if self.neighbours is None:
+        own, mini = self.proba[rows].float(), self.mini_clusters[rows]
+        size = self.sizes[mini]
+        others = (self.totals[mini] - own) / (size[:, None].float() - 1).clamp_min(1)
+        if self.neighbors is None:
             return torch.where(size[:, None] <= 1, own, others).clamp_min(0)
         near = torch.zeros_like(own)
-        for column in self.neighbours[rows].unbind(1):
+        for column in self.neighbors[rows].unbind(1):
             near += self.proba[column]
-        near /= self.neighbours.shape[1]
+        near /= self.neighbors.shape[1]
         return (0.5 * (torch.where(size[:, None] <= 1, near, others) + near)).clamp_min(0)
 
 
@@ -149,22 +150,22 @@ class CDCObjective(Objective):
         rows = data.sample(SAMPLE_ROWS)
         x = over_blocks(self._unit, rows)
         head = self.calibration
-        centres = prototypes(x, len(head.first.weight), seed=seed)
-        head.first.weight.copy_(spread(centres) if self.orthogonalise == "both" else centres)
+        centers = prototypes(x, len(head.first.weight), seed=seed)
+        head.first.weight.copy_(spread(centers) if self.orthogonalise == "both" else centers)
         head.first.bias.zero_()
         raw = over_blocks(lambda xs: head.first(self.input(xs)).cpu(), rows)
         # The paper leaves these at 0 and 1; the data's own keep the start the same in training
         # mode, where the batch's statistics rule.
         head.norm.running_mean.copy_(raw.mean(dim=0))
         head.norm.running_var.copy_(raw.var(dim=0).clamp_min(1e-6))
-        unit = standardise_rows((head.norm.eval()(raw.to(data.device))).relu().cpu())
+        unit = standardize_rows((head.norm.eval()(raw.to(data.device))).relu().cpu())
         head.last.linear.weight.copy_(torch.cat(self._last_layers(unit, data, seed + 100)))
         head.last.linear.bias.zero_()
         self.clustering.load_state_dict(head.state_dict())
-        self.regions = self._mini_clusters(x.numpy(), data, seed + 1)
+        self.mini_clusters = self._mini_clusters(x.numpy(), data, seed + 1)
 
     def _unit(self, xs: list[Tensor]) -> Tensor:
-        return standardise_rows(self.input(xs)).cpu()
+        return standardize_rows(self.input(xs)).cpu()
 
     def _last_layers(self, unit: Tensor, data: TrainData, seed: int) -> list[Tensor]:
         """Return the prototypes (K, hidden) of every start."""
@@ -177,48 +178,48 @@ class CDCObjective(Objective):
             # Twice as many, the better half by k-means' own objective: bad optima are left out.
             n_tried = max(4, 2 * n_starts)
             tried = [prototypes(unit, n_clusters, seed=seed + i) for i in range(n_tried)]
-            fit = [float((unit @ centres.T).max(dim=1).values.mean()) for centres in tried]
+            fit = [float((unit @ centers.T).max(dim=1).values.mean()) for centers in tried]
             best = sorted(range(len(tried)), key=lambda i: -fit[i])[:n_starts]
             found = [tried[i] for i in best]
-        return found if self.orthogonalise == "none" else [spread(centres) for centres in found]
+        return found if self.orthogonalise == "none" else [spread(centers) for centers in found]
 
     def _mini_clusters(self, rows: NDArray[np.float32], data: TrainData, seed: int) -> Tensor:
         """Return the mini-cluster (N,) of each row; they are made from the rows given."""
         asked = self.n_mini_clusters or int(
-            np.clip(data.n_rows / ROWS_A_MINI_CLUSTER, 4 * data.n_clusters, MAX_MINI_CLUSTERS)
+            np.clip(data.n_rows / ROWS_PER_MINI_CLUSTER, 4 * data.n_clusters, MAX_MINI_CLUSTERS)
         )
-        n_regions = max(1, min(asked, len(rows) // 2))
-        centroids = torch.from_numpy(spherical_kmeans(rows, n_regions, max_iter=10, seed=seed))
+        n_mini = max(1, min(asked, len(rows) // 2))
+        centroids = torch.from_numpy(spherical_kmeans(rows, n_mini, max_iter=10, seed=seed))
         return data.map(lambda xs: (self._unit(xs) @ centroids.T).argmax(dim=1), torch.int64)
 
     @torch.no_grad()
     def before_epoch(self, epoch: int, data: TrainData) -> None:
-        """Choose the pseudo-labels and compute the regions' targets from all rows."""
+        """Choose the pseudo-labels and compute the calibration head's targets from all rows."""
         self.eval()
         n, (n_heads, k) = data.n_rows, self.clustering.last.shape
         if self.prior.needs_shares:
             self.prior.align(data.mean(lambda xs: self.calibration(self.input(xs)).softmax(dim=-1)))
         chosen, labels = torch.empty(n, n_heads), torch.empty(n, n_heads, dtype=torch.int64)
-        # As many starts at a time as the memory holds: a class's surest rows are among all rows.
+        # As many starts at a time as the memory holds: a class picks its rows among all rows.
         at_once = max(1, min(n_heads, KEPT_BYTES // (4 * n * k)))
         for heads in torch.arange(n_heads, device=data.device).split(at_once):
-            sure = data.map(partial(self._sure, heads=heads))
+            p = data.map(partial(self._calibrated, heads=heads))
             for at, h in enumerate(heads.tolist()):
                 shares = self.prior.target[h].cpu()
-                chosen[:, h] = calibrated_selection(sure[:, at], shares).float()
-                labels[:, h] = sure[:, at].argmax(dim=-1)
+                chosen[:, h] = calibrated_selection(p[:, at], shares).float()
+                labels[:, h] = p[:, at].argmax(dim=-1)
         self.chosen, self.labels = chosen.to(data.device), labels.to(data.device)
         wide = torch.float32 if 4 * n * n_heads * k <= KEPT_BYTES else torch.float16
         believed = data.map(
             lambda xs: self.clustering(self.input(xs)).softmax(dim=-1).flatten(1), wide
         )
         self.train()
-        near = data.neighbour_tensor
+        near = data.neighbor_tensor
         near = None if near is None else near.to(data.device)
         device = data.device
-        self.targets = RegionMeans(believed.to(device), self.regions.to(device), near)
+        self.targets = MiniClusterMeans(believed.to(device), self.mini_clusters.to(device), near)
 
-    def _sure(self, xs: list[Tensor], heads: Tensor) -> Tensor:
+    def _calibrated(self, xs: list[Tensor], heads: Tensor) -> Tensor:
         return self.calibration.some(self.input(xs), heads).softmax(dim=-1)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
@@ -238,7 +239,7 @@ class CDCObjective(Objective):
             "clustering": clustering,
             "calibration": fit,
             "size_divergence": even,
-            "share_labelled": chosen.mean(),
+            "share_labeled": chosen.mean(),
         }
 
 
@@ -249,7 +250,7 @@ class CDCHead(TrainedHead):
     Parameters
     ----------
     n_neighbors : int
-        Neighbours of a row's region, and for its strong views.
+        Neighbors whose mean is half of a row's target, and that its strong views mix with.
     n_starts : int
         Pairs of last layers trained from different k-means starts and averaged; the paper: 1.
     hidden : int
@@ -262,7 +263,7 @@ class CDCHead(TrainedHead):
     cluster_prior : "uniform", "estimate" or array (k,)
         Sizes in selection and in the balancing term; the paper: uniform.
     n_mini_clusters : int, optional
-        Regions of the targets; by default one for 25 rows, at least four a cluster.
+        Of the targets; by default one per 25 rows, at least four per cluster.
     balance_weight : float
         Weight of the balancing term.
     epochs, min_steps : int
@@ -289,12 +290,10 @@ class CDCHead(TrainedHead):
         return CDCNetwork(joint, DualHead(joint.n_dims, self.hidden, n_clusters, self.n_starts))
 
     def _train(self, data: HeadData, rows: TrainData) -> nn.Module:
-        check_in(self.init, INITS, "init")
-        check_in(self.orthogonalise, ORTHOGONALISE, "orthogonalise")
+        check_in(self.orthogonalise, ORTHOGONALIZE, "orthogonalise")
         check_in(self.output, OUTPUTS, "output")
         check_range(self.hidden, "hidden", low=1)
         check_range(self.n_starts, "n_starts", low=1)
-        start_labels = start_partition(data) if self.init == "partition" else None
         prior = PriorTarget.resolve(self.cluster_prior, data, n_heads=self.n_starts)
         objective = CDCObjective(
             [space.n_dims for space in data.spaces],
@@ -302,7 +301,7 @@ class CDCHead(TrainedHead):
             n_starts=self.n_starts,
             hidden=self.hidden,
             prior=prior,
-            start_labels=start_labels,
+            start_labels=start_labels(self.init, data),
             n_mini_clusters=self.n_mini_clusters,
             balance_weight=self.balance_weight,
             orthogonalise=self.orthogonalise,

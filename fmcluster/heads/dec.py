@@ -1,19 +1,19 @@
 r"""DEC (Xie et al., ICML 2016) and IDEC (Guo et al., IJCAI 2017).
 
-A stacked autoencoder (d-500-500-2000-k, pretrained as a denoiser) gives codes z. Centres start at
+A stacked autoencoder (d-500-500-2000-k, pretrained as a denoiser) gives codes z. Centers start at
 the means of spectral clusters of the codes; with the Student-t assignment and its target
 
 .. math:: q_{ik} \propto (1 + \|z_i - \mu_k\|^2)^{-1}, \qquad
           p_{ik} \propto q_{ik}^2 / \textstyle\sum_i q_{ik},
 
-DEC minimises :math:`KL(P \| Q)` over encoder and centres; IDEC keeps the decoder and minimises
+DEC minimizes :math:`KL(P \| Q)` over encoder and centers; IDEC keeps the decoder and minimizes
 :math:`\tfrac1d \|x - \hat x\|^2 + \gamma KL(P \| Q)`, :math:`\gamma = 0.1`. The target is computed
 from all rows once an epoch, never from a batch, whose :math:`\sum_i q_{ik}` would be noise; the
 assignments it needs are those that the last epoch's steps made anyway.
 
 Against the papers: pretraining is end to end with Adam along a cosine (layer by layer with SGD
 there); the code has as many dimensions as clusters (10 and 10 on MNIST); clusters and the first
-target are those of the codes' neighbour graph, not of k-means. Training ends near where it begins,
+target are those of the codes' neighbor graph, not of k-means. Training ends near where it begins,
 and the best k-means of MNIST's codes, by its own objective, is wrong about two digits: from the
 graph three seeds of IDEC on 20,000 rows ended at 90 to 92, from averaged codes at 79 to 82.
 Meant for raw inputs such as pixels; frozen embeddings lose more in so narrow a code than they gain.
@@ -89,8 +89,8 @@ class DECObjective(Objective):
             found = SpectralHead(data.n_clusters, random_state=data.seed).fit(codes)
         draw = np.random.default_rng(seed_of(data.seed, "empty"))
         spare = codes[draw.choice(len(codes), data.n_clusters, replace=False)]
-        centres = group_means(codes, found.labels_, spare)
-        self.network.student.centres.copy_(torch.from_numpy(centres))
+        centers = group_means(codes, found.labels_, spare)
+        self.network.student.centres.copy_(torch.from_numpy(centers))
         q = torch.from_numpy(found.predict_proba(codes)).float()
         self.q = F.pad(q, (0, data.n_clusters - q.shape[1])).to(data.device)
 
@@ -132,13 +132,13 @@ class DECHead(RepresentationHead):
     hidden : tuple of int
         Widths of the encoder's hidden layers.
     n_out : int, optional
-        Dimensions of the code; by default one a cluster, at least 10.
+        Dimensions of the code; by default one per cluster, at least 10.
     dropout : float
         Share of values dropped in pretraining.
     pretrain_epochs, epochs : int
         Length of the two stages.
     batch_size : int
-        Rows a step.
+        Rows per step.
     pretrain_rate : float
         Of Adam while pretraining.
     learning_rate : float, optional
@@ -149,7 +149,9 @@ class DECHead(RepresentationHead):
     """
 
     name = "dec"
+    # Weights of divergence and reconstruction: DEC keeps no decoder.
     _weights = (1.0, 0.0)
+    # The rate of ClustPy's clustering stage.
     _rate = 1e-4
     _orthogonal = True
 
@@ -202,7 +204,9 @@ class IDECHead(DECHead):
     """
 
     name = "idec"
+    # The paper's gamma.
     _weights = (0.1, 1.0)
+    # Half of the paper's 1e-3; higher, and codes leave what pretraining and the graph found.
     _rate = 5e-4
     # On MNIST it ends at 96.1, from orthogonal maps at 95.6.
     _orthogonal = False

@@ -26,6 +26,7 @@ from fmcluster.heads.training.views import Batch
 from fmcluster.utils.validation import check_range
 from fmcluster.vectors.fit_data import HeadData
 
+# Time of an epoch, each over all rows; the next epoch goes on from where they end.
 LLOYD_ROUNDS = 10
 
 
@@ -33,6 +34,10 @@ def lloyd(z: Tensor, centroids: Tensor, n_rounds: int = LLOYD_ROUNDS) -> tuple[T
     """Return centroids (K, d) and labels (n,) after rounds of spherical k-means from `centroids`.
 
     An empty cluster takes half of the largest: that centroid, moved a little both ways.
+
+    Apart from `partition.lloyd`, which begins at its own sample, reads blocks from disk and splits
+    by random noise: this one begins at given centroids of rows in memory and draws nothing, so that
+    clusters keep their meaning from epoch to epoch.
     """
     for _ in range(n_rounds):
         labels = (z @ centroids.T).argmax(dim=1)
@@ -96,7 +101,7 @@ class DeepClusterHead(AdapterHead):
         Number of clusters (the paper over-clusters by ten for its representation; here they are
         the answer).
     n_neighbors : int
-        Nearest neighbours to mix strong views with.
+        Nearest neighbors to mix strong views with.
     temperature : float
         Of the classifier, 0.1 as in DeepCluster-v2.
     """

@@ -1,8 +1,8 @@
-r"""Gaussian mixture by expectation maximisation (Dempster et al., JRSS B 1977), over scikit-learn.
+r"""Gaussian mixture by expectation maximization (Dempster et al., JRSS B 1977), over scikit-learn.
 
 .. math:: \max_{\pi, \mu, \Sigma} \sum_i \log \sum_k \pi_k\, N(x_i; \mu_k, \Sigma)
 
-Adapted to frozen embeddings: rows are normalised to length one and projected to their first
+Adapted to frozen embeddings: rows are normalized to length one and projected to their first
 principal components, where covariances can be estimated; one covariance is shared by all
 components (``tied``), because hundreds of dimensions with a covariance for each cluster measured
 worse than k-means; the start is spherical k-means. The mixture weights are the cluster prior.
@@ -27,8 +27,10 @@ from fmcluster.vectors.pca import PCAMap
 from fmcluster.vectors.rows import joint
 
 COVARIANCES = ("tied", "full", "diag", "spherical")
-EMPTY = 1e-6  # rows that a cluster without any counts as
-START_ROWS = 20_000  # the first covariances are those of so many rows
+# Rows that a cluster without any counts as: its mean is then that of all, not a division by 0.
+EMPTY = 1e-6
+# Rows of the first covariances: they cost a k-means of so many.
+START_ROWS = 20_000
 
 
 class Mixture(GaussianMixture):
@@ -66,7 +68,7 @@ class GMMHead(ClusterHead):
     covariance_type : {"tied", "full", "diag", "spherical"}
         As in scikit-learn.
     max_iter : int
-        Rounds of expectation maximisation.
+        Rounds of expectation maximization.
     reg_covar : float
         Added to the diagonal of covariances.
     max_rows : int
@@ -75,10 +77,12 @@ class GMMHead(ClusterHead):
 
     name = "gmm"
 
+    # A tied covariance has n_components^2 / 2 numbers, each from all rows.
     n_components: int = 64
     covariance_type: str = "tied"
     max_iter: int = 100
     reg_covar: float = 1e-6
+    # Time of a round of EM; the rest is only predicted.
     max_rows: int = 200_000
 
     def _fit(self, data: HeadData) -> None:

@@ -5,7 +5,7 @@ Single linkage of the mutual reachability distance
 `min_cluster_size` rows are most stable; rows of no such cluster are noise.
 
 Adapted to frozen embeddings: hundreds of dimensions have no dense regions to find, so that the
-usual practice reduces them first; here by the eigenvectors of the neighbour graph, as spectral
+usual practice reduces them first; here by the eigenvectors of the neighbor graph, as spectral
 clustering does. A number of clusters, which the method itself does not take, chooses
 `min_cluster_size`: the largest that leaves at least so many, the smallest of which join their
 nearest. Noise joins the nearest cluster, or is abstained on: all its probabilities are then equal.
@@ -32,6 +32,7 @@ from fmcluster.vectors.fit_data import HeadData
 from fmcluster.vectors.rows import unit_rows
 
 OUTLIERS = ("assign", "abstain")
+# Values of `min_cluster_size` between the largest and 2; each is a whole run of HDBSCAN.
 SIZES_TRIED = 6
 
 
@@ -68,7 +69,7 @@ def merge_smallest(
 
 @dataclass(eq=False, repr=False)
 class HDBSCANHead(GraphHead):
-    """HDBSCAN on the eigenvectors of the neighbour graph.
+    """HDBSCAN on the eigenvectors of the neighbor graph.
 
     Parameters
     ----------
@@ -77,9 +78,9 @@ class HDBSCANHead(GraphHead):
     min_cluster_size : int, optional
         Fewest rows of a cluster; by default a two-hundredth of the rows.
     min_samples : int
-        Neighbours that make a row a core.
+        Neighbors that make a row a core.
     n_vectors : int, optional
-        Eigenvectors kept; by default one a cluster, at least 16.
+        Eigenvectors kept; by default one per cluster, at least 16.
     outliers : {"assign", "abstain"}
         Noise goes to the nearest cluster, or gets equal probabilities.
 
@@ -94,6 +95,7 @@ class HDBSCANHead(GraphHead):
     n_clusters: int | str = "auto"
     _: KW_ONLY
     min_cluster_size: int | None = None
+    # More smooths the density, and takes the tails of clusters for noise.
     min_samples: int = 10
     n_vectors: int | None = None
     outliers: str = "assign"

@@ -7,8 +7,8 @@ With a memory :math:`v_j` of every row's unit representation and the unit column
           - \frac\alpha d \sum_l \log \frac{e^{f_l^\top f_l / \tau_2}}
                                             {\sum_m e^{f_m^\top f_l / \tau_2}}
 
-and :math:`v_i \leftarrow normalise(m v_i + (1 - m) z_i)`. Adapted to frozen embeddings: the
-adapter of `_contrastive`; the positive is the memory of a nearest neighbour; above `MEMORY_ROWS`
+and :math:`v_i \leftarrow normalize(m v_i + (1 - m) z_i)`. Adapted to frozen embeddings: the
+adapter of `_contrastive`; the positive is the memory of a nearest neighbor; above `MEMORY_ROWS`
 rows the sum runs over a sample of the memory.
 """
 
@@ -26,11 +26,12 @@ from fmcluster.heads.training.views import Batch
 from fmcluster.utils.validation import check_range
 from fmcluster.vectors.fit_data import HeadData
 
+# Time and memory of a step: (batch, so many) cosines; fewer are a noisier sum.
 MEMORY_ROWS = 4096
 
 
 def decorrelation(z: Tensor, temperature: float) -> Tensor:
-    """Return the cross-entropy by which each column of z (B, d) recognises itself among all."""
+    """Return the cross-entropy by which each column of z (B, d) recognizes itself among all."""
     columns = F.normalize(z, dim=0)
     scores = columns.T @ columns / temperature
     return F.cross_entropy(scores, torch.arange(z.shape[1], device=z.device))
@@ -64,7 +65,7 @@ class IDFDObjective(PairObjective):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         z = self.network.embed(batch.weak())
-        near = batch.neighbour()[0]
+        near = batch.neighbor()[0]
         n = len(self.memory)
         others = torch.randint(n, (min(MEMORY_ROWS, n),), device=z.device)
         positive = (z * self.memory[near]).sum(dim=1, keepdim=True)
@@ -87,7 +88,7 @@ class IDFDHead(AdapterHead):
     Parameters
     ----------
     n_neighbors : int
-        Nearest neighbours to draw a positive from.
+        Nearest neighbors to draw a positive from.
     temperature, feature_temperature : float
         The paper's tau (1 there; embeddings that are frozen spread less) and tau_2.
     feature_weight : float

@@ -1,7 +1,7 @@
 r"""Spherical k-means over faiss.
 
-Maximise :math:`\sum_i \max_k \langle x_i, c_k \rangle` over unit centroids :math:`c_k`, for rows
-normalised to length one (Dhillon & Modha, "Concept decompositions for large sparse text data using
+Maximize :math:`\sum_i \max_k \langle x_i, c_k \rangle` over unit centroids :math:`c_k`, for rows
+normalized to length one (Dhillon & Modha, "Concept decompositions for large sparse text data using
 clustering", Machine Learning 2001). All rows are used: faiss' habit of training on 256 rows a
 centroid is switched off. Many rows and rows larger than memory go through
 `fmcluster.partition.lloyd`, spread over the processes that there are. Probabilities are a softmax
@@ -26,6 +26,7 @@ from fmcluster.utils.validation import check_range
 from fmcluster.vectors.fit_data import HeadData
 from fmcluster.vectors.rows import iter_blocks, joint
 
+# Rows of the median margin: a median of so many is certain to a percent of the distribution.
 MARGIN_ROWS = 20_000
 # Above it starts are compared on a sample, and all rows are for the best one.
 WHOLE_ROWS = 100_000
@@ -39,7 +40,7 @@ class KMeansHead(ClusterHead):
     ----------
     n_init : int
         Random starts; the one with the largest objective is kept. Above 100,000 rows they are
-        compared on 256 rows a cluster, and Lloyd's rounds over all rows begin at the best.
+        compared on 256 rows per cluster, and Lloyd's rounds over all rows begin at the best.
     max_iter : int
         Rounds of Lloyd's algorithm.
 
@@ -62,6 +63,7 @@ class KMeansHead(ClusterHead):
 
     name = "kmeans"
 
+    # Starts differ by points of accuracy; each costs a whole run.
     n_init: int = 4
     max_iter: int = 50
 

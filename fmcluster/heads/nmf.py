@@ -1,12 +1,12 @@
-r"""Symmetric non-negative factorisation of the neighbour graph (Kuang, Ding & Park, SDM 2012).
+r"""Symmetric non-negative factorization of the neighbor graph (Kuang, Ding & Park, SDM 2012).
 
-With W the symmetrised, degree-normalised cosines of the k-neighbour graph,
+With W the symmetrized, degree-normalized cosines of the k-neighbor graph,
 
 .. math:: \min_{G \ge 0} \|W - G G^T\|_F^2, \qquad
           G \leftarrow G \odot \Big(1 - \beta + \beta \frac{W G}{G G^T G}\Big),
 
 :math:`\beta = 1/2`; a row's cluster is its largest entry of G. Adapted to frozen embeddings: those
-are signed, and factorising their positive parts measured six points below k-means where the graph's
+are signed, and factorizing their positive parts measured six points below k-means where the graph's
 factors measured above it. G starts at spherical k-means.
 """
 
@@ -42,7 +42,7 @@ def symmetric_nmf(
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class NMFHead(GraphHead):
-    """Symmetric NMF on the neighbour graph.
+    """Symmetric NMF on the neighbor graph.
 
     Parameters
     ----------

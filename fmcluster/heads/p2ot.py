@@ -1,19 +1,19 @@
 r"""P2OT (Zhang et al., ICLR 2024) and SP2OT (2024): progressive partial optimal transport.
 
-Each epoch a plan of mass :math:`\rho`, which grows to one, takes the surest rows first and lets
-cluster sizes differ at a price:
+Each epoch a plan of mass :math:`\rho`, which grows to one, takes the most confident rows first and
+lets cluster sizes differ at a price:
 
 .. math:: \min_Q \langle Q, -\log p \rangle - \varepsilon H(Q)
           + \lambda\, KL(Q^\top 1 \,\|\, \rho\, \pi)
           \;\; \text{s.t.} \;\; Q 1 \le \tfrac1N 1, \; 1^\top Q 1 = \rho,
 
 :math:`\rho_t = \rho_0 + (1 - \rho_0)\, e^{-5 (1 - t/T)^2}`, :math:`\lambda = 1`,
-:math:`\varepsilon = 0.1`. A row's mass weighs its cross-entropy. SP2OT adds a reward for neighbours
-that share a cluster, :math:`-\mu \langle S, Q Q^\top \rangle`, linearised at the last plan: the
+:math:`\varepsilon = 0.1`. A row's mass weighs its cross-entropy. SP2OT adds a reward for neighbors
+that share a cluster, :math:`-\mu \langle S, Q Q^\top \rangle`, linearized at the last plan: the
 scores become :math:`\log p + \mu\, (S + S^\top) Q`, solved a few times over.
 
 Adapted to frozen embeddings: a cosine head that starts at the k-means centroids, one plan over all
-rows in place of a bank, a nearest neighbour as the second view; S is the neighbour graph with rows
+rows in place of a bank, a nearest neighbor as the second view; S is the neighbor graph with rows
 summing to one and Q has rows of mass up to one, so that mu has the unit of the scores; mu decays
 with :math:`1 - \rho` as published.
 """
@@ -38,7 +38,8 @@ from fmcluster.utils.validation import check_range
 from fmcluster.vectors.fit_data import HeadData
 from fmcluster.vectors.rows import BLOCK_ROWS
 
-MAJORISATION_STEPS = 3
+# Each is a plan over all rows: time of an epoch against a reward linearized nearer its plan.
+MAJORIZATION_STEPS = 3
 
 
 def ramp(progress: float, rho: float) -> float:
@@ -69,15 +70,15 @@ class P2OTObjective(TransportObjective):
 
 
 class SP2OTObjective(P2OTObjective):
-    """The same with the semantic reward on the neighbour graph."""
+    """The same with the semantic reward on the neighbor graph."""
 
     semantic_weight: float = 1.0
 
     def start(self, data: TrainData) -> None:
         super().start(data)
-        table = data.neighbours
+        table = data.neighbors
         if table is None:
-            raise ValueError("sp2ot needs a neighbour graph: n_neighbors must be at least 1")
+            raise ValueError("sp2ot needs a neighbor graph: n_neighbors must be at least 1")
         n, k = table.shape
         half = np.full(n * k, 0.5 / k, np.float32)
         graph = csr_matrix((half, table.ravel(), np.arange(0, n * k + 1, k)), shape=(n, n))
@@ -87,13 +88,13 @@ class SP2OTObjective(P2OTObjective):
     def learn(self, scores: Tensor, data: TrainData) -> None:
         weight = self.semantic_weight * (1 - self.rho)
         self.shares: Tensor | None = None
-        if weight <= 1e-3:
+        if weight <= 1e-3:  # as good as none, and a plan per step is saved
             super().learn(scores, data)
             return
-        # The reward reads the shares of neighbours, wherever they are: all are kept, and sent.
+        # The reward reads the shares of neighbors, wherever they are: all are kept, and sent.
         n_rows, p = data.n_rows, scores.numpy()
         shares = distributed.join_blocks(np.exp(p), n_rows)
-        for _ in range(MAJORISATION_STEPS):
+        for _ in range(MAJORIZATION_STEPS):
             work = self.graph @ shares
             work *= weight
             work += p
@@ -147,7 +148,7 @@ class P2OTHead(TransportHead):
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class SP2OTHead(P2OTHead):
-    """P2OT with the semantic reward: neighbours share a cluster.
+    """P2OT with the semantic reward: neighbors share a cluster.
 
     Parameters
     ----------

@@ -8,7 +8,7 @@ Once an epoch the representation is clustered into :math:`K_m` prototypes for se
 
 where the concentrations :math:`\phi` are clipped to their 10-90 percentiles and scaled to mean
 :math:`\tau`: a loose prototype attracts less. Adapted to frozen embeddings: the adapter of
-`_contrastive`, pairs inside the batch in place of a momentum queue, a nearest neighbour as the
+`_contrastive`, pairs inside the batch in place of a momentum queue, a nearest neighbor as the
 second view, K, 2K and 4K prototypes.
 """
 
@@ -22,13 +22,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fmcluster.heads.families.representation import AdapterHead, PairObjective, Representation
-from fmcluster.heads.simclr import contrast, neighbour_pairs
+from fmcluster.heads.simclr import contrast, neighbor_pairs
 from fmcluster.heads.training.data import TrainData
 from fmcluster.heads.training.views import Batch
 from fmcluster.partition.kmeans import spherical_kmeans
 from fmcluster.utils.validation import check_range
 from fmcluster.vectors.fit_data import HeadData
 
+# The paper's: it keeps the spread of a small prototype from being divided by almost nothing.
 ALPHA = 10.0
 
 
@@ -63,7 +64,7 @@ class PCLObjective(PairObjective):
 
     def start(self, data: TrainData) -> None:
         super().start(data)
-        self.neighbours = data.neighbour_tensor
+        self.neighbors = data.neighbor_tensor
 
     def before_epoch(self, epoch: int, data: TrainData) -> None:
         self.prototypes = []
@@ -83,7 +84,7 @@ class PCLObjective(PairObjective):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         a, b = self.views(batch)
-        ignore = neighbour_pairs(batch.rows.cpu(), self.neighbours)
+        ignore = neighbor_pairs(batch.rows.cpu(), self.neighbors)
         ignore = ignore.to(a.device) if ignore is not None else None
         instance = contrast(a, b, self.temperature, ignore)
         prototype = a.new_zeros(())

@@ -1,17 +1,17 @@
-r"""SCAN: semantic clustering by adopting nearest neighbours (Van Gansbeke et al., ECCV 2020).
+r"""SCAN: semantic clustering by adopting nearest neighbors (Van Gansbeke et al., ECCV 2020).
 
-Clustering step, over rows i and a random one j of their nearest neighbours:
+Clustering step, over rows i and a random one j of their nearest neighbors:
 
 .. math:: L = -\frac1B \sum_i \log \langle p_i, p_j \rangle
           + \lambda\, KL\big(\tfrac1B \sum_i p_i \,\|\, \pi\big)
 
 with :math:`\lambda = 5`; a uniform :math:`\pi` makes the second term the paper's entropy, up to a
 constant. Ten heads train side by side and the one with the lowest consistency minus entropy is
-kept. Self-labelling: rows above a confidence are pseudo-labels for a cross-entropy on a strong
+kept. Self-labeling: rows above a confidence are pseudo-labels for a cross-entropy on a strong
 view. Adapted to frozen embeddings: linear heads on rows brought to unit variance (the paper's own
 choice for ImageNet), views as in `fmcluster.heads.training.views`.
 
-The over-confidence baselines of the calibrated-clustering literature act on the self-labelling
+The over-confidence baselines of the calibrated-clustering literature act on the self-labeling
 loss: label smoothing, focal loss, and the L1 norm of the logits.
 """
 
@@ -45,10 +45,11 @@ from fmcluster.vectors.fit_data import HeadData
 logger = logging.getLogger(__name__)
 REGULARIZERS = ("none", "label_smoothing", "focal", "l1")
 # Arguments without a part in the clustering step: its checkpoint serves all of their values.
-SELF_LABELLING = ("self_label_epochs", "threshold", "regularizer", "regularizer_strength")
-# At least this share of each cluster joins self-labelling, however few pass the threshold.
+SELF_LABELING = ("self_label_epochs", "threshold", "regularizer", "regularizer_strength")
+# At least this share of each cluster teaches, however few pass the thresholds: a cluster that
+# teaches no row at all loses its rows to the others.
 MINIMUM_SHARE = 0.2
-# What `torch.quantile` takes at once.
+# `torch.quantile` refuses more at once.
 QUANTILE_ROWS = 2**24
 
 
@@ -65,7 +66,7 @@ class SCANObjective(Objective):
         self.prior = prior
 
     def start(self, data: TrainData) -> None:
-        self.input.fit(data.sample(50_000))
+        self.input.fit(data.sample())
 
     def before_epoch(self, epoch: int, data: TrainData) -> None:
         if self.prior.needs_shares:
@@ -77,7 +78,7 @@ class SCANObjective(Objective):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         p = self.proba(batch.x)
-        q = self.proba(batch.neighbour()[1])
+        q = self.proba(batch.neighbor()[1])
         agree = consistency(p, q)
         even = kl_to_prior(distributed.mean_over_ranks(p.mean(dim=0)), self.prior.target)
         # Heads are independent: the sum gives each the gradient it would have alone.
@@ -87,11 +88,11 @@ class SCANObjective(Objective):
     @torch.no_grad()
     def best_head(self, data: TrainData) -> int:
         """Return the head with the lowest consistency minus entropy over all rows."""
-        neighbours = data.neighbour_tensor
+        neighbors = data.neighbor_tensor
         agree, mass = 0.0, 0.0
         for where, xs in data.blocks():
             p = self.proba(xs)
-            q = p if neighbours is None else self.proba(data.take(neighbours[where, 0].long()))
+            q = p if neighbors is None else self.proba(data.take(neighbors[where, 0].long()))
             agree = agree + consistency(p, q) * len(p) / data.n_rows
             mass = mass + p.mean(dim=0) * len(p) / data.n_rows
         return int((agree - entropy(torch.as_tensor(mass))).argmin())
@@ -113,7 +114,7 @@ def top(proba: Tensor) -> Tensor:
 
 
 class SelfLabelObjective(Objective):
-    """Self-labelling: confident rows teach their strong views."""
+    """Self-labeling: confident rows teach their strong views."""
 
     def __init__(
         self, network: nn.Module, *, threshold: float, regularizer: str, strength: float
@@ -125,7 +126,7 @@ class SelfLabelObjective(Objective):
         self.strength = strength
 
     def before_epoch(self, epoch: int, data: TrainData) -> None:
-        # Two numbers a row are kept, not its k probabilities.
+        # Two numbers per row are kept, not its k probabilities.
         found = data.map(lambda xs: top(self.network(xs).softmax(dim=1)))
         confidence, labels = found[:, 0].contiguous(), found[:, 1].long()
         limits = torch.full((data.n_clusters,), self.threshold)
@@ -153,17 +154,17 @@ class SelfLabelObjective(Objective):
                 losses = losses + self.strength * l1_norm(logits)
         weight = chosen * self.class_weight[y]
         loss = (losses * weight).sum() / distributed.mean_over_ranks(weight.sum()).clamp_min(1e-8)
-        return {"loss": loss, "share_labelled": chosen.mean()}
+        return {"loss": loss, "share_labeled": chosen.mean()}
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class SCANHead(TrainedHead):
-    """SCAN with its self-labelling step.
+    """SCAN with its self-labeling step.
 
     Parameters
     ----------
     n_neighbors : int
-        Nearest neighbours to draw a pair from (the paper: 20 to 50).
+        Nearest neighbors to draw a pair from (the paper: 20 to 50).
     n_heads : int
         Heads trained side by side, the best by the label-free criterion is kept.
     entropy_weight : float
@@ -171,15 +172,15 @@ class SCANHead(TrainedHead):
     cluster_prior : "uniform", "estimate" or array (k,)
         Sizes that the second term pulls to; the paper: uniform.
     epochs, self_label_epochs : int
-        Length of the two steps; 0 leaves self-labelling out.
+        Length of the two steps; 0 leaves self-labeling out.
     min_steps : int
-        Optimiser steps of the clustering step at least, a quarter of it for self-labelling: on
+        Optimizer steps of the clustering step at least, a quarter of it for self-labeling: on
         few rows more epochs are run.
     threshold : float
         Confidence above which a row labels itself; where fewer than a fifth of a cluster pass, its
         most confident fifth does.
     regularizer : {"none", "label_smoothing", "focal", "l1"}
-        Over-confidence baseline on the self-labelling loss.
+        Over-confidence baseline on the self-labeling loss.
     regularizer_strength : float, optional
         Smoothing 0.1, focal gamma 2, or L1 weight 0.01 by default.
     """
@@ -210,7 +211,7 @@ class SCANHead(TrainedHead):
             dims, data.n_clusters, n_heads=self.n_heads, weight=self.entropy_weight, prior=prior
         )
         schedule = self._schedule(min_steps=self.min_steps)
-        self._stage("cluster", objective, rows, schedule, without=SELF_LABELLING)
+        self._stage("cluster", objective, rows, schedule, without=SELF_LABELING)
         best = objective.best_head(rows)
         network = objective.network(best)
         self.cluster_prior_ = prior.shares(network, rows)
@@ -218,7 +219,7 @@ class SCANHead(TrainedHead):
             strength = {"label_smoothing": 0.1, "focal": 2.0, "l1": 0.01}.get(self.regularizer, 0.0)
             if self.regularizer_strength is not None:
                 strength = self.regularizer_strength
-            labelled = SelfLabelObjective(
+            labeled = SelfLabelObjective(
                 network, threshold=self.threshold, regularizer=self.regularizer, strength=strength
             )
             schedule = Schedule(
@@ -227,5 +228,5 @@ class SCANHead(TrainedHead):
                 self.learning_rate / 10,
                 min_steps=self.min_steps // 4,
             )
-            self._stage(f"self-label-{self.regularizer}", labelled, rows, schedule)
+            self._stage(f"self-label-{self.regularizer}", labeled, rows, schedule)
         return network

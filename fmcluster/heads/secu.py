@@ -1,19 +1,19 @@
 r"""SeCu: stable cluster discrimination with a lower bound on sizes (Qian, ICCV 2023).
 
-A row goes to :math:`y_i = \arg\max_k \langle z_i, c_k \rangle + \rho_k`, with a dual variable a
+A row goes to :math:`y_i = \arg\max_k \langle z_i, c_k \rangle + \rho_k`, with a dual variable per
 cluster that bounds its size from below only,
 
 .. math:: \rho_k \leftarrow \max(0,\; \rho_k + \eta\, (\gamma \pi_k - \bar n_k)),
 
-:math:`\bar n_k` the cluster's share of a batch. Representation and centres learn
+:math:`\bar n_k` the cluster's share of a batch. Representation and centers learn
 
 .. math:: L_z = CE\big(z^a C^\top / \tau,\; \alpha\, e_y + (1 - \alpha)\, p^b\big), \qquad
           L_c = -\log \frac{e^{z c_y / \tau}}{e^{z c_y / \tau}
                 + \sum_{k \ne y} e^{z\, sg[c_k] / \tau}}:
 
-a centre is pulled by its own rows, the harder the more, and pushed by none, which keeps it stable.
-Adapted to frozen embeddings: the adapter of `_contrastive`, a nearest neighbour as the second
-view, one head of k clusters in place of ten, centres that start at k-means: the best of several
+a center is pulled by its own rows, the harder the more, and pushed by none, which keeps it stable.
+Adapted to frozen embeddings: the adapter of `_contrastive`, a nearest neighbor as the second
+view, one head of k clusters in place of ten, centers that start at k-means: the best of several
 k-means++ seedings, because the published hundreds of epochs leave the start behind and ten epochs
 end where they began (stackoverflow: random starts of 70.1 and 70.9 ended at 70.4 and 71.3).
 """
@@ -37,6 +37,7 @@ from fmcluster.utils import distributed
 from fmcluster.utils.validation import check_range
 from fmcluster.vectors.fit_data import HeadData
 
+# The paper's weight of the one-hot label against the other view's prediction.
 ONE_HOT_SHARE = 0.2
 
 
@@ -76,20 +77,20 @@ class SeCuObjective(PairObjective):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         a, b = self.views(batch)
-        centres = F.normalize(self.network.readout.centroids, dim=1)
+        centers = F.normalize(self.network.readout.centroids, dim=1)
         with torch.no_grad():
-            cosines = b @ centres.T
+            cosines = b @ centers.T
             y = (cosines + self.dual).argmax(dim=1)
-            hot = F.one_hot(y, len(centres)).float()
+            hot = F.one_hot(y, len(centers)).float()
             share = distributed.mean_over_ranks(hot.mean(dim=0))
             self.dual.copy_(dual_step(self.dual, share, self.least, self.dual_rate))
             soft = (cosines / self.temperature).softmax(dim=1)
             target = ONE_HOT_SHARE * hot + (1 - ONE_HOT_SHARE) * soft
-        represent = soft_cross_entropy(a @ centres.detach().T / self.temperature, target).mean()
-        scores = a.detach() @ centres.T / self.temperature
+        represent = soft_cross_entropy(a @ centers.detach().T / self.temperature, target).mean()
+        scores = a.detach() @ centers.T / self.temperature
         pulled = torch.where(hot > 0, scores, scores.detach())
-        centre = F.cross_entropy(pulled, y)
-        return {"loss": represent + centre, "representation": represent, "centre": centre}
+        center = F.cross_entropy(pulled, y)
+        return {"loss": represent + center, "representation": represent, "center": center}
 
 
 @dataclass(eq=False, repr=False, kw_only=True)

@@ -1,4 +1,4 @@
-r"""SeLa: self-labelling by equal partition (Asano et al., ICLR 2020).
+r"""SeLa: self-labeling by equal partition (Asano et al., ICLR 2020).
 
 Alternate, once an epoch, a transport plan over all rows and a cross-entropy to it:
 
@@ -8,7 +8,7 @@ Alternate, once an epoch, a transport plan over all rows and a cross-entropy to 
 
 with :math:`\varepsilon = 1/25` as published and :math:`\pi` uniform. Adapted to frozen embeddings:
 a cosine head that starts at the k-means centroids; the loss is taken on a weak view and on a
-nearest neighbour; sizes may follow another prior.
+nearest neighbor; sizes may follow another prior.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from fmcluster.vectors.fit_data import HeadData
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class SeLaHead(TransportHead):
-    """Self-labelling with exact cluster sizes.
+    """Self-labeling with exact cluster sizes.
 
     Parameters
     ----------

@@ -6,7 +6,7 @@ Two views a, b of each of B rows; with cosines s and temperature :math:`\tau`
           \frac{e^{s(z_i, z_{i'}) / \tau}}{\sum_{j \ne i} e^{s(z_i, z_j) / \tau}}
 
 over the 2B views, i' the other view of i. Adapted: the adapter of `_contrastive`; the second view
-is a nearest neighbour; other rows among a row's neighbours are not its negatives (they are the
+is a nearest neighbor; other rows among a row's neighbors are not its negatives (they are the
 false negatives that contrastive learning is known to suffer from).
 """
 
@@ -40,13 +40,13 @@ def contrast(a: Tensor, b: Tensor, temperature: float, ignore: Tensor | None = N
     return F.cross_entropy(scores.masked_fill(hidden, float("-inf")), other)
 
 
-def neighbour_pairs(rows: Tensor, neighbours: Tensor | None) -> Tensor | None:
-    """Return which rows of a batch are among each other's neighbours, (B, B) bool."""
-    if neighbours is None:
+def neighbor_pairs(rows: Tensor, neighbors: Tensor | None) -> Tensor | None:
+    """Return which rows of a batch are among each other's neighbors, (B, B) bool."""
+    if neighbors is None:
         return None
-    near = torch.zeros(len(neighbours), dtype=torch.long)
+    near = torch.zeros(len(neighbors), dtype=torch.long)
     near[rows] = torch.arange(1, len(rows) + 1)
-    found = near[neighbours[rows].long()]  # 0: not in this batch
+    found = near[neighbors[rows].long()]  # 0: not in this batch
     pairs = torch.zeros(len(rows), len(rows) + 1, dtype=torch.bool)
     pairs.scatter_(1, found, True)
     pairs = pairs[:, 1:]
@@ -54,7 +54,7 @@ def neighbour_pairs(rows: Tensor, neighbours: Tensor | None) -> Tensor | None:
 
 
 class SimCLRObjective(PairObjective):
-    """NT-Xent between a row's weak view and its neighbour."""
+    """NT-Xent between a row's weak view and its neighbor."""
 
     def __init__(self, network: Representation, *, temperature: float) -> None:
         super().__init__(network)
@@ -62,11 +62,11 @@ class SimCLRObjective(PairObjective):
 
     def start(self, data: TrainData) -> None:
         super().start(data)
-        self.neighbours = data.neighbour_tensor
+        self.neighbors = data.neighbor_tensor
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         a, b = self.views(batch)
-        ignore = neighbour_pairs(batch.rows.cpu(), self.neighbours)
+        ignore = neighbor_pairs(batch.rows.cpu(), self.neighbors)
         ignore = ignore.to(a.device) if ignore is not None else None
         return {"loss": contrast(a, b, self.temperature, ignore)}
 

@@ -1,6 +1,6 @@
-r"""Spectral clustering of the neighbour graph (Ng, Jordan & Weiss, NIPS 2001).
+r"""Spectral clustering of the neighbor graph (Ng, Jordan & Weiss, NIPS 2001).
 
-With W the symmetrised cosines of the k-neighbour graph and D its degrees, the leading eigenvectors
+With W the symmetrized cosines of the k-neighbor graph and D its degrees, the leading eigenvectors
 of :math:`D^{-1/2} W D^{-1/2}`, made unit row by row, are clustered by k-means. A vector counts by
 its eigenvalue to the power `diffusion` (diffusion maps; Coifman & Lafon, 2006): the graph's view
 after so many steps of a random walk, where vectors that tell fine groups apart have faded.
@@ -28,13 +28,14 @@ from fmcluster.utils.validation import check_range
 from fmcluster.vectors.fit_data import HeadData
 from fmcluster.vectors.graph import KNNGraph
 
+# Few nodes are solved densely: exact, and ARPACK needs clearly more nodes than vectors.
 DENSE_NODES = 256
 
 
 def laplacian_vectors(
     graph: KNNGraph, n_vectors: int, *, seed: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the `n_vectors` largest eigenvalues and vectors (n, r) of the normalised graph.
+    """Return the `n_vectors` largest eigenvalues and vectors (n, r) of the normalized graph.
 
     Parts without an edge between them are solved one by one: they share the eigenvalue one, and
     Lanczos iteration from a single vector does not find all vectors of a shared eigenvalue.
@@ -68,12 +69,12 @@ def _largest(
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class SpectralHead(GraphHead):
-    """Normalised spectral clustering on the neighbour graph.
+    """Normalized spectral clustering on the neighbor graph.
 
     Parameters
     ----------
     n_vectors : int, optional
-        Eigenvectors kept; by default one a cluster, at least 16.
+        Eigenvectors kept; by default one per cluster, at least 16.
     diffusion : float
         Steps of the random walk; zero: all vectors count alike.
     """
@@ -81,6 +82,7 @@ class SpectralHead(GraphHead):
     name = "spectral"
 
     n_vectors: int | None = None
+    # Steps of the walk after which vectors of eigenvalue 0.9 count less than half.
     diffusion: float = 8.0
 
     def _fit(self, data: HeadData) -> None:

@@ -1,18 +1,18 @@
 r"""SPICE: semantic pseudo-labels for clustering (Niu et al., IEEE TIP 2022).
 
-*Self* stage, once an epoch: the most confident half of a cluster's quota gives its centre in the
-embedding, the quota of rows nearest to the centre get its label,
+*Self* stage, once an epoch: the most confident half of a cluster's quota gives its center in the
+embedding, the quota of rows nearest to the center get its label,
 
 .. math:: \mu_k = \mathrm{mean}\{x_i : i \in \mathrm{top}_{N \pi_k / 2}(p_{\cdot k})\}, \qquad
           S_k = \mathrm{top}_{N \pi_k}(\langle x_i, \mu_k \rangle),
 
 and teach strong views by cross-entropy. *Semi* stage: rows are reliable where they are confident
-and nearly all of their neighbours share their label; these are labels, and the other rows learn as
+and nearly all of their neighbors share their label; these are labels, and the other rows learn as
 in FixMatch, their weak view's label where it is confident teaching their strong one.
 
 Adapted to frozen embeddings: a cosine head that starts at the k-means centroids in place of ten
 random ones; quotas over all rows in place of a batch of 5,000, by a prior that need not be uniform;
-a row claimed by two clusters goes to the nearer centre; clusters are weighted in place of cut to
+a row claimed by two clusters goes to the nearer center; clusters are weighted in place of cut to
 the smallest.
 """
 
@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fmcluster.heads.families.transport import CosineNetwork
+from fmcluster.heads.scan import MINIMUM_SHARE
 from fmcluster.heads.training.data import TrainData
 from fmcluster.heads.training.head import TrainedHead
 from fmcluster.heads.training.objective import Objective, Schedule
@@ -34,13 +35,12 @@ from fmcluster.heads.training.views import Batch
 from fmcluster.utils.validation import check_range
 from fmcluster.vectors.fit_data import HeadData
 
-# At least this share of each cluster is reliable, however few pass the thresholds.
-MINIMUM_SHARE = 0.2
+# FixMatch's own threshold (Sohn et al., NeurIPS 2020).
 FIXMATCH_CONFIDENCE = 0.95
 
 
 def semantic_labels(proba: Tensor, x: Tensor, shares: Tensor, center_ratio: float) -> Tensor:
-    """Return labels (N,) of the rows near the clusters' centres, -1 for the others.
+    """Return labels (N,) of the rows near the clusters' centers, -1 for the others.
 
     Parameters
     ----------
@@ -51,15 +51,15 @@ def semantic_labels(proba: Tensor, x: Tensor, shares: Tensor, center_ratio: floa
     shares : Tensor (K,)
         Quota of each cluster, as a share of the rows.
     center_ratio : float
-        Share of the quota, most confident first, that makes the centre.
+        Share of the quota, most confident first, that makes the center.
     """
     n, k = proba.shape
     quota = (shares * n).round().long().clamp(1, n)
-    centres = []
+    centers = []
     for cluster in range(k):
         size = max(1, int(center_ratio * int(quota[cluster])))
-        centres.append(F.normalize(x[proba[:, cluster].topk(size).indices].mean(dim=0), dim=0))
-    cosines = x @ torch.stack(centres).T
+        centers.append(F.normalize(x[proba[:, cluster].topk(size).indices].mean(dim=0), dim=0))
+    cosines = x @ torch.stack(centers).T
     claimed = torch.full_like(cosines, float("-inf"))
     for cluster in range(k):
         rows = cosines[:, cluster].topk(int(quota[cluster])).indices
@@ -69,14 +69,14 @@ def semantic_labels(proba: Tensor, x: Tensor, shares: Tensor, center_ratio: floa
 
 
 def reliable_rows(
-    proba: Tensor, neighbours: Tensor, *, agreement: float, confidence: float
+    proba: Tensor, neighbors: Tensor, *, agreement: float, confidence: float
 ) -> Tensor:
-    """Return which rows (N,) are confident and agree with their neighbours (N, m).
+    """Return which rows (N,) are confident and agree with their neighbors (N, m).
 
     Where fewer than `MINIMUM_SHARE` of a cluster are, its best by the product of both join.
     """
     top, labels = proba.max(dim=1)
-    agree = (labels[neighbours.long()] == labels[:, None]).float().mean(dim=1)
+    agree = (labels[neighbors.long()] == labels[:, None]).float().mean(dim=1)
     chosen = (agree >= agreement) & (top >= confidence)
     for cluster in labels.unique():
         inside = torch.nonzero(labels == cluster).flatten()
@@ -87,14 +87,14 @@ def reliable_rows(
 
 
 def balanced_weight(labels: Tensor, shares: Tensor) -> Tensor:
-    """Return a weight (K,) by which labelled rows count as `shares` says; -1 is no label."""
+    """Return a weight (K,) by which labeled rows count as `shares` says; -1 is no label."""
     size = torch.bincount(labels[labels >= 0], minlength=len(shares)).float()
     weight = torch.where(size > 0, shares / size.clamp_min(1), 0.0)
     return weight * size.sum() / (weight * size).sum().clamp_min(1e-12)
 
 
 class SPICESelfObjective(Objective):
-    """Strong views learn the labels of centres."""
+    """Strong views learn the labels of centers."""
 
     def __init__(self, network: CosineNetwork, *, prior: PriorTarget, center_ratio: float) -> None:
         super().__init__()
@@ -120,7 +120,7 @@ class SPICESelfObjective(Objective):
         has = (y >= 0).float()
         losses = F.cross_entropy(self.network(batch.strong()), y.clamp_min(0), reduction="none")
         weight = has * self.weight[y.clamp_min(0)]
-        return {"loss": (losses * weight).sum() / has.sum().clamp_min(1), "labelled": has.mean()}
+        return {"loss": (losses * weight).sum() / has.sum().clamp_min(1), "labeled": has.mean()}
 
 
 class SPICESemiObjective(Objective):
@@ -137,11 +137,11 @@ class SPICESemiObjective(Objective):
 
     def start(self, data: TrainData) -> None:
         proba = data.map(lambda xs: self.network(xs).softmax(dim=1))
-        neighbours = data.neighbour_tensor
-        if neighbours is None:
-            neighbours = torch.arange(data.n_rows)[:, None]
+        neighbors = data.neighbor_tensor
+        if neighbors is None:
+            neighbors = torch.arange(data.n_rows)[:, None]
         chosen = reliable_rows(
-            proba, neighbours, agreement=self.agreement, confidence=self.confidence
+            proba, neighbors, agreement=self.agreement, confidence=self.confidence
         )
         labels = torch.where(chosen, proba.argmax(dim=1), -1)
         self.weight = balanced_weight(labels, self.prior.target.cpu()).to(data.device)
@@ -152,11 +152,13 @@ class SPICESemiObjective(Objective):
         has = (y >= 0).float()
         with torch.no_grad():
             top, guess = self.network(batch.weak()).softmax(dim=1).max(dim=1)
-        sure = (1 - has) * (top >= FIXMATCH_CONFIDENCE)
+        confident = (1 - has) * (top >= FIXMATCH_CONFIDENCE)
         target = torch.where(y >= 0, y, guess)
         losses = F.cross_entropy(self.network(batch.strong()), target, reduction="none")
-        loss = ((has * self.weight[target] + sure) * losses).sum() / (has + sure).sum().clamp_min(1)
-        return {"loss": loss, "reliable": has.mean(), "sure": sure.mean()}
+        loss = ((has * self.weight[target] + confident) * losses).sum() / (
+            has + confident
+        ).sum().clamp_min(1)
+        return {"loss": loss, "reliable": has.mean(), "confident": confident.mean()}
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -166,9 +168,9 @@ class SPICEHead(TrainedHead):
     Parameters
     ----------
     n_neighbors : int
-        Neighbours whose labels must agree (the paper: 100).
+        Neighbors whose labels must agree (the paper: 100).
     center_ratio : float
-        Share of a quota that makes a centre.
+        Share of a quota that makes a center.
     agreement, confidence : float
         What makes a row reliable.
     cluster_prior : "uniform", "estimate" or array (k,)

@@ -1,7 +1,7 @@
 r"""TEMI: exploring the limits of deep image clustering with pretrained models (BMVC 2023).
 
 H heads train side by side, each a student and a teacher that follows it slowly. For a row x and a
-random one x' of its nearest neighbours,
+random one x' of its nearest neighbors,
 
 .. math:: L = -\frac1{2H} \sum_h E\big[ w(x, x')\,(PMI_h(x, x') + PMI_h(x', x)) \big], \quad
           PMI_h(x, x') = \log \sum_k \frac{(q^s_h(k|x)\, q^t_h(k|x'))^\beta}{\bar q^t_h(k)},
@@ -9,8 +9,8 @@ random one x' of its nearest neighbours,
 with :math:`w(x,x') = \frac1H \sum_h \sum_k q^t_h(k|x) q^t_h(k|x')` and :math:`\bar q^t` a running
 mean of the teacher's output. The head of lowest loss is kept, and its teacher predicts.
 
-Dividing by :math:`\bar q^t` pulls to even sizes; with a prior :math:`\pi` it is divided by
-:math:`\bar q^t / (K \pi)` instead, which pulls to :math:`\pi`. All heads are one matrix product a
+Dividing by :math:`\bar q^t` pulls to balanced sizes; with a prior :math:`\pi` it is divided by
+:math:`\bar q^t / (K \pi)` instead, which pulls to :math:`\pi`. All heads are one matrix product per
 layer.
 """
 
@@ -33,14 +33,14 @@ from fmcluster.heads.training.head import TrainedHead
 from fmcluster.heads.training.objective import Objective
 from fmcluster.heads.training.prior import PriorTarget
 from fmcluster.heads.training.views import Batch
-from fmcluster.heads.training.warm_start import warm_start
-from fmcluster.partition.candidates import start_partition
+from fmcluster.heads.training.warm_start import start_labels, warm_start
 from fmcluster.utils import distributed
-from fmcluster.utils.validation import check_in, check_range
+from fmcluster.utils.validation import check_range
 from fmcluster.vectors.fit_data import HeadData
 
-INITS = ("paper", "partition")
+# The paper's, of student and teacher alike.
 TEMPERATURE = 0.1
+# The paper's: about ten batches make the running mean of the clusters' shares.
 MARGINAL_MOMENTUM = 0.9
 
 
@@ -145,7 +145,7 @@ class TEMIObjective(Objective):
 
     def start(self, data: TrainData) -> None:
         """Scale the input; learn the start partition, if there is one."""
-        self.input.fit(data.sample(50_000))
+        self.input.fit(data.sample())
         if self.start_labels is not None:
             warm_start(
                 lambda xs: self.student(self.input(xs)),
@@ -195,12 +195,12 @@ class TEMIObjective(Objective):
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class TEMIHead(TrainedHead):
-    """TEMI: pairs of neighbours, many heads, slow teachers.
+    """TEMI: pairs of neighbors, many heads, slow teachers.
 
     Parameters
     ----------
     n_neighbors : int
-        Nearest neighbours to draw a pair from (the paper: 25 to 50).
+        Nearest neighbors to draw a pair from (the paper: 25 to 50).
     n_heads : int
         Heads trained side by side (the paper: 16); the one with the lowest loss is kept.
     beta : float
@@ -209,18 +209,18 @@ class TEMIHead(TrainedHead):
         Sizes of the projection head.
     teacher_momentum : float
         How slowly a teacher follows (the paper: 0.996 over thousands of steps). Where sizes are
-        even and steps are hundreds, 0.93 gains points, and it loses more where they are not.
+        balanced and steps are hundreds, 0.93 gains points, and it loses more where they are not.
     init : {"paper", "partition"}
         Random heads, or heads that first learn the best-scored label-free partition.
     cluster_prior : "uniform", "estimate" or array (k,)
         Sizes that the marginal is divided by; the paper: uniform.
     epochs, min_steps : int
-        Passes over the rows (each pass pairs half of them with a neighbour); on few rows epochs
+        Passes over the rows (each pass pairs half of them with a neighbor); on few rows epochs
         are added until `min_steps` steps are taken.
     warmup_epochs : int
         Linear increase of the learning rate.
     batch_size, learning_rate
-        Rows a step; of AdamW.
+        Rows per step; of AdamW.
     """
 
     name = "temi"
@@ -246,7 +246,6 @@ class TEMIHead(TrainedHead):
         return TEMINetwork(joint, heads)
 
     def _train(self, data: HeadData, rows: TrainData) -> nn.Module:
-        check_in(self.init, INITS, "init")
         check_range(self.beta, "beta", low=0)
         prior = PriorTarget.resolve(self.cluster_prior, data, n_heads=self.n_heads)
         objective = TEMIObjective(
@@ -258,11 +257,11 @@ class TEMIHead(TrainedHead):
             beta=self.beta,
             momentum=self.teacher_momentum,
             prior=prior,
-            start_labels=start_partition(data) if self.init == "partition" else None,
+            start_labels=start_labels(self.init, data),
         )
         schedule = self._schedule(
             optimizer="adamw",
-            weight_decay=1e-4,
+            weight_decay=1e-4,  # the paper's
             warmup_epochs=self.warmup_epochs,
             min_steps=self.min_steps,
         )

@@ -1,6 +1,6 @@
 r"""TURTLE: let go of your labels with unsupervised transfer (Gadetsky et al., ICML 2024).
 
-A labelling :math:`\tau_\theta(x) = \frac1V \sum_v softmax(\theta_v \phi_v(x))` over V embedding
+A labeling :math:`\tau_\theta(x) = \frac1V \sum_v softmax(\theta_v \phi_v(x))` over V embedding
 spaces is sought which linear probes, fitted to it, reproduce best:
 
 .. math:: \min_\theta \sum_v CE\big(w_v^* \phi_v(x), \tau_\theta(x)\big)
@@ -29,14 +29,13 @@ from fmcluster.heads.training.head import TrainedHead
 from fmcluster.heads.training.objective import Objective
 from fmcluster.heads.training.prior import PriorTarget
 from fmcluster.heads.training.views import Batch
-from fmcluster.heads.training.warm_start import warm_start
-from fmcluster.partition.candidates import start_partition
+from fmcluster.heads.training.warm_start import start_labels, warm_start
 from fmcluster.utils import distributed
 from fmcluster.utils.random import seed_of
-from fmcluster.utils.validation import check_in, check_range
+from fmcluster.utils.validation import check_range
 from fmcluster.vectors.fit_data import HeadData
 
-INITS = ("paper", "partition")
+# Of Adam, as in its paper (Kingma & Ba, 2015).
 BETAS, EPSILON = (0.9, 0.999), 1e-8
 
 
@@ -76,7 +75,7 @@ def fit_probe(
 
 
 class TaskEncoder(nn.Module):
-    """The labelling: one weight-normalised linear layer a space, their softmaxes averaged."""
+    """The labeling: one weight-normalized linear layer per space, their softmaxes averaged."""
 
     def __init__(self, dims: list[int], n_clusters: int, *, normed: bool = True) -> None:
         super().__init__()
@@ -87,7 +86,7 @@ class TaskEncoder(nn.Module):
         self.linear = nn.ModuleList(layers)
 
     def plain(self) -> TaskEncoder:
-        """Return a copy with the normalisation folded into the weights: what predicts."""
+        """Return a copy with the normalization folded into the weights: what predicts."""
         dims = [linear.in_features for linear in self.linear]
         copied = TaskEncoder(dims, self.linear[0].out_features, normed=False)
         state = {key: value for key, value in self.state_dict().items() if "parametriz" not in key}
@@ -134,7 +133,7 @@ class TURTLEObjective(Objective):
 
     def start(self, data: TrainData) -> None:
         """Scale each space; learn the start partition, if there is one."""
-        for scale, x in zip(self.task.scales, data.sample(50_000), strict=True):
+        for scale, x in zip(self.task.scales, data.sample(), strict=True):
             scale.fit(x)
         if self.start_labels is not None:
             warm_start(self.task, self.task.linear.parameters(), self.start_labels, data)
@@ -167,7 +166,7 @@ class TURTLEObjective(Objective):
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class TURTLEHead(TrainedHead):
-    """TURTLE: the labelling that linear probes reproduce best, over one or several spaces.
+    """TURTLE: the labeling that linear probes reproduce best, over one or several spaces.
 
     Parameters
     ----------
@@ -176,7 +175,7 @@ class TURTLEHead(TrainedHead):
     inner_steps, inner_learning_rate
         Adam steps of each fresh probe, and their rate.
     init : {"paper", "partition"}
-        A random labelling, or one that first learns the best-scored label-free partition.
+        A random labeling, or one that first learns the best-scored label-free partition.
     cluster_prior : "uniform", "estimate" or array (k,)
         Sizes that the second term pulls to; the paper: uniform.
     epochs, min_steps : int
@@ -202,7 +201,6 @@ class TURTLEHead(TrainedHead):
         return TaskEncoder(dims, n_clusters, normed=False)
 
     def _train(self, data: HeadData, rows: TrainData) -> nn.Module:
-        check_in(self.init, INITS, "init")
         check_range(self.inner_steps, "inner_steps", low=1)
         prior = PriorTarget.resolve(self.cluster_prior, data)
         objective = TURTLEObjective(
@@ -212,7 +210,7 @@ class TURTLEHead(TrainedHead):
             inner_steps=self.inner_steps,
             inner_learning_rate=self.inner_learning_rate,
             prior=prior,
-            start_labels=start_partition(data) if self.init == "partition" else None,
+            start_labels=start_labels(self.init, data),
         )
         self._stage("task", objective, rows, self._schedule(min_steps=self.min_steps))
         network = objective.task.plain()

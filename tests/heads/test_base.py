@@ -150,10 +150,10 @@ class Nearest(ClusterHead):
 
     def _fit(self, data: HeadData) -> None:
         self.data_ = data
-        self.centres_ = np.array(data.joint[np.arange(data.n_clusters)])
+        self.centers_ = np.array(data.joint[np.arange(data.n_clusters)])
 
     def _proba(self, xs):
-        proba = softmax(9.0 * joint(xs) @ self.centres_.T)
+        proba = softmax(9.0 * joint(xs) @ self.centers_.T)
         proba[:, list(self.dead)] = 0
         return proba
 

@@ -1,4 +1,4 @@
-"""CDC: selection, region targets, prototypes, and what the head reaches on planted clusters."""
+"""CDC: selection, targets, prototypes, and what the head reaches on planted clusters."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from head_contract import accuracy, hold_to_contract, hold_to_sklearn
 
 from fmcluster.functional.consensus import align_columns
 from fmcluster.heads import make_head
-from fmcluster.heads.cdc import RegionMeans, calibrated_selection
-from fmcluster.heads.networks.prototypes import prototypes, spread, standardise_rows
+from fmcluster.heads.cdc import MiniClusterMeans, calibrated_selection
+from fmcluster.heads.networks.prototypes import prototypes, spread, standardize_rows
 
 QUICK = {"n_clusters": 4, "hidden": 32, "n_starts": 3, "epochs": 4, "min_steps": 20}
 
@@ -29,27 +29,27 @@ def test_selection_of_a_sure_head_is_everything_and_follows_the_prior():
     assert fewer.sum() == 2
 
 
-def test_region_targets_by_hand_leave_the_row_itself_out():
+def test_mini_cluster_targets_by_hand_leave_the_row_itself_out():
     proba = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]])
-    regions = torch.tensor([0, 0, 1])
+    mini = torch.tensor([0, 0, 1])
     rows = torch.arange(3)
-    found = RegionMeans(proba, regions, None)[rows]
-    # Rows 0 and 1 see each other; row 2 is alone in its region and keeps its own.
+    found = MiniClusterMeans(proba, mini, None)[rows]
+    # Rows 0 and 1 see each other; row 2 is alone in its mini-cluster and keeps its own.
     torch.testing.assert_close(found, torch.tensor([[0.0, 1.0], [1.0, 0.0], [0.5, 0.5]]))
     near = torch.tensor([[2], [2], [0]])
-    found = RegionMeans(proba, regions, near)[rows]
+    found = MiniClusterMeans(proba, mini, near)[rows]
     torch.testing.assert_close(found, torch.tensor([[0.25, 0.75], [0.75, 0.25], [1.0, 0.0]]))
     torch.testing.assert_close(found.sum(dim=1), torch.ones(3))
-    halved = RegionMeans(proba.half(), regions, near)[rows[1:]]
+    halved = MiniClusterMeans(proba.half(), mini, near)[rows[1:]]
     torch.testing.assert_close(halved, found[1:])
 
 
-def test_standardised_rows():
+def test_standardized_rows():
     x = torch.randn(5, 9, generator=torch.Generator().manual_seed(0)) + 3
-    z = standardise_rows(x)
+    z = standardize_rows(x)
     torch.testing.assert_close(z.mean(dim=1), torch.zeros(5), atol=1e-6, rtol=0)
     torch.testing.assert_close(z.norm(dim=1), torch.ones(5))
-    flat = standardise_rows(torch.tensor([[3.0, 4.0]]))
+    flat = standardize_rows(torch.tensor([[3.0, 4.0]]))
     torch.testing.assert_close(flat, torch.tensor([[0.6, 0.8]]))
 
 
@@ -60,7 +60,7 @@ def test_prototypes_are_unit_rows_and_filled_up_where_rows_are_few():
     torch.testing.assert_close(found.norm(dim=1), torch.ones(10), atol=1e-5, rtol=0)
 
 
-def test_spreading_lets_each_prototype_recognise_itself():
+def test_spreading_lets_each_prototype_recognize_itself():
     base = torch.rand(1, 16)
     crowded = torch.nn.functional.normalize(base + 0.2 * torch.rand(5, 16), dim=1)
 
@@ -90,7 +90,7 @@ def test_planted_clusters_are_found(blobs, tmp_path, init, n_starts):
     params = {**QUICK, "init": init, "n_starts": n_starts}
     head = hold_to_contract("cdc", x, tmp_path, **params)
     assert accuracy(head, y) > (0.95 if init == "partition" or n_starts > 1 else 0.7)
-    assert {"clustering", "calibration", "share_labelled"} <= set(head.history_[0])
+    assert {"clustering", "calibration", "share_labeled"} <= set(head.history_[0])
 
 
 def test_calibration_head_is_less_sure_than_the_clustering_head(blobs):

@@ -68,7 +68,7 @@ def test_few_rows_get_more_epochs(blobs):
     assert stages == ["pretrain"] * 20 + ["cluster"] * 5
 
 
-def test_centres_are_means_and_an_empty_cluster_keeps_what_it_had():
+def test_centers_are_means_and_an_empty_cluster_keeps_what_it_had():
     codes = np.array([[1, 0], [3, 0], [0, 4]], np.float32)
     found = group_means(codes, np.array([0, 0, 2]), np.full((3, 2), 7.0))
     np.testing.assert_allclose(found, [[2, 0], [7, 7], [0, 4]])
@@ -105,24 +105,24 @@ def test_layers_start_at_maps_that_keep_lengths():
     assert (own.T @ own).diagonal().max() < 1, "PyTorch's own start"
 
 
-def test_the_first_target_and_centres_are_those_of_the_graphs_clusters(blobs, monkeypatch):
+def test_the_first_target_and_centers_are_those_of_the_graphs_clusters(blobs, monkeypatch):
     x, seen = blobs(n=240, k=4, spread=0.3).x, []
     before_epoch = DECObjective.before_epoch
 
     def watched(self, epoch, data):
         codes = data.map(self.network.embed).numpy()
         before_epoch(self, epoch, data)
-        centres = self.network.student.centres.detach().clone().numpy()
-        seen.append((codes, self.q.numpy().copy(), centres))
+        centers = self.network.student.centres.detach().clone().numpy()
+        seen.append((codes, self.q.numpy().copy(), centers))
 
     monkeypatch.setattr(DECObjective, "before_epoch", watched)
     make_head("dec", n_clusters=4, random_state=0, **{**SMALL, "epochs": 1}).fit(x)
-    codes, q, centres = seen[0]
+    codes, q, centers = seen[0]
     graph = make_head("spectral", n_clusters=4, random_state=0).fit(codes)
     assert normalized_mutual_info_score(graph.labels_, q.argmax(axis=1)) > 0.95
     np.testing.assert_allclose(q.sum(axis=1), 1, atol=1e-5)
-    own = group_means(codes, q.argmax(axis=1), centres)
-    np.testing.assert_allclose(centres, own, atol=1e-4)
+    own = group_means(codes, q.argmax(axis=1), centers)
+    np.testing.assert_allclose(centers, own, atol=1e-4)
 
 
 def test_threads_do_not_change_labels(blobs):

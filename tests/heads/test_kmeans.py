@@ -15,7 +15,7 @@ from fmcluster.vectors.rows import unit_rows
 
 
 def objective(x: np.ndarray, centroids: np.ndarray) -> float:
-    """Sum of the cosines to the own centroid: what spherical k-means maximises."""
+    """Sum of the cosines to the own centroid: what spherical k-means maximizes."""
     return float((x @ centroids.T).max(axis=1).sum())
 
 
@@ -50,9 +50,9 @@ def test_it_is_as_good_as_scikit_learn_on_unit_rows(blobs, spread):
 def test_centroids_are_the_mean_directions_of_their_rows(blobs):
     x, _ = blobs(n=400, k=4, d=8)
     head = make_head("kmeans", n_clusters=4, random_state=0).fit(x)
-    for cluster, centre in enumerate(head.cluster_centers_):
+    for cluster, center in enumerate(head.cluster_centers_):
         mean = x[head.labels_ == cluster].mean(axis=0)
-        np.testing.assert_allclose(centre, mean / np.linalg.norm(mean), atol=1e-4)
+        np.testing.assert_allclose(center, mean / np.linalg.norm(mean), atol=1e-4)
     np.testing.assert_array_equal((x @ head.cluster_centers_.T).argmax(axis=1), head.labels_)
 
 

@@ -39,7 +39,7 @@ def test_ramp_rises_from_rho_to_one():
     assert values[0] == pytest.approx(0.1 + 0.9 * np.exp(-5))
 
 
-def test_neighbours_sway_an_undecided_row(blobs):
+def test_neighbors_sway_an_undecided_row(blobs):
     data = blobs(n=60, k=2, d=8)
     rows = TrainData([Rows(data.x)], KNNGraph.build(data.x, k=5).indices, 2, 0)
     even = torch.full((2,), 0.5)

@@ -1,4 +1,4 @@
-"""SCAN: planted clusters, the choice of the head, self-labelling by hand, regularizers, resume."""
+"""SCAN: planted clusters, the choice of the head, self-labeling by hand, regularizers, resume."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ def data(blobs):
 def test_the_loss_is_consistency_and_weighted_divergence_summed_over_heads(data):
     objective = SCANObjective([8], 3, n_heads=2, weight=5.0, prior=uniform(2, 3))
     objective.start(data)
-    near = data.neighbour_tensor[:, 0].long()
+    near = data.neighbor_tensor[:, 0].long()
     x = data.spaces[0].source
-    batch = SimpleNamespace(x=[torch.from_numpy(x)], neighbour=lambda: (near, data.take(near)))
+    batch = SimpleNamespace(x=[torch.from_numpy(x)], neighbor=lambda: (near, data.take(near)))
     found = objective(batch)
     z = (x - x.mean(axis=0)) / np.sqrt(((x - x.mean(axis=0)) ** 2).mean())
     weight, bias = (p.detach().numpy() for p in objective.heads.linear.parameters())
@@ -74,7 +74,7 @@ def test_the_best_head_has_the_lowest_consistency_minus_entropy(data):
     objective = SCANObjective([8], 3, n_heads=6, weight=5.0, prior=uniform(6, 3))
     objective.start(data)
     x = torch.from_numpy(data.spaces[0].source)
-    q = data.take(data.neighbour_tensor[:, 0].long())
+    q = data.take(data.neighbor_tensor[:, 0].long())
     for seed in range(5):
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
@@ -146,7 +146,7 @@ def test_bad_arguments_are_quoted(blobs, arguments, match):
         make_head("scan", **{**QUICK, **arguments}).fit(blobs(n=40, k=4, d=8).x)
 
 
-# --- self-labelling --------------------------------------------------------------------------
+# --- self-labeling --------------------------------------------------------------------------
 
 
 class Table(nn.Module):
@@ -160,7 +160,7 @@ class Table(nn.Module):
         return self.logits[xs[0][:, 0].long()]
 
 
-def labelled(confidences: list[list[float]], **params) -> tuple[SelfLabelObjective, TrainData]:
+def labeled(confidences: list[list[float]], **params) -> tuple[SelfLabelObjective, TrainData]:
     """Objective on rows whose confidence in cluster k is ``confidences[k]``."""
     k = len(confidences)
     rows = [
@@ -177,21 +177,21 @@ def labelled(confidences: list[list[float]], **params) -> tuple[SelfLabelObjecti
 
 
 def test_rows_above_the_threshold_are_chosen():
-    objective, _ = labelled([[0.99, 0.95, 0.6, 0.7], [0.98, 0.91, 0.92, 0.55]])
+    objective, _ = labeled([[0.99, 0.95, 0.6, 0.7], [0.98, 0.91, 0.92, 0.55]])
     assert objective.chosen.tolist() == [True, True, False, False, True, True, True, False]
     assert objective.targets.tolist() == [0] * 4 + [1] * 4
 
 
 def test_a_cluster_below_the_threshold_gives_its_surest_fifth():
     unsure = np.linspace(0.55, 0.8, 10).round(4).tolist()
-    objective, _ = labelled([[0.99] * 4, unsure])
+    objective, _ = labeled([[0.99] * 4, unsure])
     assert objective.chosen[:4].all()
     assert objective.chosen[4:].tolist() == [False] * 8 + [True] * 2
     assert objective.targets[4:].tolist() == [1] * 10
 
 
 def test_class_weights_even_the_chosen_rows_out():
-    objective, _ = labelled([[0.99] * 6, [0.95] * 2, [0.95] * 1])
+    objective, _ = labeled([[0.99] * 6, [0.95] * 2, [0.95] * 1])
     weights = objective.class_weight
     torch.testing.assert_close(weights, torch.tensor([9 / 6, 9 / 2, 9 / 1]) / 3)
     # Every cluster has the same total weight.
@@ -199,7 +199,7 @@ def test_class_weights_even_the_chosen_rows_out():
 
 
 def test_a_cluster_without_rows_weighs_nothing():
-    objective, _ = labelled([[0.99] * 6, [], [0.95] * 3])
+    objective, _ = labeled([[0.99] * 6, [], [0.95] * 3])
     torch.testing.assert_close(objective.class_weight, torch.tensor([9 / 6, 0.0, 9 / 3]) / 2)
 
 
@@ -214,9 +214,9 @@ def by_hand(kind: str, log_p: np.ndarray, target: int, strength: float) -> float
 @pytest.mark.parametrize(
     ("kind", "strength"), [("none", 0.0), ("label_smoothing", 0.2), ("focal", 2.0), ("l1", 0.3)]
 )
-def test_the_self_labelling_loss_by_hand(kind, strength):
+def test_the_self_labeling_loss_by_hand(kind, strength):
     confidences = [[0.99, 0.95, 0.6], [0.92, 0.97, 0.98]]
-    objective, data = labelled(confidences, regularizer=kind, strength=strength)
+    objective, data = labeled(confidences, regularizer=kind, strength=strength)
     rows = torch.tensor([0, 2, 3, 4])  # row 2 is not chosen
     found = objective(SimpleNamespace(rows=rows, strong=lambda: data.take(rows)))
     log_p = objective.network.logits.detach().numpy()
@@ -224,11 +224,11 @@ def test_the_self_labelling_loss_by_hand(kind, strength):
     losses = [by_hand(kind, log_p[row], row // 3, strength) for row in (0, 3, 4)]
     expected = np.dot(weight, losses) / sum(weight)
     assert float(found["loss"].detach()) == pytest.approx(expected, rel=1e-4)
-    assert float(found["share_labelled"]) == 0.75
+    assert float(found["share_labeled"]) == 0.75
 
 
 def test_a_batch_without_chosen_rows_has_no_loss():
-    objective, data = labelled([[0.99, 0.6], [0.95, 0.6]])
+    objective, data = labeled([[0.99, 0.6], [0.95, 0.6]])
     rows = torch.tensor([1, 3])
     found = objective(SimpleNamespace(rows=rows, strong=lambda: data.take(rows)))
     found["loss"].backward()
@@ -350,7 +350,7 @@ def test_loss_curves_of_both_stages_are_written(blobs, tmp_path):
     assert written == [
         {key: value for key, value in record.items() if key != "stage"} for record in head.history_
     ]
-    assert {"size_divergence", "share_labelled"} <= set().union(*written)
+    assert {"size_divergence", "share_labeled"} <= set().union(*written)
 
 
 def test_several_spaces(blobs):

@@ -49,7 +49,7 @@ def test_dual_rises_for_small_clusters_only():
     np.testing.assert_allclose(dual, [0.2, 0.0, 0.7], atol=1e-6)
 
 
-def test_centres_are_not_pushed_by_rows_of_other_clusters(blobs):
+def test_centers_are_not_pushed_by_rows_of_other_clusters(blobs):
     objective, rows = started(blobs(n=40, k=2, d=8).x, 2, temperature=1.0, dual_rate=0.0)
     objective.before_epoch(0, rows)
     labels = objective.network(rows.take(torch.arange(40))).argmax(dim=1)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from fmcluster.functional.losses import nt_xent
 from fmcluster.heads import make_head
 from fmcluster.heads.families.representation import Adapter, Representation
-from fmcluster.heads.simclr import contrast, neighbour_pairs
+from fmcluster.heads.simclr import contrast, neighbor_pairs
 
 SMALL = {"epochs": 3, "batch_size": 64, "n_out": 8}
 
@@ -38,13 +38,13 @@ def test_excluded_pairs_do_not_repel():
     assert float(contrast(a, b, 0.2, one)) < float(contrast(a, b, 0.2))
 
 
-def test_neighbour_pairs_find_each_other_in_a_batch():
-    neighbours = torch.tensor([[1, 2], [0, 3], [4, 0], [4, 1], [2, 3]])
+def test_neighbor_pairs_find_each_other_in_a_batch():
+    neighbors = torch.tensor([[1, 2], [0, 3], [4, 0], [4, 1], [2, 3]])
     rows = torch.tensor([3, 0, 1])
-    found = neighbour_pairs(rows, neighbours)
+    found = neighbor_pairs(rows, neighbors)
     expected = torch.tensor([[0, 0, 1], [0, 0, 1], [1, 1, 0]], dtype=torch.bool)
     assert torch.equal(found, expected)
-    assert neighbour_pairs(rows, None) is None
+    assert neighbor_pairs(rows, None) is None
 
 
 def test_adapter_starts_at_the_principal_components(blobs):

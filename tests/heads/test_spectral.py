@@ -31,7 +31,7 @@ def test_separates_what_centroids_cannot():
     assert accuracy(head.fit(ring), height.astype(int)) > 0.97
 
 
-def test_vectors_are_eigenvectors_of_the_normalised_graph(blobs):
+def test_vectors_are_eigenvectors_of_the_normalized_graph(blobs):
     graph = KNNGraph.build(blobs(n=400, k=3).x, k=10)
     values, vectors = laplacian_vectors(graph, 6, seed=0)
     matrix = normalised_graph(graph)
@@ -48,7 +48,7 @@ def test_every_part_without_an_edge_to_another_has_its_vector(blobs):
     np.testing.assert_allclose(vectors.T @ vectors, np.eye(10), atol=1e-5)
 
 
-def test_normalised_graph_is_symmetric_with_degrees_as_its_first_vector(blobs):
+def test_normalized_graph_is_symmetric_with_degrees_as_its_first_vector(blobs):
     graph = KNNGraph.build(blobs(n=120).x, k=7)
     matrix = normalised_graph(graph).toarray()
     np.testing.assert_allclose(matrix, matrix.T)
@@ -75,7 +75,7 @@ def test_mini_clusters_stand_for_many_rows(blobs):
     assert accuracy(head, data.y) > 0.98
 
 
-def test_new_rows_go_where_their_neighbours_are(blobs):
+def test_new_rows_go_where_their_neighbors_are(blobs):
     data = blobs(n=400, k=4)
     head = make_head("spectral", n_clusters=4, random_state=0).fit(data.x[:300])
     near = KNNGraph.build(data.x, k=1)

@@ -23,7 +23,7 @@ def test_scikit_learn_checks():
     hold_to_sklearn("spice", epochs=1, semi_epochs=1)
 
 
-def test_semantic_labels_fill_the_quota_of_each_centre(blobs):
+def test_semantic_labels_fill_the_quota_of_each_center(blobs):
     data = blobs(n=100, k=2, d=6)
     x = torch.from_numpy(data.x)
     proba = torch.from_numpy(np.where(data.y[:, None] == [0, 1], 0.9, 0.1)).float()
@@ -33,24 +33,24 @@ def test_semantic_labels_fill_the_quota_of_each_centre(blobs):
     assert ((labels == -1) <= (data.y == 1)).all()
 
 
-def test_a_row_claimed_twice_goes_to_the_nearer_centre():
+def test_a_row_claimed_twice_goes_to_the_nearer_center():
     x = F.normalize(torch.tensor([[1.0, 0], [0.9, 0.4], [0, 1.0]]), dim=1)
     proba = torch.tensor([[0.9, 0.1], [0.5, 0.5], [0.1, 0.9]])
     labels = semantic_labels(proba, x, torch.tensor([0.67, 0.67]), 0.5)
     assert labels.tolist() == [0, 0, 1]
 
 
-def test_reliable_rows_agree_with_their_neighbours():
+def test_reliable_rows_agree_with_their_neighbors():
     proba = torch.tensor([[1.0, 0], [1, 0], [1, 0], [0.6, 0.4], [0, 1], [0, 1]])
-    neighbours = torch.tensor([[1, 2], [0, 2], [0, 1], [4, 5], [5, 5], [4, 4]])
-    found = reliable_rows(proba, neighbours, agreement=0.95, confidence=0.99)
+    neighbors = torch.tensor([[1, 2], [0, 2], [0, 1], [4, 5], [5, 5], [4, 4]])
+    found = reliable_rows(proba, neighbors, agreement=0.95, confidence=0.99)
     assert found.tolist() == [True, True, True, False, True, True]
 
 
 def test_every_cluster_has_some_reliable_rows():
     proba = torch.tensor([[0.6, 0.4]] * 10 + [[0.4, 0.6]] * 10)
-    neighbours = torch.arange(20)[:, None]
-    found = reliable_rows(proba, neighbours, agreement=0.95, confidence=0.99)
+    neighbors = torch.arange(20)[:, None]
+    found = reliable_rows(proba, neighbors, agreement=0.95, confidence=0.99)
     assert int(found[:10].sum()) == 2
     assert int(found[10:].sum()) == 2
 

@@ -31,7 +31,7 @@ def test_probe_equals_autograd_and_torch_adam():
     torch.testing.assert_close(found, (x @ weight[:-1] + weight[-1]).detach(), atol=1e-5, rtol=1e-4)
 
 
-def test_labelling_is_the_mean_of_the_spaces():
+def test_labeling_is_the_mean_of_the_spaces():
     torch.manual_seed(0)
     task = TaskEncoder([5, 3], 4)
     xs = [torch.randn(6, 5), torch.randn(6, 3)]

@@ -6,17 +6,17 @@ r"""The toolkit's own head: partitions of many families, refined, scored and joi
    estimated beforehand (`partition.sizes`).
 2. *Starts.* k-means, mini-clusters merged by average, Ward and graph linkage, spectral clustering:
    no family is right for all data (`starts`).
-3. *Refinement*, closed form, ten rounds: turns of a linear classifier and the neighbour graph,
+3. *Refinement*, closed form, ten rounds: turns of a linear classifier and the neighbor graph,
 
    .. math:: P \propto \exp(\beta (x W_Q + b_Q))\, m^{\,a}, \quad
              Q \propto P^{1-\gamma} (S P)^\gamma, \quad a = I(Q; SQ) / H(m)
 
-   with sizes m that are learned as far as neighbours tell labels, or kept (`partition.refine`).
+   with sizes m that are learned as far as neighbors tell labels, or kept (`partition.refine`).
    The families that score best are drawn and refined again, for their starts are chance.
-4. *Are the sizes even?* The best starts are refined once more with even sizes imposed. If that
-   costs little of the best score, and if the estimated sizes look even too, they are
+4. *Are clusters balanced?* The best starts are refined once more with equal sizes imposed. If that
+   costs little of the best score, and if the estimated sizes look balanced too, they are
    (`vote`).
-5. *Vote* of the partitions, weighted by their scores, smoothed over neighbours.
+5. *Vote* of the partitions, weighted by their scores, smoothed over neighbors.
 6. *Student*, landmarks times a discriminant: probabilities for any row (`student`).
 7. *Bound.* If the true sizes are s and the partition's are q, both sorted, then no way to match
    clusters with classes is right on more than :math:`1 - \tfrac12 \sum_r |s_r - q_r|` of the rows.
@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 
 from fmcluster.heads.auto.starts import FAMILIES, starts
 from fmcluster.heads.auto.student import Student, teach
-from fmcluster.heads.auto.vote import sizes_look_even, smooth, vote
+from fmcluster.heads.auto.vote import sizes_look_balanced, smooth, vote
 from fmcluster.heads.base import ClusterHead
 from fmcluster.partition.refine import Field, refine
 from fmcluster.partition.scores import Candidate, judge
@@ -46,9 +46,13 @@ from fmcluster.vectors.pca import principal_axes
 from fmcluster.vectors.rows import joint, unit_rows
 
 PRIORS = ("auto", "uniform", "estimate")
-NEIGHBOURS = 10
-EVEN_STARTS = 5
-MORE_DRAWS = (2, 1)  # how many of the best families are drawn again, each time
+# 20 move cifar10_test by up to three points, others by less than one: benchmarks/results/auto,
+# log, 28.
+N_NEIGHBORS = 10
+# Of the best starts, refined with balanced sizes: two refinements each, and a vote needs several.
+BALANCED_STARTS = 5
+# How many of the best families are drawn again, each time: starts are chance (log, 16).
+MORE_DRAWS = (2, 1)
 
 
 @dataclass(eq=False, repr=False)
@@ -58,7 +62,7 @@ class AutoHead(ClusterHead):
     Parameters
     ----------
     cluster_prior : {"auto", "uniform", "estimate"} or (k,) array
-        Sizes of the clusters: "auto" tests whether they are even, "uniform" makes them so,
+        Sizes of the clusters: "auto" tests whether they are balanced, "uniform" makes them so,
         "estimate" learns them, an array (given out by rank) is kept.
     max_rows : int
         More rows than these are fitted on a random part and predicted.
@@ -66,7 +70,7 @@ class AutoHead(ClusterHead):
     Attributes
     ----------
     even_sizes_ : bool
-        Whether even sizes were imposed.
+        Whether balanced sizes were imposed.
     families_ : dict of str to float
         Score of each partition that was made.
     """
@@ -77,6 +81,7 @@ class AutoHead(ClusterHead):
     n_clusters: int | str = "auto"
     _: KW_ONLY
     cluster_prior: Any = "auto"
+    # Time and memory: every partition is refined on all of them.
     max_rows: int = 30_000
 
     def _fit(self, data: HeadData) -> None:
@@ -92,7 +97,7 @@ class AutoHead(ClusterHead):
             field = self._prepare(data, largest=float(known[0].max()))
             candidates = make_candidates(field, k, shares, seed=data.seed("starts"))
             self.families_ = {c.family: c.score for c in candidates}
-            voters, self.even_sizes_ = electorate(candidates, self.cluster_prior, estimated)
+            voters, self.even_sizes_ = select_voters(candidates, self.cluster_prior, estimated)
             V = smooth(field, vote(voters, k))
             self.student_ = teach(field, V, seed=data.seed("student"))
             proba = self.student_.proba(field.rows)
@@ -104,7 +109,7 @@ class AutoHead(ClusterHead):
                     self.cluster_prior_ = shares_by_rank(estimated, self.cluster_prior_)
 
     def _prepare(self, data: HeadData, *, largest: float) -> Field:
-        """Centre the (sampled) rows, less if one cluster is most of them; find their neighbours."""
+        """Center the (sampled) rows, less if one cluster is most of them; find their neighbors."""
         index: Any = slice(None)
         if data.n_rows > self.max_rows:
             order = np.random.default_rng(data.seed("rows")).permutation(data.n_rows)
@@ -114,12 +119,12 @@ class AutoHead(ClusterHead):
         self.centre_ = common.astype(np.float32)
         self.axes_ = principal_axes(rows - self.centre_)
         rows = self._project(rows)
-        graph = KNNGraph.build(rows, k=min(NEIGHBOURS, len(rows) - 1))
+        graph = KNNGraph.build(rows, k=min(N_NEIGHBORS, len(rows) - 1))
         return Field(rows, graph, data.seed("slope"))
 
     def _project(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        centred = rows - self.centre_
-        return unit_rows(centred @ self.axes_ if self.axes_.size else centred)
+        centered = rows - self.centre_
+        return unit_rows(centered @ self.axes_ if self.axes_.size else centered)
 
     def _proba(self, xs: list[NDArray[np.float32]]) -> NDArray[np.floating]:
         return self.student_.proba(self._project(joint(xs)))
@@ -135,7 +140,7 @@ class AutoHead(ClusterHead):
 
 
 def resolve_shares(cluster_prior: Any, n_clusters: int) -> NDArray[np.float64] | None:
-    """Return the sizes to impose or to test (even ones for "auto"), None where they are learned."""
+    """Return the sizes to impose or to test ("auto": equal ones), None where they are learned."""
     if not isinstance(cluster_prior, str):
         return np.asarray(check_prior(cluster_prior, n_clusters))
     check_in(cluster_prior, PRIORS, "cluster_prior")
@@ -147,7 +152,7 @@ def most_correct(shares: NDArray[np.float64], true: NDArray[np.float64]) -> floa
     return 1 - float(np.abs(np.sort(shares) - np.sort(true)).sum()) / 2
 
 
-def electorate(
+def select_voters(
     candidates: list[Candidate],
     cluster_prior: Any,
     estimated: NDArray[np.float64] | None,
@@ -157,7 +162,7 @@ def electorate(
     held = [c for c in candidates if c.even]
     if isinstance(cluster_prior, str) and cluster_prior == "auto" and estimated is not None:
         refined = [c for c in free if "+" in c.family]
-        impose = sizes_look_even(refined, held, evenness=evenness(estimated))
+        impose = sizes_look_balanced(refined, held, evenness=evenness(estimated))
     else:
         impose = bool(held)
     return (held if impose else free), impose
@@ -195,7 +200,7 @@ def make_candidates(
         draw(number, sorted(FAMILIES, key=best_of_family.__getitem__)[-families:])
     if shares is None:
         return found
-    for name in sorted(best, key=lambda name: -best[name])[:EVEN_STARTS]:
+    for name in sorted(best, key=lambda name: -best[name])[:BALANCED_STARTS]:
         for model in ("vmf", "lda"):
             Q = refine(field, begun[name], k, model=model, shares=shares)
             add(f"{name}+{model}+sizes", Q.argmax(axis=1), even=True)

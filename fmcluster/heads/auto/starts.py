@@ -1,13 +1,13 @@
 """Starting partitions of several families, none of which is right for all data.
 
-k-means favours clusters of even size and round shape; average linkage keeps small clusters and
-lets large ones be large; linkage by edges of the neighbour graph and spectral clustering of it
+k-means favors clusters of balanced size and round shape; average linkage keeps small clusters and
+lets large ones be large; linkage by edges of the neighbor graph and spectral clustering of it
 follow connected shapes. The linkages merge mini-clusters (`fmcluster.partition.mini_clusters`), of
 several finenesses, for how many are merged decides what they merge. Which rows begin a mini-
 cluster is chance, so a family that does well is drawn again.
 
-No linkage may give a cluster to less than a tenth of an even share of the rows: a few odd rows are
-no cluster, and would take its place from a small one.
+No linkage may give a cluster to less than a tenth of a balanced share of the rows: a few odd rows
+are no cluster, and would take its place from a small one.
 
 Every family sees the rows as they are and diffused over the graph (`Field.diffused`), a start each:
 diffusion brings scattered clusters together, and drowns small ones.
@@ -31,8 +31,12 @@ from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.rows import unit_rows
 
 FAMILIES = ("kmeans", *LINKAGES, "spectral")
-FINENESS = (3, 5, 8)  # mini-clusters a cluster, the finer of rows more diffused
-MOST_MINI = 2_000
+# Mini-clusters per cluster, the finer of rows more diffused: how many are merged decides what.
+FINENESS = (3, 5, 8)
+# The merge tree holds (mini, mini) distances: 32 MB of float64.
+MAX_MINI_CLUSTERS = 2_000
+# Edges that linkages and spectral clustering see: the head's own graph, or less of a denser one.
+N_NEIGHBORS = 10
 
 
 def starts(
@@ -61,10 +65,10 @@ def starts(
         rows, points = field.diffused[time].rows, max(256, -(-n // k))
         found = kmeans_partition(rows, k, seed=at, max_iter=30, rows_per_cluster=points)
         yield "kmeans", f"kmeans{number}.{draw}", found[1]
-    near = field.graph.take(min(10, field.graph.k))
+    near = field.graph.take(min(N_NEIGHBORS, field.graph.k))
     merged = [family for family in families if family != "kmeans"]
     for fineness, time in zip(FINENESS, DIFFUSION, strict=True) if merged else ():
-        n_mini = max(min(fineness * k, n // 3, MOST_MINI), min(2 * k, n), min(100, n // 4))
+        n_mini = max(min(fineness * k, n // 3, MAX_MINI_CLUSTERS), min(2 * k, n), min(100, n // 4))
         at = seed_of(seed, "mini", fineness, draw)
         rows = field.diffused[time].rows
         mini = mini_clusters(rows, n_mini, seed=at, max_iter=8)

@@ -11,8 +11,8 @@ Votes V (n, k) are carried by a few arrays, so that new rows need no graph:
 the discriminant of the votes. The first factor knows shapes, the second knows directions and gives
 large clusters no head start: it is what keeps small clusters alive.
 
-Votes of one embedding agree too readily, so a probability is trusted as far as neighbours bear it
-out: with :math:`r_j` the mean over a landmark's rows of the square root of the share of neighbours
+Votes of one embedding agree too readily, so a probability is trusted as far as neighbors bear it
+out: with :math:`r_j` the mean over a landmark's rows of the square root of the share of neighbors
 (and itself) that got the row's label, and r(x) carried to x as the votes are,
 
 .. math:: p'(x) = r(x)\, p(x) + (1 - r(x)) / k.
@@ -29,10 +29,14 @@ from fmcluster.functional.softmax import softmax
 from fmcluster.partition.mini_clusters import group_sums, mini_clusters
 from fmcluster.partition.refine import Array, Field, fit_slope, linear_weights
 
+# Time and memory of a prediction: (rows, landmarks) cosines; more where there are more clusters.
 LANDMARKS = 1_000
-LANDMARKS_A_CLUSTER = 8
+LANDMARKS_PER_CLUSTER = 8
+# kappa: larger, and the nearest landmark alone decides; smaller, and large clusters win by number.
 CONCENTRATION = 15.0
+# Keeps the log of a vote that nobody cast finite.
 TINY = 1e-6
+# Under the package's own: cosines to the landmarks are in float64, 16 MB per thousand of them.
 BLOCK_ROWS = 2_048
 
 
@@ -51,7 +55,7 @@ class Student:
     bias : (k,) float64
         Added to log-probabilities; keeps clusters that nothing would predict.
     reliability : (m,) float32
-        How far each landmark's neighbours bear out its labels, 0..1.
+        How far each landmark's neighbors bear out its labels, 0..1.
     """
 
     landmarks: Array
@@ -94,7 +98,7 @@ class Student:
 def teach(field: Field, V: Array, *, seed: int) -> Student:
     """Fit the student of votes `V` (n, k) on the rows of `field`."""
     n, k = V.shape
-    n_landmarks = min(max(LANDMARKS, LANDMARKS_A_CLUSTER * k), max(n // 2, k))
+    n_landmarks = min(max(LANDMARKS, LANDMARKS_PER_CLUSTER * k), max(n // 2, k))
     mini = mini_clusters(field.rows, n_landmarks, seed=seed, max_iter=8)
     votes = group_sums(V, mini.labels, len(mini.sizes)) / mini.sizes[:, None]
     weights, offsets = linear_weights(field, V, "lda")
@@ -109,7 +113,7 @@ def teach(field: Field, V: Array, *, seed: int) -> Student:
     )
     labels = keep_alive(student, field.rows, V)
     same = (labels[field.graph.indices] == labels[:, None]).sum(axis=1, keepdims=True)
-    agreed = (same + 1) / (field.graph.k + 1)  # the row itself counts: nothing is wholly unsure
+    agreed = (same + 1) / (field.graph.k + 1)  # the row itself counts: nothing is wholly uncertain
     borne_out = group_sums(np.sqrt(agreed), mini.labels, len(mini.sizes))
     student.reliability = (borne_out[:, 0] / mini.sizes).astype(np.float32)
     return student

@@ -26,7 +26,7 @@ class GraphHead(ClusterHead):
     """
 
     n_neighbors: int = 20
-    # ARPACK on 30,000 nodes takes seconds; its time and the memory of the vectors grow with nodes.
+    # Time of the eigenvectors and factors: of 20,000 rows they take seconds.
     max_nodes: int = 30_000
 
     def _proba(self, xs: list[NDArray[np.float32]]) -> NDArray[np.floating]:

@@ -3,7 +3,7 @@
 The published methods train an image network. On frozen embeddings its place is taken by an
 *adapter*: a linear map that starts at the principal components, plus a hidden layer that starts at
 zero. So training starts from the embedding's own geometry, and what a loss adds is seen at once.
-Two augmented images become a row's weak view and one of its nearest neighbours (or two cached
+Two augmented images become a row's weak view and one of its nearest neighbors (or two cached
 views, where the store has them).
 """
 
@@ -32,7 +32,9 @@ from fmcluster.heads.training.views import Batch
 from fmcluster.partition.kmeans import median_margin, spherical_kmeans
 from fmcluster.vectors.fit_data import HeadData
 from fmcluster.vectors.pca import PCAMap
+from fmcluster.vectors.rows import BLOCK_ROWS
 
+# Width of the nonlinear part, which starts at zero: twice the default `n_out`.
 HIDDEN = 256
 # From unit rows (n, d), a number of clusters, `max_iter` and `seed` to centroids (k, d).
 KMeans = Callable[..., NDArray[np.float32]]
@@ -40,7 +42,7 @@ best_of_four: KMeans = partial(spherical_kmeans, n_init=4)
 
 
 class Adapter(nn.Module):
-    """``z = normalise(W x + V relu(U x))``: (B, d) -> unit rows (B, n_out)."""
+    """``z = normalize(W x + V relu(U x))``: (B, d) -> unit rows (B, n_out)."""
 
     def __init__(self, n_dims: int, n_out: int) -> None:
         super().__init__()
@@ -67,7 +69,7 @@ class Readout(nn.Module):
     def __init__(self, n_dims: int, n_clusters: int) -> None:
         super().__init__()
         self.centroids = nn.Parameter(F.normalize(torch.randn(n_clusters, n_dims), dim=1))
-        self.register_buffer("scale", torch.tensor(10.0))
+        self.register_buffer("scale", torch.tensor(10.0))  # until `fit` measures it
 
     @torch.no_grad()
     def fit(self, z: Tensor, *, seed: int, kmeans: KMeans = best_of_four) -> Tensor:
@@ -106,7 +108,7 @@ class Representation(nn.Module):
 
     def start(self, data: TrainData) -> None:
         """Take input scale and principal components from the data."""
-        sample = data.sample(50_000)
+        sample = data.sample()
         self.input.fit(sample)
         self.adapter.fit(self.input(sample))
 
@@ -140,7 +142,7 @@ class PairObjective(Objective):
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the representations of two views of each row."""
-        return self.network.embed(batch.weak()), self.network.embed(batch.neighbour()[1])
+        return self.network.embed(batch.weak()), self.network.embed(batch.neighbor()[1])
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -177,9 +179,9 @@ class RepresentationHead(TransformerMixin, TrainedHead):
         spaces = self._open(X, reset=False)
         parts = []
         with torch.no_grad(), one_thread(torch.device("cpu")):
-            for start in range(0, spaces[0].n_rows, 8192):
+            for start in range(0, spaces[0].n_rows, BLOCK_ROWS):
                 xs = [
-                    torch.from_numpy(np.asarray(space[start : start + 8192], np.float64))
+                    torch.from_numpy(np.asarray(space[start : start + BLOCK_ROWS], np.float64))
                     for space in spaces
                 ]
                 parts.append(self.network_.embed(xs).float().numpy())

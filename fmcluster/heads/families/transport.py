@@ -24,6 +24,7 @@ from fmcluster.partition.kmeans import spherical_kmeans
 from fmcluster.utils import distributed
 from fmcluster.vectors.fit_data import HeadData
 
+# Rows of the k-means that prototypes start at: its time and memory, however many rows there are.
 SAMPLE_ROWS = 200_000
 
 
@@ -38,7 +39,7 @@ class CosineNetwork(nn.Module):
     @torch.no_grad()
     def start(self, data: TrainData) -> None:
         """Take the input scale from the data and prototypes from spherical k-means."""
-        self.input.fit(data.sample(50_000))
+        self.input.fit(data.sample())
         sample = F.normalize(self.input(data.sample(SAMPLE_ROWS)), dim=1).cpu().numpy()
         k = data.n_clusters
         found = spherical_kmeans(sample, k, n_init=4, max_iter=50, seed=data.seed % 2**31)
@@ -49,7 +50,7 @@ class CosineNetwork(nn.Module):
 
 
 class TransportObjective(Objective):
-    """Cross-entropy of a neighbour's view to the row's share of the plan.
+    """Cross-entropy of a neighbor's view to the row's share of the plan.
 
     Parameters
     ----------
@@ -128,7 +129,7 @@ class TransportObjective(Objective):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         target = self.target(batch)
         own = soft_cross_entropy(self.network(batch.weak()), target)
-        near = soft_cross_entropy(self.network(batch.neighbour()[1]), target)
+        near = soft_cross_entropy(self.network(batch.neighbor()[1]), target)
         mass = target.sum(dim=1)
         total = distributed.mean_over_ranks(mass.sum()).clamp_min(1e-6)
         return {"loss": (own + near).sum() / (2 * total), "assigned": mass.mean()}

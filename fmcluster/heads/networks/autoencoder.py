@@ -16,7 +16,7 @@ from fmcluster.heads.training.views import Batch
 
 
 class StudentT(nn.Module):
-    r"""Log of :math:`q_k \propto (1 + \|z - \mu_k\|^2)^{-1}` (B, K): logits over centres."""
+    r"""Log of :math:`q_k \propto (1 + \|z - \mu_k\|^2)^{-1}` (B, K): logits over centers."""
 
     def __init__(self, n_dims: int, n_clusters: int) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ def keep_lengths(layers: nn.Sequential) -> None:
 
 
 class AutoEncoder(nn.Module):
-    """Spaces -> code -> logits over centres; the decoder is for training.
+    """Spaces -> code -> logits over centers; the decoder is for training.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ class AutoEncoder(nn.Module):
     n_out : int
         Dimensions of the code.
     n_clusters : int
-        Number of centres.
+        Number of centers.
     orthogonal : bool
         Start at maps that keep lengths, else at PyTorch's own.
 
@@ -85,7 +85,7 @@ class AutoEncoder(nn.Module):
 
     def start(self, data: TrainData) -> None:
         """Scale rows to |x|^2 / d = 1 on average, as DEC's first experiment did."""
-        self.input.fit(data.sample(50_000), centre=False)
+        self.input.fit(data.sample(), center=False)
 
     def encode(self, x: Tensor) -> Tensor:
         """Return codes (B, n_out) of scaled rows (B, d), for training."""

@@ -12,7 +12,8 @@ from fmcluster.heads.networks.layers import BatchNorm, Heads, UnitInput
 from fmcluster.heads.training.data import TrainData
 from fmcluster.vectors.rows import BLOCK_ROWS
 
-# Rows that prototypes and mini-clusters are made from, and that starts are aligned on.
+# Rows that prototypes and mini-clusters are made from, and that starts are aligned on: the time
+# of the k-means of hundreds of prototypes.
 SAMPLE_ROWS = 100_000
 
 

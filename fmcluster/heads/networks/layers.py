@@ -24,7 +24,7 @@ class InputScale(nn.Module):
     ----------
     n_dims : int
         Dimensions of the space.
-    centre : bool
+    center : bool
         Whether the mean row is subtracted.
     """
 
@@ -34,9 +34,9 @@ class InputScale(nn.Module):
         self.register_buffer("scale", torch.ones(()))
 
     @torch.no_grad()
-    def fit(self, x: Tensor, *, centre: bool = True) -> None:
+    def fit(self, x: Tensor, *, center: bool = True) -> None:
         """Take mean and scale from rows ``x`` (n, d)."""
-        self.mean.copy_(x.mean(dim=0) if centre else torch.zeros_like(self.mean))
+        self.mean.copy_(x.mean(dim=0) if center else torch.zeros_like(self.mean))
         rms = (x - self.mean).pow(2).mean().sqrt()
         self.scale.copy_(1 / rms if rms > 0 else torch.ones_like(rms))
 
@@ -86,10 +86,10 @@ class JointInput(nn.Module):
         self.weights = [1.0] + [SECONDARY_WEIGHT] * (len(dims) - 1)
         self.n_dims = sum(dims)
 
-    def fit(self, xs: Sequence[Tensor], *, centre: bool = True) -> None:
+    def fit(self, xs: Sequence[Tensor], *, center: bool = True) -> None:
         """Take means and scales from a sample of rows of each space."""
         for scale, x in zip(self.scales, xs, strict=True):
-            scale.fit(x, centre=centre)
+            scale.fit(x, center=center)
 
     def forward(self, xs: Sequence[Tensor]) -> Tensor:
         """Return the joined rows."""
@@ -101,7 +101,7 @@ class UnitInput(nn.Module):
     """Rows of several spaces, each of length one, weighted and joined, then of length sqrt(d).
 
     Needs no statistics of the data: for heads whose first layer is made of centroids and followed
-    by a batch normalisation.
+    by a batch normalization.
     """
 
     def __init__(self, dims: Sequence[int]) -> None:
@@ -117,10 +117,10 @@ class UnitInput(nn.Module):
 
 
 class BatchNorm(nn.BatchNorm1d):
-    """Batch normalisation whose statistics are those of the batch over all processes."""
+    """Batch normalization whose statistics are those of the batch over all processes."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return normalised rows (B, d)."""
+        """Return normalized rows (B, d)."""
         if not (self.training and distributed.is_launched()):
             return super().forward(x)
         mean = distributed.mean_over_ranks(x.mean(dim=0))

@@ -1,7 +1,7 @@
-r"""Prototype initialisation: a linear layer whose rows are centroids, spread apart.
+r"""Prototype initialization: a linear layer whose rows are centroids, spread apart.
 
 CDC (ICLR 2025) starts both layers of its heads from k-means centroids and then makes each
-prototype recognise itself among all of them,
+prototype recognize itself among all of them,
 
 .. math:: \min_{Z, W} CE\big(5 \langle \widehat{ReLU(Z)}, \widehat{W} \rangle, I\big),
 
@@ -17,11 +17,13 @@ from torch.nn import functional as F
 
 from fmcluster.partition.kmeans import spherical_kmeans
 
+# The paper's factor on the cosines.
 SHARPNESS = 5.0
+# Below it the mean over dimensions is a large part of the row: of two, half of what it says.
 FEW_DIMENSIONS = 8
 
 
-def standardise_rows(x: Tensor) -> Tensor:
+def standardize_rows(x: Tensor) -> Tensor:
     """Return rows minus their mean, then of length one (the z-score's scale drops out).
 
     Among few dimensions the mean is a part of the row's meaning, and it is kept.
@@ -50,7 +52,7 @@ def prototypes(x: Tensor, n_prototypes: int, *, seed: int, n_init: int = 1) -> T
 
 
 def spread(weight: Tensor, *, n_steps: int = 100, learning_rate: float = 0.5) -> Tensor:
-    """Return `weight` (m, d) moved until each row recognises itself among all rows."""
+    """Return `weight` (m, d) moved until each row recognizes itself among all rows."""
     if n_steps == 0:
         return weight
     copy, kept = nn.Parameter(weight.clone()), nn.Parameter(weight.clone())

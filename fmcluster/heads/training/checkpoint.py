@@ -31,7 +31,7 @@ class Checkpoint:
     def save(
         self, module: nn.Module, optimizer: torch.optim.Optimizer, history: list[dict[str, float]]
     ) -> None:
-        """Write module, optimiser and loss curve."""
+        """Write module, optimizer and loss curve."""
         from safetensors.torch import save_file
 
         tensors = {f"module.{k}": v.detach().contiguous() for k, v in module.state_dict().items()}
@@ -48,7 +48,7 @@ class Checkpoint:
     def load(
         self, module: nn.Module, optimizer: torch.optim.Optimizer
     ) -> list[dict[str, float]] | None:
-        """Restore module and optimiser; return the loss curve, or None where there is nothing.
+        """Restore module and optimizer; return the loss curve, or None where there is nothing.
 
         Raises
         ------

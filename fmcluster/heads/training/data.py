@@ -14,17 +14,22 @@ from torch import Tensor
 
 from fmcluster.vectors.rows import BLOCK_ROWS, Rows
 
+# Rows of means, scales and principal components: more would not move them, and they fit in memory.
+STATISTICS_ROWS = 50_000
+# Blocks in a window of random order: what one read ahead holds in memory, 512k rows.
+WINDOW_BLOCKS = 64
+
 
 @dataclass
 class TrainData:
-    """What an objective sees: rows, neighbours, and seeds.
+    """What an objective sees: rows, neighbors, and seeds.
 
     Attributes
     ----------
     spaces : list of Rows
         Embedding spaces under the same row numbers.
-    neighbours : (n, k) integer array or None
-        Row numbers of each row's neighbours.
+    neighbors : (n, k) integer array or None
+        Row numbers of each row's neighbors.
     n_clusters : int
         Number of clusters asked for.
     seed : int
@@ -32,7 +37,7 @@ class TrainData:
     """
 
     spaces: list[Rows]
-    neighbours: NDArray[Any] | None
+    neighbors: NDArray[Any] | None
     n_clusters: int
     seed: int
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -42,9 +47,9 @@ class TrainData:
             read_only_tensor(np.asarray(space.source)).to(self.device) if space.in_memory else None
             for space in self.spaces
         ]
-        self.neighbour_tensor = None
-        if self.neighbours is not None:
-            self.neighbour_tensor = torch.from_numpy(np.ascontiguousarray(self.neighbours))
+        self.neighbor_tensor = None
+        if self.neighbors is not None:
+            self.neighbor_tensor = torch.from_numpy(np.ascontiguousarray(self.neighbors))
 
     @property
     def n_rows(self) -> int:
@@ -64,7 +69,7 @@ class TrainData:
     def blocks(
         self, size: int = BLOCK_ROWS, *, rows: range | None = None
     ) -> Iterator[tuple[slice, list[Tensor]]]:
-        """Yield (slice, tensors a space) over all rows in order, or over some that follow."""
+        """Yield (slice, tensors per space) over all rows in order, or over some that follow."""
         rows = range(self.n_rows) if rows is None else rows
         for start in range(rows.start, rows.stop, size):
             where = slice(start, min(start + size, rows.stop))
@@ -97,7 +102,7 @@ class TrainData:
         generator = np.random.default_rng(self.seed)
         return torch.from_numpy(np.sort(generator.choice(self.n_rows, size, replace=False)))
 
-    def sample(self, size: int) -> list[Tensor]:
+    def sample(self, size: int = STATISTICS_ROWS) -> list[Tensor]:
         """Return the rows that `sampled` names, of every space: for statistics at the start."""
         return self.take(self.sampled(size))
 
@@ -112,13 +117,13 @@ def read_only_tensor(array: NDArray[Any]) -> Tensor:
 def shuffled(spaces: list[Rows], generator: np.random.Generator) -> NDArray[np.int64]:
     """Return a random order of the rows; on disk, of windows and then within each window.
 
-    Rows on disk are read window by window (64 blocks), so that an epoch reads the store about once.
+    Rows on disk are read window by window, so that an epoch reads the store about once.
     """
     n_rows = spaces[0].n_rows
     if all(space.in_memory for space in spaces):
         return generator.permutation(n_rows)
     blocks = generator.permutation(-(-n_rows // BLOCK_ROWS))
-    windows = np.array_split(blocks, max(1, len(blocks) // 64))
+    windows = np.array_split(blocks, max(1, len(blocks) // WINDOW_BLOCKS))
     parts = []
     for window in windows:
         rows = np.concatenate(

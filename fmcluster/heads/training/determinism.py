@@ -21,7 +21,7 @@ def one_thread(device: torch.device) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def flushing() -> Iterator[None]:
+def flush_denormals() -> Iterator[None]:
     """Take numbers under 1e-38 for zero on this thread inside.
 
     Adam's averages of a weight that gets no more gradients decay to such numbers, and with many of

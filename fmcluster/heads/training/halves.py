@@ -21,7 +21,8 @@ import torch
 from torch import Tensor, nn
 
 Jobs = Sequence[Callable[[], Any]]
-# Calls that a trial of one thread or two lasts (three are a step), and such spans between trials.
+# Calls that a trial of one thread or two lasts (three are a step): shorter ones measure noise; and
+# such spans between trials, so that the slower way costs one call in sixty.
 SPAN = 6
 SPANS_KEPT = 60
 

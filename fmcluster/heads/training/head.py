@@ -1,6 +1,6 @@
 """`TrainedHead`: the part that all trained heads share, between the estimator and the loop.
 
-A family's file supplies an objective and a schedule; here they are joined with rows, neighbours,
+A family's file supplies an objective and a schedule; here they are joined with rows, neighbors,
 the prior on cluster sizes and the network that predicts.
 """
 
@@ -74,10 +74,8 @@ class TrainedHead(ClusterHead):
     def _fit(self, data: HeadData) -> None:
         options = self.options or TrainOptions()
         device = distributed.device(options.device or _default_device())
-        neighbours = data.graph(self.n_neighbors).indices if self.n_neighbors else None
-        rows = TrainData(
-            data.spaces, neighbours, data.n_clusters, data.seed("train"), device=device
-        )
+        neighbors = data.graph(self.n_neighbors).indices if self.n_neighbors else None
+        rows = TrainData(data.spaces, neighbors, data.n_clusters, data.seed("train"), device=device)
         self.history_: list[dict[str, Any]] = []
         # Weights are drawn from the seed, and the caller's own stream of numbers is left alone.
         with torch.random.fork_rng(devices=[]):

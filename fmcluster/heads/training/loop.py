@@ -1,7 +1,7 @@
 """The one minibatch loop of every trained head, on Accelerate.
 
 A head supplies an `Objective`: its modules, how it starts, its loss for a batch of rows (with
-neighbours and views of them), and what it does between epochs. The loop owns the rest: shuffling,
+neighbors and views of them), and what it does between epochs. The loop owns the rest: shuffling,
 ranks, mixed precision, gradient accumulation, schedules, checkpoint and resume, early stopping on
 the label-free criterion, loss curves to Accelerate's trackers and to JSON lines.
 
@@ -24,7 +24,7 @@ from torch import Tensor
 
 from fmcluster.heads.training.checkpoint import Checkpoint
 from fmcluster.heads.training.data import TrainData, shuffled
-from fmcluster.heads.training.determinism import flushing, one_thread
+from fmcluster.heads.training.determinism import flush_denormals, one_thread
 from fmcluster.heads.training.objective import Objective, Schedule, TrainOptions
 from fmcluster.heads.training.views import Views
 from fmcluster.utils import distributed
@@ -44,16 +44,16 @@ def train(
     options: TrainOptions | None = None,
     settings: dict[str, Any] | None = None,
 ) -> list[dict[str, float]]:
-    """Train `objective` in place and return the loss curve, one dict an epoch.
+    """Train `objective` in place and return the loss curve, one dict per epoch.
 
     Parameters
     ----------
     objective : Objective
         Modules and losses.
     data : TrainData
-        Rows and neighbours.
+        Rows and neighbors.
     schedule : Schedule
-        Epochs, batch size, optimiser.
+        Epochs, batch size, optimizer.
     options : TrainOptions, optional
         Device, precision, checkpoints, trackers.
     settings : dict, optional
@@ -66,7 +66,7 @@ def train(
     """
     options = options or TrainOptions()
     check_in(schedule.optimizer, ("adam", "adamw", "sgd"), "optimizer")
-    with one_thread(data.device), flushing():
+    with one_thread(data.device), flush_denormals():
         torch.manual_seed(seed_of(data.seed, "weights"))
         objective.to(data.device)
         objective.start(data)
@@ -171,7 +171,7 @@ class _Loop:
         order = torch.from_numpy(shuffled(self.data.spaces, generator))
         for step in range(self.n_steps):
             first = (step * distributed.world_size() + distributed.rank()) * self.share
-            # Past the end (fewer rows than two a process) the first rows serve again.
+            # Past the end (fewer rows than two per process) the first rows serve again.
             yield order[(first + torch.arange(self.share)) % self.data.n_rows]
 
     def _save(self, epoch: int) -> None:
@@ -224,11 +224,6 @@ def _optimizer(objective: Objective, schedule: Schedule) -> torch.optim.Optimize
 
 
 def _improved(value: float, best: float, waited: int) -> tuple[float, int]:
-    return (
-        (value, 0)
-        if value < best - 1e-4 * abs(best if math.isfinite(best) else 1)
-        else (
-            best,
-            waited + 1,
-        )
-    )
+    # By a ten-thousandth at least: less is the noise of the views.
+    better = value < best - 1e-4 * abs(best if math.isfinite(best) else 1)
+    return (value, 0) if better else (best, waited + 1)

@@ -23,7 +23,7 @@ class TrainOptions:
     mixed_precision : {"no", "fp16", "bf16"}
         Autocast of forward passes.
     gradient_accumulation : int
-        Batches an optimiser step.
+        Batches per optimizer step.
     checkpoint_dir : str, optional
         Where each epoch's state is kept; a run with the same settings resumes from it.
     log_with : str or list, optional
@@ -42,14 +42,14 @@ class TrainOptions:
 
 @dataclass(frozen=True)
 class Schedule:
-    """The optimisation that a paper prescribes.
+    """The optimization that a paper prescribes.
 
     Attributes
     ----------
     epochs, batch_size : int
-        Passes over the rows; rows a step over all processes together.
+        Passes over the rows; rows per step over all processes together.
     learning_rate, weight_decay, momentum : float
-        Of the optimiser.
+        Of the optimizer.
     optimizer : {"adam", "adamw", "sgd"}
         Which one.
     warmup_epochs : int
@@ -82,7 +82,7 @@ class Objective(nn.Module):
     """What a head supplies to the loop: subclass and fill in."""
 
     def start(self, data: TrainData) -> None:
-        """Initialise the modules from the data (warm start, input scale)."""
+        """Initialize the modules from the data (warm start, input scale)."""
 
     def before_epoch(self, epoch: int, data: TrainData) -> None:
         """Refresh what is computed from all rows: targets, priors, assignments."""
@@ -99,5 +99,5 @@ class Objective(nn.Module):
         return None
 
     def trainable(self) -> Sequence[Any]:
-        """Return parameters or parameter groups for the optimiser."""
+        """Return parameters or parameter groups for the optimizer."""
         return [p for p in self.parameters() if p.requires_grad]

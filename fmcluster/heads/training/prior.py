@@ -1,7 +1,7 @@
 """The prior on cluster sizes as heads use it: an argument, aligned with clusters while training.
 
 `cluster_prior` is "uniform", "estimate" (sizes estimated without labels from the data's own
-linkage structure) or an array. A head's clusters have no names, so a prior that is not even is
+linkage structure) or an array. A head's clusters have no names, so a prior that is not uniform is
 given out by rank: the largest share to the cluster that is largest now.
 """
 
@@ -39,7 +39,7 @@ def resolve_prior(cluster_prior: Any, data: HeadData) -> NDArray[np.float64]:
     from fmcluster.partition.sizes import estimate_sizes
 
     shares = np.sort(np.asarray(estimate_sizes(data), dtype=np.float64))[::-1]
-    # No cluster is given less than a tenth of an even share: none is to die of its prior.
+    # No cluster is given less than a tenth of a balanced share: none is to die of its prior.
     shares = np.maximum(shares, 0.1 / k)
     return shares / shares.sum()
 

@@ -2,7 +2,7 @@
 
 Cached embeddings of augmented inputs are used where the store has them. Without them a frozen
 embedding has these stand-ins, in the order of how much they were found to help: a random nearest
-neighbour, dropout of dimensions, a mixture with a neighbour, a little noise. Two random rows are
+neighbor, dropout of dimensions, a mixture with a neighbor, a little noise. Two random rows are
 never mixed: that leaves the data's manifold.
 """
 
@@ -21,10 +21,13 @@ from fmcluster.utils import distributed
 if TYPE_CHECKING:
     from fmcluster.heads.training.data import TrainData
 
-WEAK_NOISE = 0.05
+# Strengths of the views, in the order of how much they help: a neighbor, dropped dimensions, noise.
+# Share of the rows that are mixed with a neighbor: the other half keeps the row itself in view.
+NEIGHBOR_SHARE = 0.5
+# Of the dimensions of a strong view; more leaves too little of the row.
 STRONG_DROPOUT = 0.3
-NEIGHBOUR_SHARE = 0.5
-MIX_NEIGHBOURS = 10
+# Of a weak view, in standard deviations of a dimension.
+WEAK_NOISE = 0.05
 
 
 class Batch:
@@ -35,7 +38,7 @@ class Batch:
     rows : Tensor (B,) int64
         Row numbers.
     x : list of Tensor (B, d_v)
-        The clean embeddings, one a space.
+        The clean embeddings, one per space.
     """
 
     def __init__(self, rows: Tensor, views: Views) -> None:
@@ -46,14 +49,14 @@ class Batch:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def neighbour(self) -> tuple[Tensor, list[Tensor]]:
-        """Return a random neighbour of each row: its row numbers and its embeddings."""
-        rows = self._views.neighbour_rows(self.rows)
+    def neighbor(self) -> tuple[Tensor, list[Tensor]]:
+        """Return a random neighbor of each row: its row numbers and its embeddings."""
+        rows = self._views.neighbor_rows(self.rows)
         return rows, self._views.data.take(rows)
 
     def pairs(self) -> list[Tensor]:
-        """Return every other row and then a random neighbour of each, one array a space."""
-        near = self._views.neighbour_rows(self.rows[::2])
+        """Return every other row and then a random neighbor of each, one array per space."""
+        near = self._views.neighbor_rows(self.rows[::2])
         other = self._views.data.take(near)
         return [torch.cat([x[::2], y]) for x, y in zip(self.x, other, strict=True)]
 
@@ -72,7 +75,7 @@ class Views:
     Parameters
     ----------
     data : TrainData
-        Rows, neighbours and cached views.
+        Rows, neighbors and cached views.
     seed : int
         Base of the stream; `restart` sets it for an epoch, so that a resumed run sees the same.
     """
@@ -102,9 +105,9 @@ class Views:
     def _normal(self, width: int, n_rows: int) -> Tensor:
         return torch.randn(n_rows, width, generator=self.generator)
 
-    def neighbour_rows(self, rows: Tensor) -> Tensor:
-        """Return one random neighbour's number for each row (the row itself without a graph)."""
-        table = self.data.neighbour_tensor
+    def neighbor_rows(self, rows: Tensor) -> Tensor:
+        """Return one random neighbor's number for each row (the row itself without a graph)."""
+        table = self.data.neighbor_tensor
         if table is None:
             return rows
         width = table.shape[1]
@@ -133,11 +136,11 @@ class Views:
         return noisy
 
     def strong(self, rows: Tensor, xs: list[Tensor]) -> list[Tensor]:
-        """Return rows half of which are mixed with a neighbour, all with dimensions dropped."""
-        other = self.data.take(self.neighbour_rows(rows))
+        """Return rows half of which are mixed with a neighbor, all with dimensions dropped."""
+        other = self.data.take(self.neighbor_rows(rows))
         # Beta(4, 4) as a mean of uniforms: symmetric about a half, rarely near an end.
         share = self._random(len(rows), 4).mean(dim=1, keepdim=True)
-        share = torch.where(self._random(len(rows), 1) < NEIGHBOUR_SHARE, share, 1.0)
+        share = torch.where(self._random(len(rows), 1) < NEIGHBOR_SHARE, share, 1.0)
         mixed = []
         for x, y in zip(xs, other, strict=True):
             weight = share.to(x.device)

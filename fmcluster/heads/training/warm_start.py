@@ -11,11 +11,23 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fmcluster.heads.training.data import TrainData
+from fmcluster.partition.candidates import start_partition
 from fmcluster.utils.random import seed_of
+from fmcluster.utils.validation import check_in
+from fmcluster.vectors.fit_data import HeadData
 
+INITS = ("paper", "partition")
+# Time against how well the partition is learned; the objective's own steps are hundreds more.
 STEPS = 150
 BATCH_ROWS = 1_024
+# Labels are wrong for a part of the rows: without smoothing the start is too confident to leave.
 SMOOTHING = 0.1
+
+
+def start_labels(init: str, data: HeadData) -> NDArray[np.int64] | None:
+    """Return the partition (n,) that a head learns first; None where `init` is "paper"."""
+    check_in(init, INITS, "init")
+    return start_partition(data) if init == "partition" else None
 
 
 @torch.enable_grad()

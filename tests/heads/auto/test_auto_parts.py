@@ -12,7 +12,7 @@ from fmcluster.functional.softmax import softmax
 from fmcluster.heads.auto import student
 from fmcluster.heads.auto.head import most_correct
 from fmcluster.heads.auto.starts import FAMILIES, FINENESS, spectral_groups, starts
-from fmcluster.heads.auto.vote import TEMPERATURE, sizes_look_even, vote
+from fmcluster.heads.auto.vote import TEMPERATURE, sizes_look_balanced, vote
 from fmcluster.partition import refine as refining
 from fmcluster.partition.mini_clusters import mini_clusters
 from fmcluster.partition.scores import Candidate, assortativity_of, judge, modularity_of
@@ -27,14 +27,14 @@ def field_of(x: np.ndarray) -> refining.Field:
 # -- refinement ---------------------------------------------------------------------------------
 
 
-def test_smoothing_rows_sum_to_one_and_near_neighbours_weigh_more(even):
+def test_smoothing_rows_sum_to_one_and_near_neighbors_weigh_more(even):
     S = field_of(even.x).smoothing
     np.testing.assert_allclose(S.sum(axis=1), 1, atol=1e-5)
     first = S.data.reshape(len(even.x), 10)
     assert (first[:, 0] >= first[:, -1]).all()
 
 
-def test_diffused_rows_are_averaged_with_their_neighbours(tailed):
+def test_diffused_rows_are_averaged_with_their_neighbors(tailed):
     field = field_of(tailed.x)
     S, rows = field.smoothing.toarray(), tailed.x
     for _ in range(2):
@@ -199,9 +199,9 @@ def test_even_sizes_are_believed_where_they_cost_little_and_are_estimated():
             Candidate("c", labels, modularity, 0.9, silhouette, even=True),
             Candidate("d", labels, 0.1, 0.1, 0.1, even=True),
         ]
-        assert sizes_look_even(free, even, evenness=0.85) is answer
-        assert not sizes_look_even(free, even, evenness=0.75)
-    assert not sizes_look_even(free, [], evenness=1.0)
+        assert sizes_look_balanced(free, even, evenness=0.85) is answer
+        assert not sizes_look_balanced(free, even, evenness=0.75)
+    assert not sizes_look_balanced(free, [], evenness=1.0)
 
 
 def test_score_is_networkx_free_modularity(even):
@@ -245,7 +245,7 @@ def test_student_repeats_what_it_was_taught(even):
     assert (proba.argmax(axis=1) == even.y).mean() > 0.98
 
 
-def test_confidence_falls_where_neighbours_disagree(blobs):
+def test_confidence_falls_where_neighbors_disagree(blobs):
     data = blobs(n=600, k=3, d=8, spread=0.55, seed=5)
     field = field_of(data.x)
     taught = student.teach(field, refining.one_hot(data.y, 3), seed=0)

@@ -26,7 +26,7 @@ class Regression(Objective):
 
     def __init__(self, n_dims: int, *, break_at: int | None = None) -> None:
         super().__init__()
-        self.centre = nn.Parameter(torch.zeros(n_dims))
+        self.center = nn.Parameter(torch.zeros(n_dims))
         self.break_at = break_at
         self.epoch = 0
         self.n_steps = 0
@@ -37,7 +37,7 @@ class Regression(Objective):
 
     def forward(self, batch):
         self.sizes.append(len(batch))
-        loss = (batch.x[0] - self.centre).pow(2).mean()
+        loss = (batch.x[0] - self.center).pow(2).mean()
         if self.break_at is not None and self.epoch >= self.break_at:
             loss = loss * float("nan")
         return {"loss": loss, "twice": 2 * loss}
@@ -56,7 +56,7 @@ def test_the_mean_row_is_found(data):
     objective = Regression(8)
     curve = train(objective, data, Schedule(60, 20, 0.05, cosine=True))
     mean = data.spaces[0].source.mean(axis=0)
-    np.testing.assert_allclose(objective.centre.detach(), mean, atol=0.02)
+    np.testing.assert_allclose(objective.center.detach(), mean, atol=0.02)
     assert [record["epoch"] for record in curve] == list(range(60))
     assert curve[-1]["loss"] < curve[0]["loss"]
     assert curve[0]["twice"] == pytest.approx(2 * curve[0]["loss"])
@@ -111,11 +111,11 @@ def test_warmup_and_clipping_hold_the_first_step_back(data):
     fast, slow = Regression(8), Regression(8)
     train(fast, data, Schedule(1, 60, 0.1, optimizer="sgd"))
     train(slow, data, Schedule(1, 60, 0.1, optimizer="sgd", warmup_epochs=10))
-    ratio = slow.centre.detach().norm() / fast.centre.detach().norm()
+    ratio = slow.center.detach().norm() / fast.center.detach().norm()
     assert float(ratio) == pytest.approx(0.1, rel=1e-3)
     clipped = Regression(8)
     train(clipped, data, Schedule(1, 60, 0.1, optimizer="sgd", max_grad_norm=1e-3))
-    assert float(clipped.centre.detach().norm()) == pytest.approx(1e-4, rel=1e-2)
+    assert float(clipped.center.detach().norm()) == pytest.approx(1e-4, rel=1e-2)
 
 
 def test_accumulated_batches_make_one_step(data):
@@ -124,7 +124,7 @@ def test_accumulated_batches_make_one_step(data):
     options = TrainOptions(gradient_accumulation=3)
     train(parts, data, Schedule(1, 20, 0.1, optimizer="sgd"), options=options)
     assert len(parts.sizes) == 3
-    torch.testing.assert_close(parts.centre, whole.centre)
+    torch.testing.assert_close(parts.center, whole.center)
 
 
 def test_nonfinite_loss_names_epoch_and_rate_and_keeps_the_last_state(data, tmp_path):
@@ -147,7 +147,7 @@ def test_resumed_run_equals_an_unbroken_one(data, tmp_path):
         train(Regression(8, break_at=4), data, schedule, options=options)
     resumed = Regression(8)
     curve = train(resumed, data, schedule, options=options)
-    assert torch.equal(resumed.centre, unbroken.centre)
+    assert torch.equal(resumed.center, unbroken.center)
     assert curve == expected
 
 
@@ -255,8 +255,8 @@ from fmcluster.utils import distributed
 from fmcluster.heads import make_head
 
 rng = np.random.default_rng(0)
-centres = rng.normal(size=(3, 8))
-x = (centres[rng.integers(3, size=240)] + 0.3 * rng.normal(size=(240, 8))).astype(np.float32)
+centers = rng.normal(size=(3, 8))
+x = (centers[rng.integers(3, size=240)] + 0.3 * rng.normal(size=(240, 8))).astype(np.float32)
 out = {}
 for name, params in json.loads(sys.argv[2]).items():
     head = make_head(name, n_clusters=3, random_state=0, **params).fit(x)

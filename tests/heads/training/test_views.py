@@ -1,4 +1,4 @@
-"""Views: neighbours are neighbours, lengths are kept, strong drops dimensions, streams repeat."""
+"""Views: neighbors are neighbors, lengths are kept, strong drops dimensions, streams repeat."""
 
 from __future__ import annotations
 
@@ -37,29 +37,29 @@ def test_a_batch_is_its_rows(data):
         np.testing.assert_array_equal(x, space.source[[7, 3, 7]])
 
 
-def test_neighbour_rows_are_neighbours_and_all_of_them_come(data):
+def test_neighbor_rows_are_neighbors_and_all_of_them_come(data):
     views = Views(data, seed=0)
     seen = [set() for _ in range(64)]
     for _ in range(60):
-        near, xs = views.batch(ROWS).neighbour()
+        near, xs = views.batch(ROWS).neighbor()
         for row, found in enumerate(near.tolist()):
-            assert found in data.neighbours[row]
+            assert found in data.neighbors[row]
             seen[row].add(found)
         for x, space in zip(xs, data.spaces, strict=True):
             np.testing.assert_array_equal(x, space.source[near])
     assert np.mean([len(found) for found in seen]) > 4.9  # of five
 
 
-def test_without_a_graph_a_row_is_its_own_neighbour(data):
+def test_without_a_graph_a_row_is_its_own_neighbor(data):
     alone = TrainData(data.spaces, None, 4, seed=0)
-    near, xs = Views(alone, seed=0).batch(ROWS).neighbour()
+    near, xs = Views(alone, seed=0).batch(ROWS).neighbor()
     assert torch.equal(near, ROWS)
     np.testing.assert_array_equal(xs[0], data.spaces[0].source[:64])
 
 
-def test_pairs_are_every_other_row_and_then_a_neighbour_of_each(data):
+def test_pairs_are_every_other_row_and_then_a_neighbor_of_each(data):
     batch = Views(data, seed=0).batch(ROWS)
-    near = Views(data, seed=0).neighbour_rows(ROWS[::2])
+    near = Views(data, seed=0).neighbor_rows(ROWS[::2])
     for found, x, space in zip(batch.pairs(), batch.x, data.spaces, strict=True):
         assert torch.equal(found[:32], x[::2])
         np.testing.assert_array_equal(found[32:], space.source[near])
@@ -155,7 +155,7 @@ def test_a_head_learns_from_cached_views(blobs):
 def draw(views: Views, epoch: int) -> list[torch.Tensor]:
     views.restart(epoch)
     batch = views.batch(ROWS)
-    return [batch.neighbour()[0].float(), *batch.weak(), *batch.strong()]
+    return [batch.neighbor()[0].float(), *batch.weak(), *batch.strong()]
 
 
 def test_the_stream_of_an_epoch_repeats_whatever_came_before(data):
@@ -177,13 +177,13 @@ def test_views_leave_torchs_own_stream_alone(data):
 
 def test_two_processes_see_the_views_of_one(data, monkeypatch):
     whole = Views(data, seed=0)
-    expected = [whole.neighbour_rows(ROWS), whole.weak(data.take(ROWS))[1]]
+    expected = [whole.neighbor_rows(ROWS), whole.weak(data.take(ROWS))[1]]
     monkeypatch.setattr(distributed, "world_size", lambda: 2)
     found: list[list[torch.Tensor]] = [[], []]
     for rank in range(2):
         monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
         views, mine = Views(data, seed=0), ROWS[32 * rank : 32 * rank + 32]
-        found[0].append(views.neighbour_rows(mine))
+        found[0].append(views.neighbor_rows(mine))
         # The unit of the noise is the batch's own spread: compare its direction.
         x = data.take(mine)[1]
         found[1].append(views.weak([data.take(mine)[0], x])[1])
