@@ -36,7 +36,7 @@ from fmcluster.heads.auto.head import AutoHead, make_candidates, most_correct, s
 from fmcluster.heads.auto.student import Student, teach
 from fmcluster.heads.auto.vote import smooth, vote
 from fmcluster.partition import refine as _auto_refine
-from fmcluster.partition.refine import Field
+from fmcluster.partition.refine import RefinementContext
 from fmcluster.partition.scores import Candidate
 from fmcluster.utils.files import read_json, write_json
 
@@ -113,12 +113,12 @@ class Trace:
     """Keep what the head made on its way: field, partitions and sizes of its last fit."""
 
     def __init__(self) -> None:
-        self.field: Field
+        self.field: RefinementContext
         self.candidates: list[Candidate]
         self.estimated: NDArray[np.float64] | None
         self._make, self._elect = make_candidates, select_voters
 
-    def made(self, field: Field, k: int, shares: Any, *, seed: int) -> list[Candidate]:
+    def made(self, field: RefinementContext, k: int, shares: Any, *, seed: int) -> list[Candidate]:
         """Make the candidates and keep them."""
         self.field, self.candidates = field, self._make(field, k, shares, seed=seed)
         return self.candidates
@@ -155,7 +155,7 @@ def variants(trace: Trace, k: int) -> Iterator[tuple[str, NDArray[np.floating]]]
         return taught
 
     def fresh(drop: str) -> list[Candidate]:
-        return select_voters([c for c in made if drop not in c.family], "auto", trace.estimated)[0]
+        return select_voters([c for c in made if drop not in c.name], "auto", trace.estimated)[0]
 
     full = answer(voters)
     yield "full", full.proba(field.rows)
@@ -163,10 +163,10 @@ def variants(trace: Trace, k: int) -> Iterator[tuple[str, NDArray[np.floating]]]
         yield f"no {family} starts", answer(fresh(family)).proba(field.rows)
     yield "no discriminant (vmf alone)", answer(fresh("+lda")).proba(field.rows)
     yield "no vmf (discriminant alone)", answer(fresh("+vmf")).proba(field.rows)
-    plain = [c for c in made if "+" not in c.family]
+    plain = [c for c in made if "+" not in c.name]
     yield "no refinement", answer(plain).proba(field.rows)
-    yield "sizes never imposed", answer([c for c in made if not c.even]).proba(field.rows)
-    yield "sizes always even", answer([c for c in made if c.even]).proba(field.rows)
+    yield "sizes never imposed", answer([c for c in made if not c.balanced]).proba(field.rows)
+    yield "sizes always even", answer([c for c in made if c.balanced]).proba(field.rows)
     best = max(voters, key=lambda c: c.score)
     yield "best partition, no vote", answer([best]).proba(field.rows)
     yield "no smoothing of votes", answer(voters, smoothed=False).proba(field.rows)
@@ -178,7 +178,7 @@ def variants(trace: Trace, k: int) -> Iterator[tuple[str, NDArray[np.floating]]]
     yield "no reliability", bounded(bold).proba(field.rows)
     unbound = teach(field, smooth(field, vote(voters, k)), seed=0)
     yield "confidence not bound by sizes", unbound.proba(field.rows)
-    drawn_once = [c for c in made if ".0" in c.family]
+    drawn_once = [c for c in made if ".0" in c.name]
     for label, kept, sizes in (
         ("no second draws", drawn_once, trace.estimated),
         ("no assortativity", [replace(c, assortativity=0.0) for c in made], trace.estimated),
@@ -204,10 +204,10 @@ def refitted(X: Any, k: int, seed: int) -> Iterator[tuple[str, NDArray[np.floati
     """Yield the probabilities without what the partitions themselves depend on."""
     prepare = AutoHead._prepare
 
-    def centred(self: AutoHead, data: Any, *, largest: float) -> Field:
+    def centred(self: AutoHead, data: Any, *, largest: float) -> RefinementContext:
         return prepare(self, data, largest=0.0)
 
-    def uncentred(self: AutoHead, data: Any, *, largest: float) -> Field:
+    def uncentred(self: AutoHead, data: Any, *, largest: float) -> RefinementContext:
         return prepare(self, data, largest=1.0)
 
     never = {"vmf": 0, "lda": 0}
@@ -218,7 +218,7 @@ def refitted(X: Any, k: int, seed: int) -> Iterator[tuple[str, NDArray[np.floati
             yield label, AutoHead(k, random_state=seed).fit(X).predict_proba(X)
 
 
-def one_factor(student: Student, field: Field) -> NDArray[np.floating]:
+def one_factor(student: Student, field: RefinementContext) -> NDArray[np.floating]:
     """Return the probabilities of a student one of whose factors is constant."""
     scores, trust = student.scores(field.rows)
     return trust * softmax(2 * scores) + (1 - trust) / scores.shape[1]

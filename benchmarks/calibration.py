@@ -21,7 +21,7 @@ from typing import Any
 import _sets
 import numpy as np
 
-from fmcluster.calibration import references as _references
+from fmcluster.calibration import base_partitions as _references
 from fmcluster.calibration.label_free import label_free
 from fmcluster.functional.metrics import evaluate
 from fmcluster.heads import make_head
@@ -52,7 +52,7 @@ class SharedReferences:
     """Keeps the last set's reference partitions: they do not depend on the head."""
 
     def __init__(self) -> None:
-        self.make = _references.fit_references
+        self.make = _references.fit_base_partitions
         self.key: Any = None
         self.found: Any = None
 
@@ -91,7 +91,7 @@ def run_cell(
 
 def run(methods: list[str], sets: list[str], seeds: list[int]) -> None:
     """Compute the cells that are missing."""
-    _references.fit_references = SharedReferences()
+    _references.fit_base_partitions = SharedReferences()
     for seed in seeds:
         for name in sets:
             todo = [m for m in methods if not cell_path(m, name, seed).exists()]

@@ -43,13 +43,13 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Regions:
+class MiniClusterVotes:
     """Mini-clusters of the joint space and the share of votes for every label in each."""
 
     centroids: NDArray[np.float32]
     votes: NDArray[np.float32]
 
-    def support(self, X: Any, labels: NDArray[np.int64]) -> Floats:
+    def vote_share(self, X: Any, labels: NDArray[np.int64]) -> Floats:
         """Return the votes (n,) for each row's label in the regions nearest to it."""
         out = np.empty(len(labels))
         n_near = min(NEAREST_REGIONS, len(self.centroids))
@@ -69,14 +69,14 @@ class Calibrator:
     method : str
         ``regions`` (no labels); ``shift``, ``logistic`` or ``logistic+isotonic`` (few labels).
     n_labels : int
-        Labelled rows used, 0 without labels.
+        Labeled rows used, 0 without labels.
     level : float
         Mean confidence of the rows that it was fitted on: the estimate of their accuracy.
     ece_before, ece_after : float or None
-        Calibration error on the labelled rows, before and after, the latter cross-fitted; None
+        Calibration error on the labeled rows, before and after, the latter cross-fitted; None
         without labels. Estimates from few rows: they err upwards.
     class_of_cluster : dict of int to Any
-        The class that each cluster with labelled rows is named after.
+        The class that each cluster with labeled rows is named after.
     """
 
     method: str
@@ -86,7 +86,7 @@ class Calibrator:
     ece_after: float | None = None
     class_of_cluster: dict[int, Any] = field(default_factory=dict)
     curves: Mapping[str, Curve] = field(default_factory=dict, repr=False)
-    regions: Regions | None = field(default=None, repr=False)
+    regions: MiniClusterVotes | None = field(default=None, repr=False)
     base: Calibrator | None = field(default=None, repr=False)
 
     def confidence(self, proba: ArrayLike, xs: Any = None) -> Floats:
@@ -114,13 +114,13 @@ class Calibrator:
                     f"xs has shape {X.shape}, expected ({len(own)}, "
                     f"{self.regions.centroids.shape[1]}): the rows of proba in the fitted space(s)"
                 )
-            support = self.regions.support(X, values.argmax(axis=1))
-            found = self.curves["mixed"](self.mix(support, own))
+            vote_share = self.regions.vote_share(X, values.argmax(axis=1))
+            found = self.curves["mixed"](self.mix(vote_share, own))
         return np.clip(found, 1.0 / values.shape[1], 1.0)
 
-    def mix(self, support: Floats, own: Floats) -> Floats:
-        """Blend the ranks of support and of the head's own probability."""
-        ranks = self.curves["support_rank"](support), self.curves["own_rank"](own)
+    def mix(self, vote_share: Floats, own: Floats) -> Floats:
+        """Blend the ranks of vote_share and of the head's own probability."""
+        ranks = self.curves["support_rank"](vote_share), self.curves["own_rank"](own)
         return (1 - OWN_SHARE) * ranks[0] + OWN_SHARE * ranks[1]
 
     def transform(self, proba: ArrayLike, xs: Any = None) -> NDArray[np.float32]:
@@ -176,7 +176,9 @@ class Calibrator:
             ece_after=config["ece_after"],
             class_of_cluster={int(c): name for c, name in config["class_of_cluster"].items()},
             curves=curves,
-            regions=Regions(arrays["centroids"], arrays["votes"]) if "votes" in arrays else None,
+            regions=MiniClusterVotes(arrays["centroids"], arrays["votes"])
+            if "votes" in arrays
+            else None,
             base=None if config["base"] is None else cls.from_state(inner, config["base"]),
         )
 

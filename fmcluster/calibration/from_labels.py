@@ -1,26 +1,26 @@
 r"""From scores to confidence: without labels (`label_free`), and with a few (`from_labels`).
 
-**Without labels.** Partitions made in other ways (`references`) vote on every region of the
-embedding space (mini-clusters computed once, as CDC's region targets, ICLR 2025): a row's support
-is the share of votes in its region for its own label. Its rank, averaged with the rank of the
-head's own probability, orders the rows. How confidence rises along that order is learned by letting
-the families predict one another: isotonic regression of one family's agreement on the order that
-the other families give. A shift in logits then makes the mean equal to the mean agreement, the
-estimate of accuracy (disagreement of independent runs estimates error: Jiang et al., ICLR 2022).
+**Without labels.** Partitions made in other ways (`base_partitions`) vote in every mini-cluster
+of the embedding space (computed once, as CDC's targets, ICLR 2025): a row's vote share is the part
+of the votes in its mini-cluster for its own label. Its rank, averaged with the rank of the head's
+own probability, orders the rows. How confidence rises along that order is learned by letting the
+algorithms predict one another: isotonic regression of one algorithm's agreement on the order that
+the others give. A shift in logits then makes the mean equal to the mean agreement, the estimate of
+accuracy (disagreement of independent runs estimates error: Jiang et al., ICLR 2022).
 
-**With m labelled rows.** `functional.few_labels` says which rows are right although the match of
-clusters and classes is itself unknown, and a line in logit space from the standardised score to
+**With m labeled rows.** `functional.few_labels` says which rows are right although the match of
+clusters and classes is itself unknown, and a line in logit space from the standardized score to
 confidence is fitted with a prior: the label-free confidence where there is one. Below 15 effective
 labels only its intercept moves; from 200 on an isotonic fit is blended in.
 
 Both keep every row's label, raise confidence with the score, and are a few arrays: a calibrator
-fitted on one set of rows serves new rows without their neighbour graph.
+fitted on one set of rows serves new rows without their neighbor graph.
 
-What failed, on the sets of `benchmarks`: agreement with one reference family (20 points of level
-error where that family fails), families weighted by modularity and silhouette (14 points: both
-prefer even sizes) or by chance-corrected stability, triplet estimates (families err together: 18
+What failed, on the sets of `benchmarks`: agreement with one algorithm (20 points of level
+error where that algorithm fails), algorithms weighted by modularity and silhouette (14 points: both
+prefer even sizes) or by chance-corrected stability, triplet estimates (algorithms err together: 18
 points too high), the votes themselves as confidence (too wide where clusters merge classes); with
-labels, counting matched rows among the labelled ones (10 to 17 points too high at 77 clusters) or
+labels, counting matched rows among the labeled ones (10 to 17 points too high at 77 clusters) or
 leaving each out (16 too low).
 """
 
@@ -55,7 +55,7 @@ PRIOR_SD = (0.35, 0.35)
 
 @dataclass(frozen=True)
 class _Sample:
-    """Labelled rows, ready for fitting; classes are positions among those seen."""
+    """Labeled rows, ready for fitting; classes are positions among those seen."""
 
     clusters: NDArray[np.int64]
     classes: NDArray[np.int64]
@@ -88,10 +88,10 @@ class _Fit:
     rising_share: float
     correct: Floats
     posterior: Floats
-    labelled: NDArray[np.int64]
+    labeled: NDArray[np.int64]
 
     def __call__(self, z: Floats) -> Floats:
-        """Return the confidence at standardised scores `z`."""
+        """Return the confidence at standardized scores `z`."""
         found = np.mean([expit(line[0] + line[1] * z) for line in self.lines], axis=0)
         if self.rising is None:
             return found
@@ -102,7 +102,7 @@ def _fit(sample: _Sample) -> _Fit:
     prior = sample.prior
     if sample.effective < SHIFT_BELOW:
         prior = LinePrior(prior.mean, (prior.sd[0], 1e-3))
-    correct, line, posterior, labelled = posterior_correct(
+    correct, line, posterior, labeled = posterior_correct(
         sample.clusters,
         sample.classes,
         sample.z,
@@ -114,11 +114,11 @@ def _fit(sample: _Sample) -> _Fit:
     lines = (line, fit_line(sample.z, counted, sample.weights * telling, prior))
     if sample.effective < ISOTONIC_FROM:
         method = "shift" if sample.effective < SHIFT_BELOW else "logistic"
-        return _Fit(method, lines, None, 0.0, correct, posterior, labelled)
+        return _Fit(method, lines, None, 0.0, correct, posterior, labeled)
     share = sample.effective / (sample.effective + ISOTONIC_HALF)
     target = np.where(telling > 0, (correct + counted) / 2, correct)
     rising = isotonic(sample.z, target, sample.weights)
-    return _Fit("logistic+isotonic", lines, rising, share, correct, posterior, labelled)
+    return _Fit("logistic+isotonic", lines, rising, share, correct, posterior, labeled)
 
 
 def _soft_ece(confidence: Floats, correct: Floats, weights: Floats) -> float:
@@ -131,7 +131,7 @@ def _soft_ece(confidence: Floats, correct: Floats, weights: Floats) -> float:
 
 
 def _cross_fitted(sample: _Sample, seed: int) -> Floats:
-    """Return each labelled row's confidence from a fit without its fold."""
+    """Return each labeled row's confidence from a fit without its fold."""
     m = len(sample.z)
     out = np.empty(m)
     order = np.random.default_rng(seed).permutation(m)
@@ -144,11 +144,11 @@ def _cross_fitted(sample: _Sample, seed: int) -> Floats:
 def _class_names(
     fit: _Fit, clusters: NDArray[np.int64], classes: NDArray[np.int64], names: NDArray[Any]
 ) -> dict[int, Any]:
-    """Name labelled clusters: by the best one-to-one match, the rest by their majority."""
+    """Name labeled clusters: by the best one-to-one match, the rest by their majority."""
     match = hungarian(fit.posterior)
     found: dict[int, Any] = {}
     plain = names.tolist()  # Python values, whatever the dtype, so that they can go to JSON
-    for position, cluster in enumerate(fit.labelled):
+    for position, cluster in enumerate(fit.labeled):
         counts = np.bincount(classes[clusters == cluster], minlength=len(plain))
         best = match[position] if match[position] >= 0 and counts[match[position]] else -1
         found[int(cluster)] = plain[best if best >= 0 else int(counts.argmax())]
@@ -156,7 +156,7 @@ def _class_names(
 
 
 def _prior(score: Floats, z: Floats, left: float) -> LinePrior:
-    """Return the line that a calibrated score already is; `left` = share of rows unlabelled."""
+    """Return the line that a calibrated score already is; `left` = share of rows unlabeled."""
     logits = logit(np.clip(score, 0.02, 0.98))
     slope = float(np.clip(np.mean(z * (logits - logits.mean())), 0.2, 4.0))
     scale = 1.0 / np.sqrt(max(left, 1e-3))
@@ -175,7 +175,7 @@ def _check_rows(rows: ArrayLike, n_rows: int) -> NDArray[np.int64]:
             f"rows run from {positions.min()} to {positions.max()}, expected 0..{n_rows - 1}"
         )
     if len(np.unique(positions)) < len(positions):
-        raise ValueError("a row is given twice: give each labelled row once")
+        raise ValueError("a row is given twice: give each labeled row once")
     return positions
 
 
@@ -204,21 +204,21 @@ def from_labels(
     is_confidence: bool = False,
     random_state: Any = 0,
 ) -> Calibrator:
-    """Calibrate on a few labelled rows.
+    """Calibrate on a few labeled rows.
 
     Parameters
     ----------
     proba : (n, k) array-like
         The head's own probabilities of all rows.
     rows : (m,) array-like of int
-        Positions of the labelled rows; 25 to 400 are meant.
+        Positions of the labeled rows; 25 to 400 are meant.
     y : (m,) array-like
         Their classes, of any kind.
     n_rows_total : int, optional
-        Rows that the labelled ones stand for, by default n. The nearer m is to it, the less the
+        Rows that the labeled ones stand for, by default n. The nearer m is to it, the less the
         prior counts.
     weights : (m,) array-like, optional
-        Importance of the labelled rows where they were not chosen evenly at random: 1 / the chance
+        Importance of the labeled rows where they were not chosen evenly at random: 1 / the chance
         that a row was chosen (strata by confidence: rows in the stratum / rows chosen from it).
     confidence : (n,) array-like, optional
         Current confidence of all rows, where they have one: its order is kept and its level is
@@ -235,7 +235,7 @@ def from_labels(
     Raises
     ------
     ValueError
-        No labelled row, one given twice or out of range, lengths that differ, bad weights.
+        No labeled row, one given twice or out of range, lengths that differ, bad weights.
     """
     values = check_proba(proba)
     n_rows, k = values.shape

@@ -1,4 +1,4 @@
-"""Calibration without labels: regions, references and the curves that join them.
+"""Calibration without labels: regions, base_partitions and the curves that join them.
 
 See `fmcluster.calibrate` for the method.
 """
@@ -13,15 +13,22 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
 
-from fmcluster.calibration import references as refs
-from fmcluster.calibration.calibrator import KNOTS, Calibrator, Curve, Floats, Regions, isotonic
+from fmcluster.calibration import base_partitions
+from fmcluster.calibration.calibrator import (
+    KNOTS,
+    Calibrator,
+    Curve,
+    Floats,
+    MiniClusterVotes,
+    isotonic,
+)
 from fmcluster.functional.assignment import align_labels
 from fmcluster.utils.random import seed_of
 from fmcluster.utils.validation import check_labels, check_proba
 from fmcluster.vectors.rows import JointRows, as_spaces, iter_blocks
 
 VIEW_SHARE = 0.2
-# One family predicts another less well than all of them predict the truth.
+# One algorithm predicts another less well than all of them predict the truth.
 SHARPEN = 1.3
 
 
@@ -96,36 +103,38 @@ def label_free(
         return Calibrator("regions", 1.0, curves={"score": Curve(np.zeros(1), np.ones(1))})
     seed = seed_of(random_state, "label_free")
     inputs = [JointRows(rows[:1])] + ([JointRows(rows)] if len(rows) > 1 else [])
-    references = [r for s, X in enumerate(inputs) for r in refs.fit_references(X, s, k, seed)]
-    assigned = refs.assign_all(references, inputs)
-    names = [r.family for r in references]
-    weights = refs.family_weights(names, assigned, k)
+    partitions = [
+        r for s, X in enumerate(inputs) for r in base_partitions.fit_base_partitions(X, s, k, seed)
+    ]
+    assigned = base_partitions.assign_all(partitions, inputs)
+    names = [r.algorithm for r in partitions]
+    weights = base_partitions.algorithm_weights(names, assigned, k)
     aligned = np.stack([align_labels(own_labels, each, n_clusters=k) for each in assigned])
     members = {f: aligned[[name == f for name in names]] for f in weights}
-    regions = _fit_regions(references, members, inputs[-1], own_labels, views, rows, k)
+    regions = _fit_votes(partitions, members, inputs[-1], own_labels, views, rows, k)
     own = values.max(axis=1).astype(np.float64)
     return _fit_curves(regions, weights, members, inputs[-1], own_labels, own)
 
 
 @dataclass(frozen=True)
 class _Votes:
-    """Every family's vote shares (regions, clusters) in every region, and the views' if any."""
+    """Every algorithm's vote shares (regions, clusters) in every region, and the views' if any."""
 
     centroids: NDArray[np.float32]
-    by_family: dict[str, Floats]
+    by_algorithm: dict[str, Floats]
     by_views: Floats | None
 
-    def joined(self, weights: dict[str, float]) -> Regions:
-        """Return the regions with the votes of some families, weighted."""
+    def joined(self, weights: dict[str, float]) -> MiniClusterVotes:
+        """Return the regions with the votes of some algorithms, weighted."""
         total = sum(weights.values())
-        votes = sum((w / total) * self.by_family[f] for f, w in weights.items())
+        votes = sum((w / total) * self.by_algorithm[f] for f, w in weights.items())
         if self.by_views is not None:
             votes = (1 - VIEW_SHARE) * votes + VIEW_SHARE * self.by_views
-        return Regions(self.centroids, np.asarray(votes, dtype=np.float32))
+        return MiniClusterVotes(self.centroids, np.asarray(votes, dtype=np.float32))
 
 
-def _fit_regions(
-    references: list[refs.Reference],
+def _fit_votes(
+    partitions: list[base_partitions.BasePartition],
     members: dict[str, NDArray[np.int64]],
     X: Any,
     labels: NDArray[np.int64],
@@ -137,8 +146,8 @@ def _fit_regions(
     # The mini-clusters under the joint space's linkage on all dimensions are the regions.
     centroids = next(
         r.centroids
-        for r in reversed(references)
-        if r.family == "ward" and isinstance(r.columns, slice)
+        for r in reversed(partitions)
+        if r.algorithm == "ward" and isinstance(r.columns, slice)
     )
 
     def nearest(block: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -146,13 +155,15 @@ def _fit_regions(
 
     region = np.concatenate([nearest(block) for _, block in iter_blocks(X)])
     shape = (len(centroids), k)
-    by_family = {f: refs.region_shares(region, votes, shape) for f, votes in members.items()}
+    by_algorithm = {
+        f: base_partitions.vote_shares(region, votes, shape) for f, votes in members.items()
+    }
     by_views = None
     if views is not None and any(len(each) for each in views):
-        majority = refs.region_shares(region, labels[None], shape).argmax(axis=1)
+        majority = base_partitions.vote_shares(region, labels[None], shape).argmax(axis=1)
         seen = np.stack(_view_labels(views, rows, nearest, majority))
-        by_views = refs.region_shares(region, seen, shape)
-    return _Votes(centroids, by_family, by_views)
+        by_views = base_partitions.vote_shares(region, seen, shape)
+    return _Votes(centroids, by_algorithm, by_views)
 
 
 def _fit_curves(
@@ -163,15 +174,15 @@ def _fit_curves(
     labels: NDArray[np.int64],
     own: Floats,
 ) -> Calibrator:
-    """Fit the order of rows, the shape (each family predicted by the others) and the level."""
-    k = next(iter(votes.by_family.values())).shape[1]
+    """Fit the order of rows, the shape (each algorithm predicted by the others) and the level."""
+    k = next(iter(votes.by_algorithm.values())).shape[1]
     grid = np.linspace(0.0, 1.0, KNOTS)
     shape = np.zeros(KNOTS)
     level = 0.0
-    for family, weight in weights.items():
-        others = {f: w for f, w in weights.items() if f != family}
+    for algorithm, weight in weights.items():
+        others = {f: w for f, w in weights.items() if f != algorithm}
         mixed, _ = _mixed(votes.joined(others), X, labels, own)
-        agrees = (members[family] == labels).mean(axis=0)
+        agrees = (members[algorithm] == labels).mean(axis=0)
         predicted = isotonic(Curve.ranks(mixed)(mixed), agrees, np.ones(len(own)))
         shape += weight * predicted(grid)
         level += weight * float(agrees.mean())
@@ -188,9 +199,9 @@ def _fit_curves(
 
 
 def _mixed(
-    regions: Regions, X: Any, labels: NDArray[np.int64], own: Floats
+    regions: MiniClusterVotes, X: Any, labels: NDArray[np.int64], own: Floats
 ) -> tuple[Floats, dict[str, Curve]]:
     """Return the blended ranks of all rows and the curves that give them for any row."""
-    support = regions.support(X, labels)
-    curves = {"support_rank": Curve.ranks(support), "own_rank": Curve.ranks(own)}
-    return Calibrator("regions", 0.0, curves=curves).mix(support, own), curves
+    vote_share = regions.vote_share(X, labels)
+    curves = {"support_rank": Curve.ranks(vote_share), "own_rank": Curve.ranks(own)}
+    return Calibrator("regions", 0.0, curves=curves).mix(vote_share, own), curves

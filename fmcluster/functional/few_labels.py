@@ -1,4 +1,4 @@
-r"""What a few labelled rows say: which cluster is which class, and how often clusters are right.
+r"""What a few labeled rows say: which cluster is which class, and how often clusters are right.
 
 Rows *i* of cluster :math:`c_i` carry class :math:`y_i`. With an unknown one-to-one map
 :math:`\sigma` from clusters to classes and a confidence :math:`a_i`, a row shows
@@ -7,7 +7,7 @@ Rows *i* of cluster :math:`c_i` carry class :math:`y_i`. With an unknown one-to-
 the clusters' likelihoods (a soft one-to-one match), the probability that row *i* is right is the
 posterior of :math:`\sigma(c_i) = y_i`, and the map from score to confidence is refitted by
 maximum a posteriori logistic regression. Counting matches on the same rows flatters (a cluster
-with one labelled row is always right), leaving rows out one by one (`left_out_correct`) is too
+with one labeled row is always right), leaving rows out one by one (`left_out_correct`) is too
 harsh; the posterior lies between, and so does the mean of the two counts.
 """
 
@@ -29,7 +29,7 @@ EM_ROUNDS = 12
 
 @dataclass(frozen=True)
 class LinePrior:
-    """Gaussian prior on (intercept, slope) of logit(confidence) over a standardised score."""
+    """Gaussian prior on (intercept, slope) of logit(confidence) over a standardized score."""
 
     mean: tuple[float, float]
     sd: tuple[float, float]
@@ -58,38 +58,38 @@ def fit_line(z: Floats, target: Floats, weights: Floats, prior: LinePrior) -> Fl
 def match_posterior(
     clusters: Ints, classes: Ints, confidence: Floats, n_clusters: int
 ) -> tuple[Floats, Ints]:
-    """Return the soft one-to-one match of labelled clusters and seen classes.
+    """Return the soft one-to-one match of labeled clusters and seen classes.
 
     Parameters
     ----------
     clusters, classes : (m,) int64
-        Of the labelled rows; classes are positions 0..n_seen-1.
+        Of the labeled rows; classes are positions 0..n_seen-1.
     confidence : (m,) float64
         Current probability that each row is right.
     n_clusters : int
-        Clusters in all; those without a labelled row, and classes that were not seen, compete for
+        Clusters in all; those without a labeled row, and classes that were not seen, compete for
         partners too.
 
     Returns
     -------
-    posterior : (labelled clusters, seen classes) float64
-    labelled : (labelled clusters,) int64
+    posterior : (labeled clusters, seen classes) float64
+    labeled : (labeled clusters,) int64
         Which cluster each row of `posterior` is.
     """
-    labelled, position = np.unique(clusters, return_inverse=True)
+    labeled, position = np.unique(clusters, return_inverse=True)
     position = position.reshape(-1)
     n_seen = int(classes.max()) + 1
     size = max(n_clusters, n_seen)
     a = np.clip(confidence, 0.02, 0.98)
     wrong = np.log((1 - a) / max(size - 1, 1))
-    # The last row stands for all unlabelled clusters, the last column for all unseen classes.
-    log_table = np.zeros((len(labelled) + 1, n_seen + 1))
+    # The last row stands for all unlabeled clusters, the last column for all unseen classes.
+    log_table = np.zeros((len(labeled) + 1, n_seen + 1))
     np.add.at(log_table, position, wrong[:, None])
     np.add.at(log_table, (position, classes), np.log(a) - wrong)
-    rows = np.zeros(len(labelled) + 1)
+    rows = np.zeros(len(labeled) + 1)
     columns = np.zeros(n_seen + 1)
     with np.errstate(divide="ignore"):
-        rows[-1] = np.log(size - len(labelled))
+        rows[-1] = np.log(size - len(labeled))
         columns[-1] = np.log(size - n_seen)
     spread = log_table + rows[:, None] + columns[None, :]
     rows_used = np.isfinite(rows)
@@ -100,7 +100,7 @@ def match_posterior(
         plan = plan - logsumexp(plan, axis=1, keepdims=True) + row_mass
         plan = plan - logsumexp(plan, axis=0, keepdims=True) + column_mass
     plan = plan - logsumexp(plan, axis=1, keepdims=True) + row_mass
-    return np.exp(plan[: len(labelled), :n_seen]), labelled
+    return np.exp(plan[: len(labeled), :n_seen]), labeled
 
 
 def posterior_correct(
@@ -112,18 +112,18 @@ def posterior_correct(
     weights: Floats,
     prior: LinePrior,
 ) -> tuple[Floats, Floats, Floats, Ints]:
-    """Run EM; return (chance that each row is right (m,), line (2,), posterior, labelled)."""
+    """Run EM; return (chance that each row is right (m,), line (2,), posterior, labeled)."""
     line = np.asarray(prior.mean, dtype=np.float64)
     for _ in range(EM_ROUNDS):
         confidence = expit(line[0] + line[1] * z)
-        posterior, labelled = match_posterior(clusters, classes, confidence, n_clusters)
-        correct = posterior[np.searchsorted(labelled, clusters), classes]
+        posterior, labeled = match_posterior(clusters, classes, confidence, n_clusters)
+        correct = posterior[np.searchsorted(labeled, clusters), classes]
         updated = fit_line(z, correct, weights, prior)
         moved = np.abs(updated - line).max()
         line = updated
         if moved < 1e-4:
             break
-    return correct, line, posterior, labelled
+    return correct, line, posterior, labeled
 
 
 def left_out_correct(clusters: Ints, classes: Ints, n_clusters: int) -> tuple[Floats, Floats]:

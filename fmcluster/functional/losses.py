@@ -29,7 +29,7 @@ def consistency(p: Tensor, q: Tensor) -> Tensor:
     Parameters
     ----------
     p, q : Tensor (B, ..., K)
-        Probabilities of a row and of its neighbour.
+        Probabilities of a row and of its neighbor.
 
     Returns
     -------
@@ -83,7 +83,7 @@ def pmi(student: Tensor, teacher: Tensor, teacher_marginal: Tensor, *, beta: flo
 
 
 def nt_xent(a: Tensor, b: Tensor, temperature: float) -> Tensor:
-    """Return the normalised temperature-scaled cross-entropy of two views (Chen et al., 2020).
+    """Return the normalized temperature-scaled cross-entropy of two views (Chen et al., 2020).
 
     Parameters
     ----------

@@ -46,7 +46,7 @@ def _full_table(y: ArrayLike, labels: ArrayLike) -> NDArray[np.int64]:
 
 
 def nmi(y: ArrayLike, labels: ArrayLike) -> float:
-    """Return normalised mutual information, 0..1; rows labelled -1 form one cluster."""
+    """Return normalized mutual information, 0..1; rows labeled -1 form one cluster."""
     table = _full_table(y, labels)
     clusters, classes = _entropy(table.sum(axis=1)), _entropy(table.sum(axis=0))
     if clusters == 0.0 and classes == 0.0:
@@ -56,7 +56,7 @@ def nmi(y: ArrayLike, labels: ArrayLike) -> float:
 
 
 def ari(y: ArrayLike, labels: ArrayLike) -> float:
-    """Return the adjusted Rand index, -0.5..1; rows labelled -1 form one cluster."""
+    """Return the adjusted Rand index, -0.5..1; rows labeled -1 form one cluster."""
     table = _full_table(y, labels).astype(np.float64)
 
     def pairs(counts: NDArray[np.float64]) -> float:

@@ -1,21 +1,21 @@
-r"""Label noise as a channel: is the given label right, or the embedding.
+r"""Label noise as a transition matrix: is the given label right, or the embedding.
 
 Model: a true class :math:`y_i \sim \pi`, an embedding :math:`x_i \mid y_i`, and a given label drawn
-from the channel :math:`T_{cj} = P(\tilde y = j \mid y = c)`. What a row deserves is
+by the noise transition matrix :math:`T_{cj} = P(\tilde y = j \mid y = c)`. What a row deserves is
 
 .. math:: q_i(c) = P(y_i = c \mid x_i, \tilde y_i) \propto p_{-i}(c \mid x_i)\, T_{c \tilde y_i},
 
 where :math:`p_{-i}` never uses row i's own label: it is a log-linear pool of a cross-fitted shared-
-covariance discriminant, of soft votes of the row's neighbours at two widths and, where given, of
-its cluster. The pool's weights maximise :math:`\sum_i \log \sum_c p_{-i}(c \mid x_i) T_{c\tilde
+covariance discriminant, of soft votes of the row's neighbors at two widths and, where given, of
+its cluster. The pool's weights maximize :math:`\sum_i \log \sum_c p_{-i}(c \mid x_i) T_{c\tilde
 y_i}`. EM alternates: experts from q, weights from T, q from both, T from q.
 
-The channel starts from the classes that the neighbours' vote wins, not from the identity: with
+The transition matrix starts from the classes that win the neighbors' vote, not at identity: with
 :math:`T = I` a flat p explains noise as well as a sharp p and a noisy T do, and EM stays there.
 
-The channel view is Natarajan et al., "Learning with noisy labels" (NeurIPS 2013) and Patrini et
+This view is Natarajan et al., "Learning with noisy labels" (NeurIPS 2013) and Patrini et
 al., "Making deep neural networks robust to label noise" (CVPR 2017); the start by winning classes
-is confident learning's joint (Northcutt et al., JAIR 2021); neighbours' labels as evidence are
+is confident learning's joint (Northcutt et al., JAIR 2021); neighbors' labels as evidence are
 SimiFeat's (Zhu et al., ICML 2022). Flagging where expected F1 peaks is Lipton et al. (ECML 2014).
 """
 
@@ -30,8 +30,8 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
 from scipy.sparse import csr_matrix
 
-from fmcluster.functional.channel import adaptive_channel, estimate_channel
 from fmcluster.functional.softmax import softmax_in_place
+from fmcluster.functional.transition import adaptive_transition, estimate_transition
 
 # Larger than blocks elsewhere: up to so many rows the folds and votes are sorted once and held,
 # not once a round (the seconds in benchmarks/results/noise are of sets mostly below it).
@@ -51,7 +51,7 @@ class Denoised:
         Probability of each class given the embedding and the given label; rows sum to one.
     score : (n,) float64
         Probability that the given label is right, in [0, 1]; low is suspicious.
-    channel : (k, k) float64
+    transition : (k, k) float64
         Row c: the labels that class c was given; rows sum to one.
     prior : (k,) float64
         Share of each (true) class.
@@ -62,7 +62,7 @@ class Denoised:
 
     posterior: NDArray[np.float32]
     score: NDArray[np.float64]
-    channel: NDArray[np.float64]
+    transition: NDArray[np.float64]
     prior: NDArray[np.float64]
     pool: tuple[float, ...]
 
@@ -195,15 +195,15 @@ def solve_discriminant(factor: Any, sums: Floats, counts: Floats) -> tuple[Float
     root = np.sqrt(counts / np.float32(total))
     means, far = raw * root[:, None], solved[:, :k] * root
     # One row's weight of the overall mean keeps an almost empty class from standing anywhere.
-    centres = (sums + mean) / (counts + 1)[:, None]
+    centers = (sums + mean) / (counts + 1)[:, None]
     weight = (solved[:, :k] * counts + solved[:, k:]) / (counts + 1)
     inner = np.eye(k, dtype=np.float32) / np.float32(1 - SHRINKAGE) - means @ far
     weight += far @ np.linalg.solve(inner, means @ weight)
-    return weight, -0.5 * np.einsum("kd,dk->k", centres, weight)
+    return weight, -0.5 * np.einsum("kd,dk->k", centers, weight)
 
 
 class Votes:
-    """Soft votes of neighbours, nearer ones counting more."""
+    """Soft votes of neighbors, nearer ones counting more."""
 
     def __init__(self, indices: NDArray[Any], similarities: Floats) -> None:
         self.indices, self.similarities = indices, similarities
@@ -213,7 +213,7 @@ class Votes:
         self.held = self._ballots(blocks[0]) if len(blocks) == 1 else None
 
     def _ballots(self, rows: Any) -> tuple[csr_matrix, Floats]:
-        """Return what each row's neighbours weigh (m, n), and the log of one more than all."""
+        """Return what each row's neighbors weigh (m, n), and the log of one more than all."""
         near = self.similarities[rows]
         weight = np.exp((near - near[:, :1]) / self.unit).astype(np.float32, copy=False)
         pointers = np.arange(0, weight.size + 1, weight.shape[1])
@@ -222,7 +222,7 @@ class Votes:
         return ballots, np.log(weight.sum(axis=1, keepdims=True) + 1)
 
     def update(self, q: NDArray[np.float32]) -> None:
-        """Take the soft labels that the neighbours cast."""
+        """Take the soft labels that the neighbors cast."""
         self.q, self.prior = q, q.mean(axis=0) + np.float32(1e-9)
 
     def __call__(self, rows: Any) -> Floats:
@@ -304,7 +304,7 @@ def denoise(
     adaptive: bool = False,
     seed: int = 0,
 ) -> Denoised:
-    """Estimate each row's true class, the channel and who was given a wrong label.
+    """Estimate each row's true class, the noise transition matrix and who was given a wrong label.
 
     Memory is two (n, k) arrays beside the input; everything else goes in blocks of rows.
 
@@ -317,17 +317,17 @@ def denoise(
     indices, similarities : (n, m)
         Each row's nearest other rows, nearest first.
     clusters : (n,) int64, optional
-        A clustering of the rows, one more witness.
+        A clustering of the rows, more evidence.
     n_folds, n_iter, seed : int
         Folds of the discriminant, most rounds of EM, seed of folds and of the pool's sample.
     tolerance : float
         EM ends where scores change by less than this on average.
     adaptive : bool
-        Let the counts say how alike the classes' noise is (`adaptive_channel`): better corrected
+        Let the counts say how alike the classes' noise is (`adaptive_transition`): better corrected
         labels where classes are many and noise is alike; who is wrong is better told without.
     """
     n = len(given)
-    estimate = adaptive_channel if adaptive else estimate_channel
+    estimate = adaptive_transition if adaptive else estimate_transition
     n_folds = max(2, min(n_folds, n))
     narrow = max(1, indices.shape[1] // 5)
     experts: list[Any] = [
@@ -343,7 +343,7 @@ def denoise(
     if n > POOL_ROWS:
         sample = np.sort(np.random.default_rng(seed).choice(n, POOL_ROWS, replace=False))
     weights = np.array([0.2] * len(experts) + [1.0])
-    channel: NDArray[np.float64] | None = None
+    transition: NDArray[np.float64] | None = None
     score = np.ones(n)
     for _ in range(n_iter):
         for expert in experts:
@@ -352,16 +352,16 @@ def denoise(
         blocks = _row_blocks(n)
         # Few rows are looked at once, many block by block and the sample for itself.
         whole = [expert(blocks[0]) for expert in experts] if len(blocks) == 1 else None
-        if channel is None:
+        if transition is None:
             joint = np.zeros((n_classes, n_classes))
             for rows in blocks:
                 votes = (whole[2] if whole else experts[2](rows)) + np.log(experts[2].prior)
                 np.add.at(joint, (votes.argmax(axis=1), given[rows]), 1)
-            channel = estimate(joint)
+            transition = estimate(joint)
         evidence = [e[sample] for e in whole] if whole else [e(sample) for e in experts]
         evidence.append(np.broadcast_to(prior, evidence[0].shape))
-        weights = fit_pool(evidence, channel.T[given[sample]], weights)
-        scale, likely = weights.astype(np.float32), np.log(channel.T + 1e-12).astype(np.float32)
+        weights = fit_pool(evidence, transition.T[given[sample]], weights)
+        scale, likely = weights.astype(np.float32), np.log(transition.T + 1e-12).astype(np.float32)
         likely += scale[-1] * prior
         new, before = np.empty_like(q), score
         score, joint = np.empty(n), np.zeros((n_classes, n_classes))
@@ -372,13 +372,13 @@ def denoise(
             new[rows] = block = softmax_in_place(z)
             score[rows] = block[np.arange(len(block)), given[rows]]
             joint += _sums_by(given[rows], n_classes, block).T
-        q, channel = new, estimate(joint)
+        q, transition = new, estimate(joint)
         if np.abs(score - before).mean() < tolerance:
             break
-    assert channel is not None  # at least one round
+    assert transition is not None  # at least one round
     prior = q.mean(axis=0, dtype=np.float64)
     pool = tuple(float(w) for w in weights)
-    return Denoised(q, np.clip(score, 0, 1), channel, prior / prior.sum(), pool)
+    return Denoised(q, np.clip(score, 0, 1), transition, prior / prior.sum(), pool)
 
 
 def _sums_by(group: NDArray[np.int64], n_groups: int, q: Floats) -> Floats:

@@ -13,7 +13,7 @@ mass :math:`\rho` and a penalty :math:`\lambda` on the cluster sizes, the plan s
 (semi-relaxed), :math:`\rho < 1` leaves mass :math:`1 - \rho` unassigned: it goes to one more,
 *virtual*, cluster of score zero (partial; P2OT, Zhang et al., ICLR 2024).
 
-With the rows normalised the only unknowns are the k column potentials g. Where
+With the rows normalized the only unknowns are the k column potentials g. Where
 :math:`p_i = \mathrm{softmax}(S_i / \varepsilon + g)`, :math:`q(g) = \sum_i r_i p_i` and
 :math:`t(g) = \rho c\, e^{-g \varepsilon / \lambda}`, the dual is concave in g with gradient
 :math:`t(g) - q(g)`. It is climbed by
@@ -134,7 +134,7 @@ class _Dual:
         """Return epsilon / lambda a column, zero where the size is exact."""
         return np.where(self.soft, self.rows.epsilon / self.penalty, 0.0)
 
-    def centre(self, g: NDArray[np.float64]) -> NDArray[np.float64]:
+    def center(self, g: NDArray[np.float64]) -> NDArray[np.float64]:
         """Shift all potentials together to where the targets sum to the mass that there is.
 
         The plan does not see the shift, so this is exact and free; without it the shift would be
@@ -150,7 +150,7 @@ class _Dual:
     def evaluate(self, g: NDArray[np.float64]) -> _Point:
         """Measure one point of the dual: one pass over the rows."""
         self.n_iter += 1
-        g = self.centre(g)
+        g = self.center(g)
         q = np.maximum(self.reduce(self.rows.column_sums(g)), 1e-300)
         target = self.mass * np.exp(np.clip(-g * self.ratio(), -700, 700))
         return _Point(g, q, target, float(np.abs(q - target).sum() / self.rho))
@@ -166,7 +166,7 @@ class _Dual:
         both = self.reduce(np.concatenate([mean[None], gram]))
         mean, gram = np.maximum(both[0], 1e-300), both[1:]
         root = np.sqrt(mean)
-        # The shift of all potentials is left to `centre`; the rank-one term pins it here.
+        # The shift of all potentials is left to `center`; the rank-one term pins it here.
         system = np.eye(k) * (1 + 1e-9) - gram / np.outer(root, root)
         system += np.outer(root, root) / mean.sum()
         system[np.diag_indices(k)] += self.ratio() * at.target / at.q

@@ -2,7 +2,7 @@ r"""Cluster sizes: estimated from probabilities, described by a profile, and cut
 
 **EM** (Saerens, Latinne and Decaestecker, Neural Computation 2002). Where a classifier's
 probabilities :math:`p_{ik}` were made under shares :math:`\pi^0`, the shares :math:`\pi` of the
-rows at hand maximise
+rows at hand maximize
 
 .. math::
 
@@ -39,7 +39,7 @@ class PriorEM:
     prior : (k,) float64
         Positive, sums to one.
     objective : (n_iter + 1,) float64
-        Mean penalised log-likelihood before each step and at the end; never falls.
+        Mean penalized log-likelihood before each step and at the end; never falls.
     status : {"converged", "max_iter"}
         Whether the last step moved the shares by less than the tolerance (L1).
     """
@@ -80,7 +80,7 @@ def em_prior(
     Raises
     ------
     ValueError
-        Probabilities out of range or not normalised, a source prior with zeros or of the wrong
+        Probabilities out of range or not normalized, a source prior with zeros or of the wrong
         length, a negative concentration.
     """
     p = check_proba(proba).astype(np.float64)

@@ -29,7 +29,7 @@ Floats = NDArray[Any]
 
 
 def support_kernel(indices: NDArray[Any], similarities: Floats) -> csr_matrix:
-    """Return the kernel (candidates, targets) of a cosine neighbour graph; a row covers itself.
+    """Return the kernel (candidates, targets) of a cosine neighbor graph; a row covers itself.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ def greedy_cover(
     return np.array(picks, dtype=np.int64)
 
 
-def k_centre(x: Any, budget: int, *, taken: Ints, block: int = BLOCK_ROWS) -> Ints:
+def k_center(x: Any, budget: int, *, taken: Ints, block: int = BLOCK_ROWS) -> Ints:
     """Return rows picked by farthest-first traversal (Gonzalez 1985; the core-set of Sener 2018).
 
     Parameters
@@ -124,15 +124,15 @@ def k_centre(x: Any, budget: int, *, taken: Ints, block: int = BLOCK_ROWS) -> In
     x : (n, d) rows
         Read in blocks.
     taken : (l,) int
-        Rows that count as centres already; without any, the row nearest the mean is the first.
+        Rows that count as centers already; without any, the row nearest the mean is the first.
     """
     n = x.shape[0]
     nearest = np.full(n, np.inf)
 
-    def visit(centre: Floats) -> None:
+    def visit(center: Floats) -> None:
         for start in range(0, n, block):
             part = np.asarray(x[start : start + block], dtype=np.float32)
-            gap = ((part - centre) ** 2).sum(axis=1)
+            gap = ((part - center) ** 2).sum(axis=1)
             nearest[start : start + block] = np.minimum(nearest[start : start + block], gap)
 
     picks: list[int] = []
@@ -185,7 +185,7 @@ def quotas(prior: Floats, budget: int, available: Ints, held: Ints) -> Ints:
     prior : (k,)
         Estimated cluster shares.
     available, held : (k,) int
-        Rows of each cluster still free, and already labelled.
+        Rows of each cluster still free, and already labeled.
     """
     target = np.sqrt(np.maximum(np.asarray(prior, dtype=np.float64), 1e-12))
     given = np.zeros(len(target), np.int64)

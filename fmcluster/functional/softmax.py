@@ -1,7 +1,7 @@
-r"""Softmax regression on soft targets, by cross-entropy or its noise-robust generalisation.
+r"""Softmax regression on soft targets, by cross-entropy or its noise-robust generalization.
 
 For rows :math:`x_i`, targets :math:`t_i` on the simplex and :math:`p_i = \mathrm{softmax}(W^\top
-x_i + b)` minimise
+x_i + b)` minimize
 
 .. math:: C \sum_i \sum_c t_{ic}\,\frac{1 - p_{ic}^{\,g}}{g} + \tfrac12 \lVert W\rVert^2,
 

@@ -1,13 +1,13 @@
-r"""A few labels to all rows: diffusion over the neighbour graph, then classes of one shape.
+r"""A few labels to all rows: diffusion over the neighbor graph, then classes of one shape.
 
 1. Diffusion (Zhou et al., "Learning with local and global consistency", NIPS 2003):
    :math:`F \leftarrow \alpha D^{-1/2} W D^{-1/2} F + (1 - \alpha) Y`.
-2. Softmax regression on the labelled rows alone.
+2. Softmax regression on the labeled rows alone.
 3. The product of both is a soft guess for every row; Gaussian classes with a shared covariance are
-   fitted to the guesses of *all* rows, labelled rows pinned, and guess again.
+   fitted to the guesses of *all* rows, labeled rows pinned, and guess again.
 
-Step 3 is where unlabelled rows pay: the covariance is known from all of them, the class means from
-whole clusters and not from the few labelled rows.
+Step 3 is where unlabeled rows pay: the covariance is known from all of them, the class means from
+whole clusters and not from the few labeled rows.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ Floats = NDArray[Any]
 
 
 def affinity(indices: NDArray[Any], similarities: Floats) -> csr_matrix:
-    """Return the symmetric normalised affinity (n, n) of a neighbour graph.
+    """Return the symmetric normalized affinity (n, n) of a neighbor graph.
 
-    A neighbour weighs exp(-gap / unit), its gap taken from the row's nearest one and the unit from
+    A neighbor weighs exp(-gap / unit), its gap taken from the row's nearest one and the unit from
     the graph, so that the scale of the cosines does not matter.
     """
     n, k = indices.shape
@@ -43,7 +43,7 @@ def affinity(indices: NDArray[Any], similarities: Floats) -> csr_matrix:
 
 
 def diffuse(graph: csr_matrix, start: Floats, *, alpha: float = ALPHA, n_iter: int = 30) -> Floats:
-    """Return `start` (n, c) diffused over a normalised affinity."""
+    """Return `start` (n, c) diffused over a normalized affinity."""
     start = start.astype(np.float32)
     out = start.copy()
     for _ in range(n_iter):
@@ -62,17 +62,17 @@ def spread_labels(
 ) -> tuple[NDArray[np.float32], float]:
     """Return class scores (n, c) of all rows, rows summing to one, and how far to believe them.
 
-    The second value is the share of unlabelled rows on which the answer agrees with the regression
-    on the labelled rows alone. Two classifiers that err apart agree about as often as they are
+    The second value is the share of unlabeled rows on which the answer agrees with the regression
+    on the labeled rows alone. Two classifiers that err apart agree about as often as they are
     right (Jiang et al., "Assessing generalization of SGD via disagreement", ICLR 2022); hiding
-    labelled rows instead is too hopeful, for rows chosen to be typical are easy.
+    labeled rows instead is too hopeful, for rows chosen to be typical are easy.
 
     Parameters
     ----------
-    x : (n, d) centred rows, read in blocks
-    graph : (n, n) normalised affinity
+    x : (n, d) centered rows, read in blocks
+    graph : (n, n) normalized affinity
     rows, target : (l,) int
-        Labelled rows and their classes 0..n_classes-1.
+        Labeled rows and their classes 0..n_classes-1.
     """
     n = x.shape[0]
     pinned = np.zeros((n, n_classes), np.float32)

@@ -25,7 +25,7 @@ from sklearn.cluster import HDBSCAN
 
 from fmcluster.heads.families.graph import GraphHead
 from fmcluster.heads.spectral import laplacian_vectors
-from fmcluster.partition.landmarks import NodeSpace, graph_nodes
+from fmcluster.partition.landmarks import LandmarkMap, landmark_graph
 from fmcluster.partition.mini_clusters import group_sums
 from fmcluster.utils.validation import check_in, check_n_clusters
 from fmcluster.vectors.fit_data import HeadData
@@ -119,7 +119,7 @@ class HDBSCANHead(GraphHead):
 
     def _fit(self, data: HeadData) -> None:
         check_in(self.outliers, OUTLIERS, "outliers")
-        nodes, graph = graph_nodes(data, self.n_neighbors, self.max_nodes)
+        nodes, graph = landmark_graph(data, self.n_neighbors, self.max_nodes)
         n_vectors = self.n_vectors or max(data.n_clusters, 16)
         _, vectors = laplacian_vectors(graph, n_vectors, seed=data.seed("lanczos"))
         x = unit_rows(vectors)
@@ -131,4 +131,4 @@ class HDBSCANHead(GraphHead):
         if self.outliers == "assign":
             labels[noise] = (x[noise] @ means.T).argmax(axis=1)
         scores = np.eye(k)[labels] * (labels >= 0)[:, None]
-        self.space_ = NodeSpace.of_scores(nodes, scores, self.n_neighbors)
+        self.space_ = LandmarkMap.of_scores(nodes, scores, self.n_neighbors)

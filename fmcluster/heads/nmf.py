@@ -20,7 +20,7 @@ from scipy.sparse import csr_matrix
 
 from fmcluster.heads.families.graph import GraphHead
 from fmcluster.partition.kmeans import spherical_kmeans
-from fmcluster.partition.landmarks import NodeSpace, graph_nodes, normalised_graph
+from fmcluster.partition.landmarks import LandmarkMap, landmark_graph, normalized_graph
 from fmcluster.utils.validation import check_range
 from fmcluster.vectors.fit_data import HeadData
 
@@ -59,11 +59,11 @@ class NMFHead(GraphHead):
     def _fit(self, data: HeadData) -> None:
         check_range(self.max_iter, "max_iter", low=1)
         k = data.n_clusters
-        nodes, graph = graph_nodes(data, self.n_neighbors, max(self.max_nodes, 2 * k))
+        nodes, graph = landmark_graph(data, self.n_neighbors, max(self.max_nodes, 2 * k))
         centroids = spherical_kmeans(nodes, k, n_init=4, max_iter=50, seed=data.seed("kmeans"))
         start = np.eye(k)[(nodes @ centroids.T).argmax(axis=1)] + 0.2
         start /= np.sqrt(start.sum(axis=0))
         factors, self.n_iter_ = symmetric_nmf(
-            normalised_graph(graph), start, max_iter=self.max_iter
+            normalized_graph(graph), start, max_iter=self.max_iter
         )
-        self.space_ = NodeSpace.of_scores(nodes, factors, self.n_neighbors)
+        self.space_ = LandmarkMap.of_scores(nodes, factors, self.n_neighbors)

@@ -23,7 +23,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import eigsh
 
 from fmcluster.heads.families.graph import GraphHead
-from fmcluster.partition.landmarks import NodeSpace, graph_nodes, normalised_graph
+from fmcluster.partition.landmarks import LandmarkMap, landmark_graph, normalized_graph
 from fmcluster.utils.validation import check_range
 from fmcluster.vectors.fit_data import HeadData
 from fmcluster.vectors.graph import KNNGraph
@@ -40,7 +40,7 @@ def laplacian_vectors(
     Parts without an edge between them are solved one by one: they share the eigenvalue one, and
     Lanczos iteration from a single vector does not find all vectors of a shared eigenvalue.
     """
-    matrix = normalised_graph(graph)
+    matrix = normalized_graph(graph)
     n_parts, part = connected_components(matrix, directed=False)
     found = []
     for number in range(n_parts):
@@ -89,8 +89,8 @@ class SpectralHead(GraphHead):
         check_range(self.n_neighbors, "n_neighbors", low=1)
         check_range(self.diffusion, "diffusion", low=0)
         k = data.n_clusters
-        nodes, graph = graph_nodes(data, self.n_neighbors, max(self.max_nodes, 2 * k))
+        nodes, graph = landmark_graph(data, self.n_neighbors, max(self.max_nodes, 2 * k))
         n_vectors = self.n_vectors or max(k, 16)
         values, vectors = laplacian_vectors(graph, n_vectors, seed=data.seed("lanczos"))
         vectors = vectors * values.clip(0, 1) ** self.diffusion
-        self.space_ = NodeSpace.fit(nodes, vectors, k, self.n_neighbors, data.seed("kmeans"))
+        self.space_ = LandmarkMap.fit(nodes, vectors, k, self.n_neighbors, data.seed("kmeans"))

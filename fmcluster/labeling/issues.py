@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fmcluster.functional.channel import estimate_channel
+from fmcluster.functional.transition import estimate_transition
 from fmcluster.functional.noise import denoise, f1_cut
 from fmcluster.labeling.inputs import Subject
 from fmcluster.utils.random import seed_of
@@ -91,7 +91,7 @@ def find_label_issues(
             tolerance=SETTLED,
             seed=seed_of(random_state, "issues"),
         )
-        posterior, score, channel = found.posterior, found.score, found.channel
+        posterior, score, channel = found.posterior, found.score, found.transition
     flagged = f1_cut(1 - score) if isinstance(threshold, str) else score < threshold
     attrs = {
         "noise_rate": float(1 - score.mean()),
@@ -144,7 +144,7 @@ def _from_proba(
         )
     winner = np.zeros((n_classes, n_classes))
     np.add.at(winner, (values.argmax(axis=1), target), 1)
-    channel = estimate_channel(winner)
+    channel = estimate_transition(winner)
     posterior = values * channel.T[target] + 1e-12
     posterior /= posterior.sum(axis=1, keepdims=True)
     return posterior, posterior[np.arange(len(target)), target].astype(np.float64), channel

@@ -31,7 +31,7 @@ from fmcluster.functional.selection import (
     ball_kernel,
     best_per_cluster,
     greedy_cover,
-    k_centre,
+    k_center,
     quotas,
     support_kernel,
 )
@@ -181,7 +181,7 @@ def _centroid(ask: _Round) -> NDArray[np.int64]:
 
 
 def _coreset(ask: _Round) -> NDArray[np.int64]:
-    return k_centre(ask.subject.rows, ask.budget, taken=ask.taken)
+    return k_center(ask.subject.rows, ask.budget, taken=ask.taken)
 
 
 def _uncertain(ask: _Round) -> NDArray[np.int64]:

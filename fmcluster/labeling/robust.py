@@ -190,7 +190,7 @@ class RobustClassifier(ClassifierMixin, BaseEstimator):
         self.intercept_ = model.bias - mean @ self.coef_.T
         self.n_iter_ = max(1, start.n_iter + (0 if model is start else model.n_iter))
         self.noise_rate_ = found.noise_rate
-        self.transition_ = found.channel
+        self.transition_ = found.transition
         self.label_quality_ = found.score
         return self
 

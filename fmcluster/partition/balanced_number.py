@@ -1,9 +1,9 @@
-r"""A number of clusters at which even sizes explain the rows as well as anything does.
+r"""A number of balanced clusters that explains the rows as well as anything does.
 
 The curve of scores (`number`) rises with every real division, and text has topics within
 topics, so coarse classes of even size lie far below its top. They show in another way: with even
 sizes imposed at the right number, refinement ends at *one* partition from any start, and at no
-other number, for there even clusters must cut through dense regions anywhere. A number k is
+other number, for there balanced clusters must cut through dense regions anywhere. A number k is
 accepted where, of partitions refined from several starts,
 
 * the best even one is even in its labels, too, not only in its probabilities: every cluster has
@@ -26,8 +26,8 @@ from fmcluster.functional.assignment import align_labels
 from fmcluster.partition.kmeans import kmeans_partition
 from fmcluster.partition.linkage import LINKAGES, cut_tree, merge_tree
 from fmcluster.partition.mini_clusters import mini_clusters, smooth_rows
-from fmcluster.partition.refine import Field, refine
-from fmcluster.partition.scores import Candidate, judge
+from fmcluster.partition.refine import RefinementContext, refine
+from fmcluster.partition.scores import Candidate, score_candidate
 from fmcluster.utils.random import seed_of
 from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.pca import principal_axes
@@ -47,10 +47,10 @@ Labels = NDArray[np.int64]
 Starts = Callable[[int], Iterator[Labels]]
 
 
-def even_number(
+def balanced_k(
     rows: NDArray[np.float32], preferred: int, *, k_range: tuple[int, int], seed: int
 ) -> int | None:
-    """Return the number that even sizes speak for, None where they speak for none.
+    """Return the number that balanced clusters speak for, None where they speak for none.
 
     Parameters
     ----------
@@ -65,25 +65,27 @@ def even_number(
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1, user_api="blas"):  # sums in one order, whatever the machine
-        field = _field(rows, seed)
-        starts = _starts(field, MINI, seed)
-        wide = starts if 4 * preferred <= MINI else _starts(field, 4 * preferred, seed)
-        goal = _best_free(field, wide, min(preferred, len(field.rows) // 4))
-        last = min(k_range[1], MOST_CLUSTERS, len(field.rows) // 4)
+        context = _context(rows, seed)
+        starts = _starts(context, MINI, seed)
+        wide = starts if 4 * preferred <= MINI else _starts(context, 4 * preferred, seed)
+        goal = _best_free(context, wide, min(preferred, len(context.rows) // 4))
+        last = min(k_range[1], MOST_CLUSTERS, len(context.rows) // 4)
         found = {}
         for k in range(k_range[0], last + 1):
-            score = _even_score(field, starts, k, goal)
+            score = _balanced_score(context, starts, k, goal)
             if score is not None:
                 found[k] = score
     return max(found, key=lambda k: found[k]) if found else None
 
 
-def _even_score(field: Field, starts: Starts, k: int, goal: float) -> float | None:
-    """Return the score of even clusters at k, None where k is not accepted."""
+def _balanced_score(
+    context: RefinementContext, starts: Starts, k: int, goal: float
+) -> float | None:
+    """Return the score of balanced clusters at k, None where k is not accepted."""
     found = []
     for number, start in enumerate(starts(k)):
-        labels = refine(field, start, k, shares=np.full(k, 1 / k)).argmax(axis=1)
-        found.append(judge(field, labels, k, "", even=True))
+        labels = refine(context, start, k, shares=np.full(k, 1 / k)).argmax(axis=1)
+        found.append(score_candidate(context, labels, k, "", balanced=True))
         if number == 1 and max(_plain(c) for c in found) < goal - HOPELESS:
             return None
     best = max(found, key=_plain)
@@ -94,40 +96,40 @@ def _even_score(field: Field, starts: Starts, k: int, goal: float) -> float | No
     agreed.remove(max(agreed))  # the best agrees with itself
     if np.median(agreed) < AGREEMENT or _plain(best) < goal - COST:
         return None
-    return _plain(best) if _plain(best) >= _best_free(field, starts, k) - COST else None
+    return _plain(best) if _plain(best) >= _best_free(context, starts, k) - COST else None
 
 
 def _plain(candidate: Candidate) -> float:
     return candidate.modularity + candidate.silhouette
 
 
-def _best_free(field: Field, starts: Starts, k: int) -> float:
+def _best_free(context: RefinementContext, starts: Starts, k: int) -> float:
     """Return the best score of refined partitions into k clusters of any size."""
-    refined = (refine(field, start, k).argmax(axis=1) for start in starts(k))
-    return max(_plain(judge(field, labels, k, "")) for labels in refined)
+    refined = (refine(context, start, k).argmax(axis=1) for start in starts(k))
+    return max(_plain(score_candidate(context, labels, k, "")) for labels in refined)
 
 
-def _field(rows: NDArray[np.float32], seed: int) -> Field:
-    """Return (a sample of) the rows, centred, on their leading axes, with their neighbours."""
+def _context(rows: NDArray[np.float32], seed: int) -> RefinementContext:
+    """Return (a sample of) the rows, centered, on their leading axes, with their neighbors."""
     if len(rows) > ROWS:
         rows = rows[sample_indices(rows, ROWS, seed)]
     rows = rows - rows.mean(axis=0, dtype=np.float64).astype(np.float32)
     axes = principal_axes(rows, MOST_DIMS)
     rows = unit_rows(rows @ axes if axes.size else rows)
-    return Field(rows, KNNGraph.build(rows, k=min(NEIGHBORS, len(rows) - 1)), seed)
+    return RefinementContext(rows, KNNGraph.build(rows, k=min(NEIGHBORS, len(rows) - 1)), seed)
 
 
-def _starts(field: Field, n_mini: int, seed: int) -> Starts:
+def _starts(context: RefinementContext, n_mini: int, seed: int) -> Starts:
     """Return what makes starting partitions: two k-means and three linkages of mini-clusters."""
-    smooth = smooth_rows(field.rows, field.graph)
+    smooth = smooth_rows(context.rows, context.graph)
     n_mini = min(n_mini, max(len(smooth) // 3, 2))
     mini = mini_clusters(smooth, n_mini, seed=seed)
-    trees = [merge_tree(mini, name, field.graph) for name in LINKAGES]
+    trees = [merge_tree(mini, name, context.graph) for name in LINKAGES]
 
     def starts(k: int) -> Iterator[Labels]:
         for number in range(2):
             at = seed_of(seed, "start", number)
-            yield kmeans_partition(field.rows, k, seed=at)[1]
+            yield kmeans_partition(context.rows, k, seed=at)[1]
         for tree in trees:
             yield cut_tree(tree, k)[mini.labels]
 

@@ -1,13 +1,13 @@
-r"""Candidate partitions of one array and one neighbour graph, of several families.
+r"""Candidate partitions of one array and one neighbor graph, of several algorithms.
 
-k-means favours even sizes, merging of small clusters does not: which of them is right is a
-property of the data. So several families are made and scored
+k-means favors even sizes, merging of small clusters does not: which of them is right is a
+property of the data. So several algorithms are made and scored
 (`fmcluster.partition.scores`), and none sees a label:
 
 * ``kmeans``: spherical k-means.
 * Many *mini-clusters* (spherical k-means with far more centroids than clusters) merged bottom-up
   by ``average`` (mean cosine between all pairs of rows), ``ward`` (increase of within-cluster
-  variance) or ``graph`` (density of neighbour edges between them).
+  variance) or ``graph`` (density of neighbor edges between them).
 
 Every partition is a set of unit centroids, each of which belongs to a cluster, so that new rows
 are placed by their nearest centroid.
@@ -34,7 +34,7 @@ from fmcluster.vectors.rows import BLOCK_ROWS, unit_rows
 if TYPE_CHECKING:
     from fmcluster.vectors.fit_data import HeadData
 
-FAMILIES = ("kmeans", *LINKAGES)
+ALGORITHMS = ("kmeans", *LINKAGES)
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Partition:
 
     Attributes
     ----------
-    family : str
+    algorithm : str
         ``kmeans``, ``average``, ``ward`` or ``graph``.
     centroids : (m, d) float32
         Unit rows; m >= k.
@@ -55,7 +55,7 @@ class Partition:
         Modularity plus simplified silhouette, NaN where it was not asked for.
     """
 
-    family: str
+    algorithm: str
     centroids: NDArray[np.float32]
     groups: NDArray[np.int64]
     labels: NDArray[np.int64]
@@ -85,28 +85,28 @@ def candidate_partitions(
     n_clusters: int,
     graph: KNNGraph,
     *,
-    families: Sequence[str] = FAMILIES,
+    algorithms: Sequence[str] = ALGORITHMS,
     n_seeds: int = 1,
     n_mini: int | None = None,
     scored: bool = True,
     random_state: int = 0,
 ) -> Iterator[Partition]:
-    """Yield partitions of unit rows (n, d), scored unless told not to: all families and seeds.
+    """Yield partitions of unit rows (n, d), scored unless told not to: all algorithms and seeds.
 
     Mini-clusters are made once a seed and shared by its linkages.
     """
 
-    def made(family: str, centroids: Any, groups: Any, labels: Any) -> Partition:
+    def made(algorithm: str, centroids: Any, groups: Any, labels: Any) -> Partition:
         score = score_partition(rows, labels, graph) if scored else float("nan")
-        return Partition(family, centroids, groups, labels, score)
+        return Partition(algorithm, centroids, groups, labels, score)
 
-    for family in families:
-        check_in(family, FAMILIES, "family")
-    linkages = [family for family in families if family != "kmeans"]
+    for algorithm in algorithms:
+        check_in(algorithm, ALGORITHMS, "algorithm")
+    linkages = [algorithm for algorithm in algorithms if algorithm != "kmeans"]
     n_mini = n_mini or default_n_mini(len(rows), n_clusters)
     for number in range(n_seeds):
         seed = seed_of(random_state, "partition", number)
-        if "kmeans" in families:
+        if "kmeans" in algorithms:
             centroids, labels = kmeans_partition(rows, n_clusters, seed=seed)
             yield made("kmeans", centroids, np.arange(len(centroids)), labels)
         if not linkages:
@@ -135,7 +135,7 @@ def best_partition(
 def sample_with_graph(
     data: HeadData, most: int = 20_000, k: int = 10
 ) -> tuple[NDArray[np.float32], KNNGraph]:
-    """Return unit rows of all spaces and their neighbour graph; of many rows, a random sample."""
+    """Return unit rows of all spaces and their neighbor graph; of many rows, a random sample."""
     rows = data.sample_rows(most)
     return rows, data.graph(k) if data.n_rows <= most else KNNGraph.build(rows, k=k)
 

@@ -1,6 +1,6 @@
 """What can be estimated without labels: how many clusters, how large, how imbalanced.
 
-Three questions, three functions, and one that makes the opposite: a long-tailed cut of labelled
+Three questions, three functions, and one that makes the opposite: a long-tailed cut of labeled
 data to test them on. Every estimate comes with an interval and says what the interval knows.
 """
 
@@ -106,7 +106,7 @@ def estimate_prior(
     Raises
     ------
     ValueError
-        Probabilities that are not finite, in [0, 1] and normalised.
+        Probabilities that are not finite, in [0, 1] and normalized.
     """
     proba = check_proba(getattr(result_or_proba, "proba", result_or_proba))
     n, k = proba.shape
@@ -190,7 +190,7 @@ def make_long_tail(
     profile: str = "exponential",
     random_state: int | None = 0,
 ) -> NDArray[np.int64]:
-    """Cut labelled data to a long tail and return the kept row indices, ascending.
+    """Cut labeled data to a long tail and return the kept row indices, ascending.
 
     Classes are ranked in a random order; the class of rank r keeps what `long_tail_counts` says
     for the size of the largest class, or all its rows where it has fewer.
@@ -223,7 +223,7 @@ def make_long_tail(
 
 
 def _rows_and_graph(emb: Any, least: int, random_state: int) -> tuple[Any, Any, int]:
-    """Return unit rows (a sample of many), their neighbour graph and the number of all rows."""
+    """Return unit rows (a sample of many), their neighbor graph and the number of all rows."""
     data = HeadData(as_spaces(emb), least, seed_of(random_state, "estimate"), None)
     if data.n_rows < max(2, least):
         raise ValueError(f"n_clusters={least} is above the number of rows, {data.n_rows}")

@@ -27,10 +27,10 @@ BLOCK = 1024
 NODE_ROWS = 10
 
 
-def graph_nodes(
+def landmark_graph(
     data: HeadData, n_neighbors: int, max_nodes: int
 ) -> tuple[NDArray[np.float32], KNNGraph]:
-    """Return unit nodes (m, d) and their neighbour graph.
+    """Return unit nodes (m, d) and their neighbor graph.
 
     The rows themselves, or, above `max_nodes` rows, a third as many centroids of mini-clusters of
     at most ten times `max_nodes` rows.
@@ -44,8 +44,8 @@ def graph_nodes(
     return nodes, KNNGraph.build(nodes, k=min(n_neighbors, len(nodes) - 1))
 
 
-def normalised_graph(graph: KNNGraph) -> csr_matrix:
-    """Return D^-1/2 W D^-1/2 (n, n) of the symmetrised cosines W and their row sums D."""
+def normalized_graph(graph: KNNGraph) -> csr_matrix:
+    """Return D^-1/2 W D^-1/2 (n, n) of the symmetrized cosines W and their row sums D."""
     weights = graph.to_csr()
     weights.data = np.maximum(weights.data, 1e-6).astype(np.float64)
     weights = (weights + weights.T) / 2
@@ -54,11 +54,11 @@ def normalised_graph(graph: KNNGraph) -> csr_matrix:
 
 
 @dataclass
-class NodeSpace:
+class LandmarkMap:
     """A map known at the nodes and carried to any row by the nodes nearest to it.
 
     The weight of a node is its cosine above that of the first node left out, so that the map is
-    continuous: no row jumps because a far neighbour comes or goes.
+    continuous: no row jumps because a far neighbor comes or goes.
 
     Attributes
     ----------
@@ -82,7 +82,7 @@ class NodeSpace:
     @classmethod
     def fit(
         cls, nodes: NDArray[np.float32], values: NDArray[Any], k: int, n_neighbors: int, seed: int
-    ) -> NodeSpace:
+    ) -> LandmarkMap:
         """Cluster the values into `k` by spherical k-means."""
         values = unit_rows(values)
         centroids = plus_plus_centroids(values, k, seed=seed, max_iter=100, compare_all=True)
@@ -93,7 +93,7 @@ class NodeSpace:
     @classmethod
     def of_scores(
         cls, nodes: NDArray[np.float32], scores: NDArray[Any], n_neighbors: int
-    ) -> NodeSpace:
+    ) -> LandmarkMap:
         """Take each node's non-negative scores (m, k) of the clusters as they are."""
         k = scores.shape[1]
         space = cls(nodes, unit_rows(scores), np.eye(k, dtype=np.float32), 1)
@@ -130,7 +130,7 @@ class NodeSpace:
         }
 
     @classmethod
-    def from_arrays(cls, arrays: dict[str, NDArray[Any]]) -> NodeSpace:
+    def from_arrays(cls, arrays: dict[str, NDArray[Any]]) -> LandmarkMap:
         """Restore a map."""
         k, temperature = arrays["node_about"]
         nodes, values = arrays["nodes"], arrays["values"]

@@ -1,7 +1,7 @@
 """Agglomerative clustering of a dense distance matrix whose leaves have sizes.
 
-The nearest-neighbour chain (Murtagh, 1983; Müllner, arXiv:1109.2378) merges reciprocal nearest
-neighbours, which is exact for reducible linkages such as average and Ward. Unlike scipy's, leaves
+The nearest-neighbor chain (Murtagh, 1983; Müllner, arXiv:1109.2378) merges reciprocal nearest
+neighbors, which is exact for reducible linkages such as average and Ward. Unlike scipy's, leaves
 may stand for several rows each: sizes enter the Lance-Williams updates.
 """
 
@@ -128,7 +128,7 @@ def merge_tree(
         distance = 1 - mini.sums @ mini.sums.T / pairs
     if linkage == "graph":
         if graph is None:
-            raise ValueError("linkage='graph' needs the neighbour graph: pass graph=...")
+            raise ValueError("linkage='graph' needs the neighbor graph: pass graph=...")
         density = edge_mass(mini.labels, len(sizes), graph) / pairs
         # Cosines order what no edge joins.
         distance = -density + 1e-9 * distance

@@ -55,9 +55,9 @@ def group_sums(
 def smooth_rows(
     rows: NDArray[np.float32], graph: KNNGraph, n_steps: int = 1
 ) -> NDArray[np.float32]:
-    """Average each unit row with the mean of its neighbours, `n_steps` times.
+    """Average each unit row with the mean of its neighbors, `n_steps` times.
 
-    Where neighbours are mostly of the row's own cluster this draws clusters together, which
+    Where neighbors are mostly of the row's own cluster this draws clusters together, which
     helps average linkage most; where they are not it blurs.
     """
     for _ in range(n_steps):

@@ -1,13 +1,13 @@
 r"""How many clusters: the height of the best-scored cut over a grid of numbers.
 
-Mini-clusters of neighbour-averaged rows are merged by every linkage of
+Mini-clusters of neighbor-averaged rows are merged by every linkage of
 `fmcluster.partition.linkage`; each tree is cut at every k of a geometric grid and each cut is
-scored by modularity + simplified silhouette of the *original* rows. The curve is the best family's
+scored by modularity + simplified silhouette of the *original* rows. The curve is the best linkage's
 score at each k, averaged over seeds:
 
 .. math::
 
-    U(k) = \frac1S \sum_s \max_{family} (\mathrm{modularity} + \mathrm{silhouette}) ,
+    U(k) = \frac1S \sum_s \max_{algorithm} (\mathrm{modularity} + \mathrm{silhouette}) ,
     \quad \log \hat k = \sum_k w_k \log k, \quad w_k \propto e^{U(k) / \tau}
 
 Its interval is the plateau: every k whose mean score is within a margin of the best, with the
@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fmcluster.partition.balanced_number import even_number
+from fmcluster.partition.balanced_number import balanced_k
 from fmcluster.partition.candidates import sample_with_graph
 from fmcluster.partition.linkage import LINKAGES, cut_tree, merge_tree
 from fmcluster.partition.mini_clusters import group_sums, mini_clusters, smooth_rows
@@ -79,7 +79,7 @@ def k_grid(low: int, high: int, n_points: int = GRID) -> NDArray[np.int64]:
 def score_curve(
     rows: NDArray[np.float32], graph: KNNGraph, ks: NDArray[np.int64], *, seed: int
 ) -> NDArray[np.float64]:
-    """Return the best family's modularity + silhouette at each of `ks`, (len(ks),)."""
+    """Return the best algorithm's modularity + silhouette at each of `ks`, (len(ks),)."""
     n_mini = int(min(max(4 * ks.max(), 64), max(len(rows) // 3, ks.max())))
     mini = mini_clusters(smooth_rows(rows, graph), n_mini, seed=seed)
     m = len(mini.sizes)
@@ -139,7 +139,7 @@ def estimate_number(
     n_seeds: int = 2,
     random_state: int = 0,
 ) -> ClusterNumber:
-    """Estimate the number of clusters of unit rows (n, d) with their neighbour graph."""
+    """Estimate the number of clusters of unit rows (n, d) with their neighbor graph."""
     n = len(rows)
     high = min(k_range[1], max(2, n // 4))
     low = min(k_range[0], high)
@@ -159,7 +159,7 @@ def estimate_number(
     if gain < STRUCTURE:
         interval = (int(k_range[0]), int(k_range[1]))
     else:
-        even = even_number(rows, best, k_range=(low, high), seed=seed_of(random_state, "even"))
+        even = balanced_k(rows, best, k_range=(low, high), seed=seed_of(random_state, "even"))
         if even is not None:
             best, interval = even, (min(even, interval[0]), max(even, interval[1]))
     return ClusterNumber(best, interval, ks, score, gain)

@@ -1,4 +1,4 @@
-r"""Refine a partition by turns of a linear classifier and the neighbour graph, without training.
+r"""Refine a partition by turns of a linear classifier and the neighbor graph, without training.
 
 Given soft labels Q (n, k), one round is
 
@@ -8,13 +8,13 @@ Given soft labels Q (n, k), one round is
     P \propto \exp(\beta z)\, m^{\,a} \\
     Q &\propto P^{1-\gamma} (S P)^{\gamma}
 
-S is the row-stochastic neighbour graph. The linear classifier is either the cosine to the cluster's
+S is the row-stochastic neighbor graph. The linear classifier is either the cosine to the cluster's
 mean direction (von Mises-Fisher with one concentration) or the linear discriminant of the pooled
 covariance, shrunk (Ledoit and Wolf's form). Its slope :math:`\beta` is not a parameter: it is the
-one that best predicts the *neighbours' labels S Q, times two, for the product with S P halves it.
+one that best predicts the *neighbors' labels S Q, times two, for the product with S P halves it.
 
-The exponent a of the sizes is the share of a row's label that its neighbours tell,
-:math:`a = I(Q; SQ) / H(m)`. It is Dinkelbach's step for maximising I / H: :math:`a = 0` maximises
+The exponent a of the sizes is the share of a row's label that its neighbors tell,
+:math:`a = I(Q; SQ) / H(m)`. It is Dinkelbach's step for maximizing I / H: :math:`a = 0` maximizes
 the mutual information itself (IIC, SCAN, TEMI), which prefers even clusters, :math:`a = 1` is
 maximum likelihood, which lets large clusters eat small ones. With even sizes asked for, a = 0 and
 the columns of Q are scaled to equal mass (Sinkhorn).
@@ -47,7 +47,7 @@ TINY = 1e-6
 
 
 @dataclass
-class Field:
+class RefinementContext:
     """Unit rows and what every refinement of them shares.
 
     Attributes
@@ -55,7 +55,7 @@ class Field:
     rows : (n, d) float32
         Unit rows.
     graph : KNNGraph
-        Their neighbours.
+        Their neighbors.
     seed : int
         Picks the rows that the slope is fitted on.
     """
@@ -66,23 +66,23 @@ class Field:
 
     @cached_property
     def smoothing(self) -> Any:
-        """Row-stochastic sparse S (n, n): near neighbours weigh more."""
+        """Row-stochastic sparse S (n, n): near neighbors weigh more."""
         return smoothing_matrix(self.graph.take(min(10, self.graph.k)))
 
     @cached_property
-    def diffused(self) -> dict[int, Field]:
-        """The rows averaged `DIFFUSION[i]` times with their neighbours, by number of times.
+    def diffused(self) -> dict[int, RefinementContext]:
+        """The rows averaged `DIFFUSION[i]` times with their neighbors, by number of times.
 
-        Half a row, half the weighted mean of its neighbours (Laplacian smoothing, Taubin 1995):
-        what neighbours do not share fades, and clusters come apart.
+        Half a row, half the weighted mean of its neighbors (Laplacian smoothing, Taubin 1995):
+        what neighbors do not share fades, and clusters come apart.
         """
-        fields, rows = {0: self}, self.rows
+        contexts, rows = {0: self}, self.rows
         for time in range(1, max(DIFFUSION) + 1):
             rows = unit_rows(0.5 * rows + 0.5 * (self.smoothing @ rows))
             if time in DIFFUSION:
-                fields[time] = Field(rows, self.graph, self.seed)
-                fields[time].smoothing = self.smoothing
-        return fields
+                contexts[time] = RefinementContext(rows, self.graph, self.seed)
+                contexts[time].smoothing = self.smoothing
+        return contexts
 
     @cached_property
     def scatter(self) -> NDArray[np.float64]:
@@ -97,7 +97,7 @@ class Field:
 
 
 def smoothing_matrix(graph: KNNGraph) -> Any:
-    """Return S: weights exp((cosine - cosine of the last neighbour) / 0.1), rows summing to one."""
+    """Return S: weights exp((cosine - cosine of the last neighbor) / 0.1), rows summing to one."""
     from scipy.sparse import csr_matrix
 
     weights = np.exp((graph.similarities - graph.similarities[:, -1:]) / 0.1).astype(np.float32)
@@ -114,18 +114,18 @@ def one_hot(labels: NDArray[Any], n_clusters: int) -> Array:
     return out
 
 
-def linear_weights(field: Field, Q: Array, model: str) -> tuple[Array, Array]:
+def linear_weights(context: RefinementContext, Q: Array, model: str) -> tuple[Array, Array]:
     """Return (d, k) weights and (k,) offsets of the linear classifier of soft labels `Q`.
 
     Scores have unit mean square over all rows and clusters, so that one grid of slopes serves.
     """
     mass = Q.sum(axis=0)
-    means = (Q.T @ field.rows) / np.maximum(mass, TINY)[:, None]
+    means = (Q.T @ context.rows) / np.maximum(mass, TINY)[:, None]
     if model == "vmf":
         weights, offsets = unit_rows(means).T, np.zeros(Q.shape[1], np.float32)
     else:
         share = mass.astype(np.float64) / len(Q)
-        within = field.scatter - (means.T * share) @ means
+        within = context.scatter - (means.T * share) @ means
         d = len(within)
         shrink = SHRINKAGE[model]
         level = max(np.trace(within) / d, TINY)
@@ -133,7 +133,7 @@ def linear_weights(field: Field, Q: Array, model: str) -> tuple[Array, Array]:
         solved = np.linalg.solve(within, means.T.astype(np.float64)) * level
         offsets = (-0.5 * (means.T * solved).sum(axis=0)).astype(np.float32)
         weights = solved.astype(np.float32)
-    z = field.rows[field.sample] @ weights + offsets
+    z = context.rows[context.sample] @ weights + offsets
     scale = max(float((z - z.mean(axis=1, keepdims=True)).std()), TINY)
     return np.ascontiguousarray(weights / scale), offsets / scale
 
@@ -147,7 +147,7 @@ def fit_slope(z: Array, target: Array) -> float:
 
 
 def information_share(Q: Array, R: Array) -> float:
-    """Return I / H of the joint of a row's label (Q) and its neighbours' (R), in 0..1."""
+    """Return I / H of the joint of a row's label (Q) and its neighbors' (R), in 0..1."""
     joint = (Q.T @ R).astype(np.float64) / len(Q)
     joint = (joint + joint.T) / 2
     joint /= joint.sum()
@@ -169,7 +169,7 @@ def to_shares(Q: Array, shares: NDArray[Any], *, n_iter: int = 15) -> Array:
 
 
 def refine(
-    field: Field,
+    context: RefinementContext,
     labels: NDArray[Any],
     n_clusters: int,
     *,
@@ -184,7 +184,7 @@ def refine(
 
     Parameters
     ----------
-    field : Field
+    context : RefinementContext
         Rows and graph.
     labels : (n,) int
         Start, in 0..k-1.
@@ -195,15 +195,17 @@ def refine(
     n_iter : int
         Rounds.
     """
-    field = field.diffused[MODEL_DIFFUSION[model]]
-    S, gamma, k = field.smoothing, GRAPH_SHARE[model], n_clusters
+    context = context.diffused[MODEL_DIFFUSION[model]]
+    S, gamma, k = context.smoothing, GRAPH_SHARE[model], n_clusters
     Q = one_hot(labels, k)
     R, slope = S @ Q, 1.0
     for turn in range(n_iter):
-        weights, offsets = linear_weights(field, Q, model)
+        weights, offsets = linear_weights(context, Q, model)
         if turn % 3 == 0:
-            slope = 2 * fit_slope(field.rows[field.sample] @ weights + offsets, R[field.sample])
-        z = field.rows @ weights
+            slope = 2 * fit_slope(
+                context.rows[context.sample] @ weights + offsets, R[context.sample]
+            )
+        z = context.rows @ weights
         z += offsets
         z *= slope
         if shares is None:

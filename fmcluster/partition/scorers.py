@@ -1,8 +1,8 @@
 r"""Label-free scores, usable as ``scoring=`` in scikit-learn's searches.
 
-The score of a partition is :math:`Q + S`: Newman's modularity of the partition on the k-neighbour
+The score of a partition is :math:`Q + S`: Newman's modularity of the partition on the k-neighbor
 graph plus the mean simplified silhouette of the rows, both of the rows that are scored. No label is
-read, so a search may run where nothing is labelled. Rows are scored in the space that the search
+read, so a search may run where nothing is labeled. Rows are scored in the space that the search
 was given, not in the one a pipeline makes of it: else a step that squeezes the rows together would
 win by that alone.
 """

@@ -24,7 +24,7 @@ from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.rows import BLOCK_ROWS, unit_rows
 
 if TYPE_CHECKING:
-    from fmcluster.partition.refine import Field
+    from fmcluster.partition.refine import RefinementContext
 
 
 @dataclass(frozen=True)
@@ -33,20 +33,20 @@ class Candidate:
 
     Attributes
     ----------
-    family : str
+    name : str
         Its start and what refined it, ``average5+lda``.
     labels : (n,) int64
     modularity, assortativity, silhouette : float
-    even : bool
-        Whether even sizes were imposed.
+    balanced : bool
+        Whether balanced clusters were imposed.
     """
 
-    family: str
+    name: str
     labels: NDArray[np.int64]
     modularity: float
     assortativity: float
     silhouette: float
-    even: bool = False
+    balanced: bool = False
 
     @property
     def score(self) -> float:
@@ -54,24 +54,29 @@ class Candidate:
         return self.modularity + self.assortativity / 2 + self.silhouette
 
 
-def judge(
-    field: Field, labels: NDArray[np.int64], n_clusters: int, family: str, *, even: bool = False
+def score_candidate(
+    context: RefinementContext,
+    labels: NDArray[np.int64],
+    n_clusters: int,
+    name: str,
+    *,
+    balanced: bool = False,
 ) -> Candidate:
-    """Score a partition of the rows of `field`."""
-    mass = edge_mass(labels, n_clusters, field.graph.take(min(10, field.graph.k)))
-    sums = group_sums(field.rows, labels, n_clusters)
+    """Score a partition of the rows of `context`."""
+    mass = edge_mass(labels, n_clusters, context.graph.take(min(10, context.graph.k)))
+    sums = group_sums(context.rows, labels, n_clusters)
     return Candidate(
-        family,
+        name,
         labels,
         modularity_of(mass),
         assortativity_of(mass),
-        silhouette(field.rows, labels, sums),
-        even,
+        silhouette(context.rows, labels, sums),
+        balanced,
     )
 
 
 def edge_mass(labels: NDArray[np.int64], n_groups: int, graph: KNNGraph) -> NDArray[np.float64]:
-    """Return the symmetric number of neighbour edges between groups, (n_groups, n_groups)."""
+    """Return the symmetric number of neighbor edges between groups, (n_groups, n_groups)."""
     pairs = labels[:, None] * n_groups + labels[graph.indices]
     counts = np.bincount(pairs.ravel(), minlength=n_groups * n_groups)
     mass = counts.reshape(n_groups, n_groups).astype(np.float64)
@@ -79,7 +84,7 @@ def edge_mass(labels: NDArray[np.int64], n_groups: int, graph: KNNGraph) -> NDAr
 
 
 def modularity(labels: NDArray[np.int64], graph: KNNGraph, n_clusters: int) -> float:
-    """Return Newman's modularity of a partition on the (symmetrised) neighbour graph."""
+    """Return Newman's modularity of a partition on the (symmetrized) neighbor graph."""
     mass = edge_mass(labels, n_clusters, graph)
     return modularity_of(mass)
 

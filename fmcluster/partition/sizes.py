@@ -1,4 +1,4 @@
-r"""How large the clusters are, from the sorted sizes of many partitions of several families.
+r"""How large the clusters are, from the sorted sizes of many partitions of several algorithms.
 
 Partition j has sorted shares :math:`s_j`, silhouette :math:`h_j` and modularity :math:`m_j`:
 
@@ -44,7 +44,7 @@ def size_profile(
 ) -> NDArray[np.float64]:
     """Estimate the sorted shares of `n_clusters` clusters, (k,), largest first, all positive.
 
-    Every family partitions the unit rows (n, d) and the neighbour-averaged rows; all partitions
+    Every algorithm partitions the unit rows (n, d) and the neighbor-averaged rows; all partitions
     are judged on the rows themselves.
     """
     near = graph.take(min(10, graph.k))

@@ -1,1 +1,1 @@
-"""Rows of embeddings: spaces, blocks, neighbours, projections."""
+"""Rows of embeddings: spaces, blocks, neighbors, projections."""

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 BLOCK_BYTES = 2**26
-# With four groups a neighbour, a sixth more cosines than are wanted reach the bound.
-GROUPS_PER_NEIGHBOUR = 4
+# With four groups a neighbor, a sixth more cosines than are wanted reach the bound.
+GROUPS_PER_NEIGHBOR = 4
 CROWD = 8
 
 
@@ -29,7 +29,7 @@ def nearest_rows(x: NDArray[np.float32], k: int) -> tuple[NDArray[np.int32], NDA
         In 1..n-1.
     """
     n = len(x)
-    groups = min(n, GROUPS_PER_NEIGHBOUR * k)
+    groups = min(n, GROUPS_PER_NEIGHBOR * k)
     depth = -(-n // groups)
     size = int(np.clip(BLOCK_BYTES // (4 * n), 1, n))
     indices, similarities = np.empty((n, k), np.int32), np.empty((n, k), np.float32)

@@ -1,4 +1,4 @@
-r"""Approximate neighbours: which index for which data, how far to search, how well it finds.
+r"""Approximate neighbors: which index for which data, how far to search, how well it finds.
 
 *Family.* Rows are compared with all others up to `EXACT_ROWS`. Above that, cells of k-means
 (an inverted file) are searched nearest first: product codes of half a byte for every two
@@ -39,7 +39,7 @@ TARGET_RECALL = 0.95
 SHORTFALL = 0.1
 REFINE_ROWS = 256
 METHODS = ("auto", "exact", "hnsw", "ivf", "ivfpq")
-# (cells or breadth, candidates a neighbour), cheapest first.
+# (cells or breadth, candidates a neighbor), cheapest first.
 EFFORTS = {
     "hnsw": [(32, 1), (64, 1), (128, 1), (256, 1)],
     "ivf": [(8, 1), (16, 1), (32, 1), (64, 1), (128, 1)],
@@ -77,7 +77,7 @@ def memory_budget(memory_bytes: int | None) -> int:
 
 
 def index_training_rows(n_rows: int) -> int:
-    """Return how many rows train an IVF quantiser: 64 a cell, at most a million."""
+    """Return how many rows train an IVF quantizer: 64 a cell, at most a million."""
     return min(n_rows, 64 * _n_cells(n_rows), 1_000_000)
 
 
@@ -224,7 +224,7 @@ class Searcher:
     method : str
         Its family.
     effort : (int, int)
-        Cells (or breadth of the graph search), candidates a neighbour.
+        Cells (or breadth of the graph search), candidates a neighbor.
     refiner : Refiner or None
         Compares candidates again.
     """
@@ -249,22 +249,22 @@ class Searcher:
         return self.refiner.best(queries, ids, k)
 
     def tune(self, X: Any, k: int, target: float, *, seed: int) -> float:
-        """Take the least effort that finds `target` of the true neighbours; return the recall."""
+        """Take the least effort that finds `target` of the true neighbors; return the recall."""
         if self.method == "exact":
             return 1.0
         rows = sample_indices(X, RECALL_SAMPLE, seed)
         rows = np.random.default_rng(seed_of(seed, "halves")).permutation(rows)
-        queries, truth = true_neighbours(X, rows, k)
+        queries, truth = true_neighbors(X, rows, k)
         half = len(rows) // 2
         for effort in EFFORTS[self.method]:
             self.effort = effort
             if self._recall(queries[:half], truth[:half], rows[:half]) >= target:
                 break
         found = self._recall(queries[half:], truth[half:], rows[half:])
-        logger.info("neighbours: %s, effort %s, recall@%d %.3f", self.method, self.effort, k, found)
+        logger.info("neighbors: %s, effort %s, recall@%d %.3f", self.method, self.effort, k, found)
         if found < target - SHORTFALL:
             logger.warning(
-                "the %s index finds %.0f%% of the %d nearest neighbours, asked for %.0f%%: give "
+                "the %s index finds %.0f%% of the %d nearest neighbors, asked for %.0f%%: give "
                 "method='exact' where time allows",
                 *(self.method, 100 * found, k, 100 * target),
             )
@@ -282,7 +282,7 @@ class Searcher:
         return float(min(1.0, np.mean(hits) / k))
 
 
-def true_neighbours(
+def true_neighbors(
     X: Any, rows: NDArray[np.int64], k: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Return the unit rows and the `k` nearest others of some rows, against all rows of `X`."""

@@ -1,4 +1,4 @@
-"""`HeadData`: what a head learns from - spaces, a seed and the neighbour graph."""
+"""`HeadData`: what a head learns from - spaces, a seed and the neighbor graph."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class HeadData:
         return self.joint[sample_indices(self.joint, most, self.seed("sample"))]
 
     def graph(self, k: int) -> KNNGraph:
-        """Return the k-neighbour graph: the one that was given if it is wide enough, else built."""
+        """Return the k-neighbor graph: the one that was given if it is wide enough, else built."""
         k = min(k, self.n_rows - 1)
         if self._graph is None or self._graph.k < k:
             self._graph = KNNGraph.build(self.joint, k=k, random_state=self.random_state)

@@ -49,13 +49,13 @@ class KNNGraph:
     Attributes
     ----------
     indices : (n, k) int32 (int64 above 2**31 rows)
-        Nearest first; a row is never its own neighbour, even among exact duplicates.
+        Nearest first; a row is never its own neighbor, even among exact duplicates.
     similarities : (n, k) float32
-        Cosine of each neighbour.
+        Cosine of each neighbor.
     method : str
         The index family that was used.
     recall : float
-        Measured share of the true neighbours that were found, 1.0 for the exact index.
+        Measured share of the true neighbors that were found, 1.0 for the exact index.
     """
 
     indices: NDArray[Any]
@@ -70,7 +70,7 @@ class KNNGraph:
 
     @property
     def k(self) -> int:
-        """Neighbours a row."""
+        """Neighbors a row."""
         return self.indices.shape[1]
 
     @classmethod
@@ -96,9 +96,9 @@ class KNNGraph:
         X = X if hasattr(X, "shape") else np.asarray(X)
         n_rows = X.shape[0]
         if n_rows < 2:
-            raise ValueError(f"a neighbour graph needs at least 2 rows, got n_samples={n_rows}")
+            raise ValueError(f"a neighbor graph needs at least 2 rows, got n_samples={n_rows}")
         if k < 1:
-            raise ValueError(f"k={k} neighbours: at least 1 is needed")
+            raise ValueError(f"k={k} neighbors: at least 1 is needed")
         k = min(k, n_rows - 1)
         index = KNNIndex.build(
             X,
@@ -111,7 +111,7 @@ class KNNGraph:
         wide = np.int32 if n_rows < 2**31 else np.int64
         indices = np.empty((n_rows, k), wide)
         similarities = np.empty((n_rows, k), np.float32)
-        with bar(total=n_rows, description="neighbours") as shown:
+        with bar(total=n_rows, description="neighbors") as shown:
             for start, block in iter_blocks(X):
                 stop = start + len(block)
                 cosines, ids = index._searcher(block, k + 1)
@@ -121,11 +121,11 @@ class KNNGraph:
         return cls(indices, similarities, index.method, index.recall)
 
     def take(self, k: int) -> KNNGraph:
-        """Return the graph of the `k` nearest neighbours (k at most ``self.k``)."""
+        """Return the graph of the `k` nearest neighbors (k at most ``self.k``)."""
         if k == self.k:
             return self
         if not 1 <= k <= self.k:
-            raise ValueError(f"k={k} is outside 1..{self.k}, the neighbours this graph holds")
+            raise ValueError(f"k={k} is outside 1..{self.k}, the neighbors this graph holds")
         return KNNGraph(self.indices[:, :k], self.similarities[:, :k], self.method, self.recall)
 
     def to_csr(self, *, symmetric: bool = False) -> csr_matrix:
@@ -195,7 +195,7 @@ def _check_graph(
 
 
 def evidence_graph(X: Any, *, k: int, random_state: int = 0) -> KNNGraph:
-    """Return neighbours to count votes with, as cheaply as they come.
+    """Return neighbors to count votes with, as cheaply as they come.
 
     Up to `PAIRS_ROWS` rows all pairs are compared by matrix products, which takes a third of the
     time of faiss's own comparison, with the same answer but for the rounding of near-ties; more
@@ -207,7 +207,7 @@ def evidence_graph(X: Any, *, k: int, random_state: int = 0) -> KNNGraph:
     X : (n, d) array-like, memory map or store's space
         At least two rows.
     k : int
-        Neighbours a row, at most n - 1.
+        Neighbors a row, at most n - 1.
     random_state : int
         Seed of the index, where one is built.
     """
@@ -231,14 +231,14 @@ def _without_self(
     """Drop each row's own id from its k+1 answers, or the last answer where it is not among them.
 
     Among duplicates the row itself may come second or not at all, so it is found by id, not by
-    position. A missing answer (-1 of an approximate index) repeats the row's last real neighbour.
+    position. A missing answer (-1 of an approximate index) repeats the row's last real neighbor.
     """
     own = np.arange(start, start + len(indices))
     is_self = indices == own[:, None]
     is_self[~is_self.any(axis=1), -1] = True
     missing = indices < 0
     keep_self = is_self & ~missing
-    # Order: real neighbours first (stable), then missing ones, then self.
+    # Order: real neighbors first (stable), then missing ones, then self.
     rank = np.where(keep_self, 2, missing.astype(np.int8))
     order = np.argsort(rank, axis=1, kind="stable")[:, :k]
     indices = np.take_along_axis(indices, order, axis=1)

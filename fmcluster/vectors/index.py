@@ -1,6 +1,6 @@
-"""Nearest neighbours over faiss: `KNNIndex` answers queries, `KNNGraph` holds every row's own.
+"""Nearest neighbors over faiss: `KNNIndex` answers queries, `KNNGraph` holds every row's own.
 
-Similarity is the cosine: rows are L2-normalised once, so the inner product is the cosine and
+Similarity is the cosine: rows are L2-normalized once, so the inner product is the cosine and
 larger means nearer. Which index, how far it searches and how well it finds: `faiss_index`.
 """
 
@@ -56,7 +56,7 @@ class KNNIndex:
     n_rows, n_dims : int
         What was indexed.
     recall : float
-        Measured share of the true neighbours that it finds, 1.0 for the exact index.
+        Measured share of the true neighbors that it finds, 1.0 for the exact index.
     """
 
     method: str
@@ -83,12 +83,12 @@ class KNNIndex:
         X : array-like or store
             Read in blocks, so that a store larger than memory is never held whole.
         k : int
-            Neighbours that will be asked for: an approximate index is tuned for them.
+            Neighbors that will be asked for: an approximate index is tuned for them.
         method : {"auto", "exact", "hnsw", "ivf", "ivfpq"}
             "auto" is exact up to 100,000 rows if `memory_bytes` hold them, then IVF-PQ, or IVF
             for fewer than 32 dimensions.
         target_recall : float
-            Share of the true neighbours that an approximate index is to find; what it does find
+            Share of the true neighbors that an approximate index is to find; what it does find
             is measured and kept in `recall`.
         memory_bytes : int, optional
             What the index may take, by default half of the machine's memory.

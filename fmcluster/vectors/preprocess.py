@@ -1,4 +1,4 @@
-r"""Preprocessing of embeddings: centre, project on principal components, whiten, normalise.
+r"""Preprocessing of embeddings: center, project on principal components, whiten, normalize.
 
 A frozen encoder's space is rarely the best for cosines: a common offset and a few loud directions
 hide the rest. With :math:`x` a row, :math:`\mu` the mean, :math:`V` the leading eigenvectors of the
@@ -30,7 +30,7 @@ EIGENVALUE_FLOOR = 1e-6
 
 
 def parse_steps(steps: str) -> tuple[bool, int | None, bool, bool]:
-    """Return (centre, components or None, whiten, l2) of a spec such as ``"pca=64,whiten,l2"``.
+    """Return (center, components or None, whiten, l2) of a spec such as ``"pca=64,whiten,l2"``.
 
     Raises
     ------
@@ -39,7 +39,7 @@ def parse_steps(steps: str) -> tuple[bool, int | None, bool, bool]:
         l2.
     """
     order = ("center", "pca", "whiten", "l2")
-    centre, components, whiten, l2, last = False, None, False, False, -1
+    center, components, whiten, l2, last = False, None, False, False, -1
     for step in filter(None, (part.strip() for part in steps.split(","))):
         name, _, value = step.partition("=")
         if name not in order or (value and name != "pca"):
@@ -53,13 +53,13 @@ def parse_steps(steps: str) -> tuple[bool, int | None, bool, bool]:
             if not value.isdigit() or int(value) < 1:
                 raise ValueError(f"preprocess step {step!r}: write pca=64 for 64 components")
             components = int(value)
-        centre, whiten, l2 = centre or name == "center", whiten or name == "whiten", l2
+        center, whiten, l2 = center or name == "center", whiten or name == "whiten", l2
         l2 = l2 or name == "l2"
-    return centre, components, whiten, l2
+    return center, components, whiten, l2
 
 
 class Preprocessor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    """Centre, project, whiten and normalise rows, in one affine map.
+    """Center, project, whiten and normalize rows, in one affine map.
 
     Parameters
     ----------
@@ -85,11 +85,11 @@ class Preprocessor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
     def fit(self, X: Any, y: Any = None) -> Self:
         """Learn mean and components from `X` (n, d): an array, a memory map or a store's space."""
-        centre, components, whiten, self.l2_ = parse_steps(self.steps)
+        center, components, whiten, self.l2_ = parse_steps(self.steps)
         X = self._checked(X, reset=True)
         self.mean_ = np.zeros(X.shape[1], np.float32)
         self.components_: NDArray[np.float32] | None = None
-        if not (centre or components or whiten):
+        if not (center or components or whiten):
             return self
         total, second = np.zeros(X.shape[1]), np.zeros((X.shape[1], X.shape[1]))
         needs_covariance = bool(components) or whiten
@@ -207,7 +207,7 @@ class PreprocessedRows:
 def _components(
     covariance: NDArray[np.float64], n_components: int | None, whiten: bool
 ) -> NDArray[np.float64]:
-    """Return the rows that project (and whiten) centred data, signs fixed."""
+    """Return the rows that project (and whiten) centered data, signs fixed."""
     values, vectors = eigenvectors(covariance)
     kept = int((values > EIGENVALUE_FLOOR * max(values[0], 1e-300)).sum())
     # Whitening directions without variance would divide by nothing; projecting on them is harmless.

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from fmcluster.calibration import references
+from fmcluster.calibration import base_partitions
 from fmcluster.calibration.calibrator import Calibrator, with_confidence
 from fmcluster.calibration.from_labels import from_labels
 from fmcluster.calibration.label_free import label_free
@@ -73,9 +73,7 @@ def test_label_free_takes_several_spaces_and_views(noisy):
     rng = np.random.default_rng(0)
     second = rng.normal(size=(len(x), 4)).astype(np.float32)
     moved = [[x + 0.05 * rng.normal(size=x.shape).astype(np.float32)], []]
-    calibrator = label_free(
-        proba, spaces=[x, second], views=moved, random_state=1
-    )
+    calibrator = label_free(proba, spaces=[x, second], views=moved, random_state=1)
     assert calibrator.confidence(proba, [x, second]).shape == (len(x),)
     with pytest.raises(ValueError, match="xs has shape"):
         calibrator.confidence(proba, [x])
@@ -248,13 +246,13 @@ def test_a_family_that_cannot_reproduce_itself_counts_for_less(blobs):
     rng = np.random.default_rng(0)
     y = rng.integers(0, 4, 400)
     assigned = np.stack([y, y, rng.integers(0, 4, 400), rng.integers(0, 4, 400)])
-    weights = references.family_weights(["ward", "ward", "kmeans", "kmeans"], assigned, 4)
+    weights = base_partitions.algorithm_weights(["ward", "ward", "kmeans", "kmeans"], assigned, 4)
     assert weights["ward"] > 0.95
     assert sum(weights.values()) == pytest.approx(1.0)
 
 
 def test_region_shares_count_votes():
-    shares = references.region_shares(
+    shares = base_partitions.vote_shares(
         np.array([0, 0, 1]), np.array([[0, 1, 1], [0, 0, -1]]), (3, 2)
     )
     np.testing.assert_allclose(shares, [[0.75, 0.25], [0.0, 0.5], [0.0, 0.0]])

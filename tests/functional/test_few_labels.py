@@ -1,4 +1,4 @@
-"""The match and the correctness that a few labelled rows speak for."""
+"""The match and the correctness that a few labeled rows speak for."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fmcluster.functional.metrics import matched_correct
 LOOSE = LinePrior((0.6, 0.8), (1.0, 0.5))
 
 
-def labelled(m: int, k: int, accuracy: float, seed: int):
+def labeled(m: int, k: int, accuracy: float, seed: int):
     """Rows whose class is their cluster's (renamed) with probability `accuracy`."""
     rng = np.random.default_rng(seed)
     clusters = rng.integers(0, k, m)
@@ -56,7 +56,7 @@ def test_integer_weights_equal_repetition():
 
 
 def test_the_posterior_finds_the_map_and_is_one_to_one():
-    clusters, classes, correct = labelled(200, 6, 0.8, 0)
+    clusters, classes, correct = labeled(200, 6, 0.8, 0)
     posterior, names = match_posterior(clusters, classes, np.full(200, 0.7), 6)
     np.testing.assert_allclose(posterior.sum(axis=1), 1.0, atol=1e-6)
     np.testing.assert_allclose(posterior.sum(axis=0), 1.0, atol=1e-3)
@@ -64,8 +64,8 @@ def test_the_posterior_finds_the_map_and_is_one_to_one():
     np.testing.assert_array_equal(said, correct)
 
 
-def test_surplus_classes_and_unlabelled_clusters_take_their_share():
-    # Three labelled clusters of 10, and more classes than clusters in the second case.
+def test_surplus_classes_and_unlabeled_clusters_take_their_share():
+    # Three labeled clusters of 10, and more classes than clusters in the second case.
     posterior, names = match_posterior(
         np.array([1, 4, 7]), np.array([0, 1, 2]), np.full(3, 0.5), 10
     )
@@ -82,7 +82,7 @@ def test_the_level_is_right_on_average_where_plain_counting_is_not(k, within):
     # say is wide, and counting matches on the same rows flatters.
     truth, level, counted = [], [], []
     for seed in range(8):
-        clusters, classes, correct = labelled(100, k, 0.6, seed)
+        clusters, classes, correct = labeled(100, k, 0.6, seed)
         says, *_ = posterior_correct(
             clusters, classes, np.zeros(100), k, weights=np.ones(100), prior=LOOSE
         )

@@ -1,4 +1,4 @@
-"""Denoising: the channel, the pool, the cut - against brute force and planted truths."""
+"""Denoising: the transition, the pool, the cut - against brute force and planted truths."""
 
 from __future__ import annotations
 
@@ -90,10 +90,10 @@ def test_one_factor_serves_all_soft_classes(blobs):
 
     ridge = (SHRINKAGE + 1e-4) * np.trace(within(first)) / 12
     matrix = (1 - SHRINKAGE) * within(later) + ridge * np.eye(12)
-    centres = (sums + x.mean(axis=0)) / (counts + 1)[:, None]
-    expected = np.linalg.solve(matrix, centres.T)
+    centers = (sums + x.mean(axis=0)) / (counts + 1)[:, None]
+    expected = np.linalg.solve(matrix, centers.T)
     assert np.allclose(weight, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
-    assert np.allclose(bias, -0.5 * (centres * expected.T).sum(axis=1), rtol=1e-3)
+    assert np.allclose(bias, -0.5 * (centers * expected.T).sum(axis=1), rtol=1e-3)
 
 
 def test_discriminant_scores_do_not_see_the_rows_own_fold(blobs):
@@ -161,7 +161,7 @@ def test_symmetric_noise_is_found_and_its_rate_estimated(planted, rate):
     assert f1_score(given != y, f1_cut(1 - found.score)) > 0.9
     assert (found.posterior.argmax(axis=1) == y).mean() > 0.95
     assert np.allclose(found.posterior.sum(axis=1), 1, atol=1e-4)
-    assert np.allclose(np.diag(found.channel), 1 - rate, atol=0.12)
+    assert np.allclose(np.diag(found.transition), 1 - rate, atol=0.12)
 
 
 def test_pair_noise_shows_in_the_channel(planted):
@@ -170,7 +170,7 @@ def test_pair_noise_shows_in_the_channel(planted):
     given = np.where(rng.random(len(y)) < 0.3, (y + 1) % 6, y)
     found = denoise(x, given, 6, graph.indices, graph.similarities)
     for c in range(6):
-        off = found.channel[c].copy()
+        off = found.transition[c].copy()
         off[c] = 0
         assert off.argmax() == (c + 1) % 6
         assert off.max() == pytest.approx(0.3, abs=0.1)

@@ -38,11 +38,11 @@ def objective(plan, scores, epsilon):
 def clustered_scores(n, k, *, seed=0, spread=0.3):
     """Cosines of rows to k directions, with sizes that fall like 1 / rank."""
     rng = np.random.default_rng(seed)
-    centres = rng.normal(size=(k, 32))
-    centres /= np.linalg.norm(centres, axis=1, keepdims=True)
+    centers = rng.normal(size=(k, 32))
+    centers /= np.linalg.norm(centers, axis=1, keepdims=True)
     share = 1.0 / np.arange(1, k + 1)
-    rows = centres[rng.choice(k, n, p=share / share.sum())] + spread * rng.normal(size=(n, 32))
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True) @ centres.T
+    rows = centers[rng.choice(k, n, p=share / share.sum())] + spread * rng.normal(size=(n, 32))
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True) @ centers.T
 
 
 @pytest.mark.parametrize("seed", range(50))

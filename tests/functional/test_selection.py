@@ -12,7 +12,7 @@ from fmcluster.functional.selection import (
     ball_kernel,
     best_per_cluster,
     greedy_cover,
-    k_centre,
+    k_center,
     quotas,
     support_kernel,
 )
@@ -93,15 +93,15 @@ def test_ball_kernel_counts_who_is_near():
     assert ball_kernel(graph.indices, graph.similarities, 2.0).nnz == 16
 
 
-def test_k_centre_takes_the_farthest(blobs):
+def test_k_center_takes_the_farthest(blobs):
     x = np.array([[0.0], [1.0], [2.0], [10.0]])
-    assert k_centre(x, 2, taken=np.array([0])).tolist() == [3, 2]
-    cold = k_centre(x, 4, taken=np.empty(0, np.int64))
+    assert k_center(x, 2, taken=np.array([0])).tolist() == [3, 2]
+    cold = k_center(x, 4, taken=np.empty(0, np.int64))
     assert sorted(cold.tolist()) == [0, 1, 2, 3]
     points, _ = blobs(n=150, k=3)
     assert np.array_equal(
-        k_centre(points, 10, taken=np.array([5])),
-        k_centre(points, 10, taken=np.array([5]), block=13),
+        k_center(points, 10, taken=np.array([5])),
+        k_center(points, 10, taken=np.array([5]), block=13),
     )
 
 

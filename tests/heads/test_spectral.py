@@ -6,7 +6,7 @@ from head_contract import accuracy, hold_to_contract, hold_to_sklearn
 
 from fmcluster.heads import make_head
 from fmcluster.heads.spectral import laplacian_vectors
-from fmcluster.partition.landmarks import normalised_graph
+from fmcluster.partition.landmarks import normalized_graph
 from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.rows import unit_rows
 
@@ -34,7 +34,7 @@ def test_separates_what_centroids_cannot():
 def test_vectors_are_eigenvectors_of_the_normalized_graph(blobs):
     graph = KNNGraph.build(blobs(n=400, k=3).x, k=10)
     values, vectors = laplacian_vectors(graph, 6, seed=0)
-    matrix = normalised_graph(graph)
+    matrix = normalized_graph(graph)
     np.testing.assert_allclose(matrix @ vectors, vectors * values, atol=1e-4)
     np.testing.assert_allclose(values, np.linalg.eigvalsh(matrix.toarray())[::-1][:6], atol=1e-5)
     assert values[0] == pytest.approx(1)
@@ -50,7 +50,7 @@ def test_every_part_without_an_edge_to_another_has_its_vector(blobs):
 
 def test_normalized_graph_is_symmetric_with_degrees_as_its_first_vector(blobs):
     graph = KNNGraph.build(blobs(n=120).x, k=7)
-    matrix = normalised_graph(graph).toarray()
+    matrix = normalized_graph(graph).toarray()
     np.testing.assert_allclose(matrix, matrix.T)
     assert np.linalg.eigvalsh(matrix).max() == pytest.approx(1)
 

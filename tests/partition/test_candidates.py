@@ -8,7 +8,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from sklearn.metrics import adjusted_rand_score
 
 from fmcluster.partition.candidates import (
-    FAMILIES,
+    ALGORITHMS,
     best_partition,
     candidate_partitions,
     sample_with_graph,
@@ -32,9 +32,9 @@ from fmcluster.vectors.rows import as_spaces, unit_rows
 def blobs(sizes, *, d=32, noise=0.1, seed=0):
     """Unit rows around random directions; returns rows and labels."""
     rng = np.random.default_rng(seed)
-    centres = unit_rows(rng.normal(size=(len(sizes), d)))
+    centers = unit_rows(rng.normal(size=(len(sizes), d)))
     y = np.repeat(np.arange(len(sizes)), sizes)
-    return unit_rows(centres[y] + noise * rng.normal(size=(len(y), d))), y
+    return unit_rows(centers[y] + noise * rng.normal(size=(len(y), d))), y
 
 
 def singletons(rows):
@@ -72,7 +72,7 @@ def test_sizes_of_leaves_count():
 
 
 def test_graph_linkage_follows_edges_not_distances():
-    """Two parallel rows of points: neighbours chain along each, centroids do not see them."""
+    """Two parallel rows of points: neighbors chain along each, centroids do not see them."""
     t = np.linspace(0, 1.2, 150)
     a = np.stack([np.cos(t), np.sin(t), np.full_like(t, 0.25)], axis=1)
     b = np.stack([np.cos(t), np.sin(t), np.full_like(t, -0.25)], axis=1)
@@ -126,8 +126,8 @@ def test_modularity_equals_its_definition():
     graph = KNNGraph.build(rows, k=5)
     labels = rng.integers(0, 3, size=45)
     adjacency = np.zeros((45, 45))
-    for i, neighbours in enumerate(graph.indices):
-        adjacency[i, neighbours] += 1
+    for i, neighbors in enumerate(graph.indices):
+        adjacency[i, neighbors] += 1
     adjacency = (adjacency + adjacency.T) / 2
     degree, total = adjacency.sum(1), adjacency.sum()
     same = labels[:, None] == labels
@@ -155,14 +155,14 @@ def test_every_family_finds_separated_blobs_and_predicts_inductively():
     rows, y = blobs([60, 40, 30, 20])
     graph = KNNGraph.build(rows, k=10)
     found = list(candidate_partitions(rows, 4, graph, n_seeds=2))
-    assert [one.family for one in found] == 2 * list(FAMILIES)
+    assert [one.algorithm for one in found] == 2 * list(ALGORITHMS)
     for one in found:
         assert one.n_clusters == 4
         assert np.array_equal(one.predict(rows), one.labels)
         assert one.sizes.sum() == len(rows)
         assert 0 < one.score < 2
     for one in found:
-        if one.family != "kmeans":
+        if one.algorithm != "kmeans":
             assert adjusted_rand_score(y, one.labels) == 1.0
     best = best_partition(rows, 4, graph)
     assert best.score == max(o.score for o in candidate_partitions(rows, 4, graph))

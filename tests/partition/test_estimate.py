@@ -21,10 +21,10 @@ from fmcluster.partition.estimate import (
 def planted(sizes, *, d=24, noise=0.15, seed=0):
     """Gaussians around random unit directions."""
     rng = np.random.default_rng(seed)
-    centres = rng.normal(size=(len(sizes), d))
-    centres /= np.linalg.norm(centres, axis=1, keepdims=True)
+    centers = rng.normal(size=(len(sizes), d))
+    centers /= np.linalg.norm(centers, axis=1, keepdims=True)
     y = np.repeat(np.arange(len(sizes)), sizes)
-    x = centres[y] + noise * rng.normal(size=(len(y), d))
+    x = centers[y] + noise * rng.normal(size=(len(y), d))
     order = rng.permutation(len(y))
     return x[order].astype(np.float32), y[order]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fmcluster.partition.landmarks import graph_nodes
+from fmcluster.partition.landmarks import landmark_graph
 from fmcluster.vectors.fit_data import HeadData
 from fmcluster.vectors.rows import as_spaces
 
@@ -27,7 +27,7 @@ def test_few_rows_are_all_taken_and_many_at_random(blobs):
 
 def test_rows_are_their_own_nodes_while_they_are_few(blobs):
     x, _ = blobs(n=300, k=4)
-    nodes, graph = graph_nodes(head_data(x), 10, 300)
+    nodes, graph = landmark_graph(head_data(x), 10, 300)
     np.testing.assert_allclose(nodes, x, atol=1e-6)
     assert (graph.n_rows, graph.k) == (300, 10)
 
@@ -35,7 +35,7 @@ def test_rows_are_their_own_nodes_while_they_are_few(blobs):
 @pytest.mark.parametrize(("most", "k", "expected"), [(240, 4, 80), (90, 20, 40)])
 def test_a_third_as_many_nodes_lie_where_the_rows_lie(blobs, most, k, expected):
     x, y = blobs(n=1000, k=4, sizes=[100, 200, 300, 400])
-    nodes, graph = graph_nodes(head_data(x, k), 10, most)
+    nodes, graph = landmark_graph(head_data(x, k), 10, most)
     assert len(nodes) == graph.n_rows == expected
     np.testing.assert_allclose(np.linalg.norm(nodes, axis=1), 1, atol=1e-5)
     means = np.stack([x[y == c].mean(axis=0) for c in range(4)])

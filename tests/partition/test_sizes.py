@@ -21,8 +21,8 @@ def planted(sizes, *, d=32, noise=0.15, seed=4):
     """Unit rows around random directions."""
     rng = np.random.default_rng(seed)
     y = np.repeat(np.arange(len(sizes)), sizes)
-    centres = unit_rows(rng.normal(size=(len(sizes), d)))
-    return unit_rows(centres[y] + noise * rng.normal(size=(len(y), d)))
+    centers = unit_rows(rng.normal(size=(len(sizes), d)))
+    return unit_rows(centers[y] + noise * rng.normal(size=(len(y), d)))
 
 
 def distance(shares, sizes):

@@ -1,11 +1,11 @@
-"""Neighbours by matrix products: the brute-force answer, whatever the rows."""
+"""Neighbors by matrix products: the brute-force answer, whatever the rows."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from fmcluster.vectors import exact as neighbours
+from fmcluster.vectors import exact as neighbors
 from fmcluster.vectors.exact import nearest_rows
 
 
@@ -34,7 +34,7 @@ def test_same_as_brute_force(n, k):
 def test_blocks_do_not_change_the_answer(monkeypatch):
     x = unit(np.random.default_rng(1).normal(size=(257, 5)))
     whole = nearest_rows(x, 9)[0]
-    monkeypatch.setattr(neighbours, "BLOCK_BYTES", 4 * 257 * 10)
+    monkeypatch.setattr(neighbors, "BLOCK_BYTES", 4 * 257 * 10)
     assert np.array_equal(nearest_rows(x, 9)[0], whole)
 
 
@@ -45,7 +45,7 @@ def test_rows_in_order_of_their_classes():
 
 
 @pytest.mark.parametrize("x", [np.zeros((200, 3)), np.repeat(np.eye(3), 70, axis=0)])
-def test_duplicates_are_each_others_neighbours_and_no_row_is_its_own(x):
+def test_duplicates_are_each_others_neighbors_and_no_row_is_its_own(x):
     x = unit(x)
     indices, similarities = nearest_rows(x, 5)
     assert (indices != np.arange(len(x))[:, None]).all()

@@ -1,4 +1,4 @@
-"""Approximate neighbours: the recall that is asked for is found, what is reported is true."""
+"""Approximate neighbors: the recall that is asked for is found, what is reported is true."""
 
 import logging
 from types import SimpleNamespace
@@ -19,7 +19,7 @@ from fmcluster.vectors.faiss_index import (
     index_training_rows,
     memory_budget,
     on_cpu,
-    true_neighbours,
+    true_neighbors,
 )
 from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.index import KNNIndex
@@ -31,8 +31,8 @@ METHODS = ("hnsw", "ivf", "ivfpq")
 @pytest.fixture(scope="module")
 def X():
     rng = np.random.default_rng(1)
-    centres = 1.2 * rng.normal(size=(20, 24))
-    return (centres[rng.integers(20, size=4000)] + rng.normal(size=(4000, 24))).astype("f4")
+    centers = 1.2 * rng.normal(size=(20, 24))
+    return (centers[rng.integers(20, size=4000)] + rng.normal(size=(4000, 24))).astype("f4")
 
 
 @pytest.fixture(scope="module")
@@ -147,17 +147,17 @@ def test_equal_seeds_give_equal_graphs_on_any_number_of_threads(X, method):
     assert graphs[0].recall == graphs[1].recall
 
 
-def test_true_neighbours_are_those_of_brute_force_whatever_the_blocks(X, truth, monkeypatch):
+def test_true_neighbors_are_those_of_brute_force_whatever_the_blocks(X, truth, monkeypatch):
     rows = np.array([7, 3, 3999, 0])
     monkeypatch.setattr(iter_blocks, "__defaults__", (700,))
-    queries, found = true_neighbours(X, rows, 10)
+    queries, found = true_neighbors(X, rows, 10)
     np.testing.assert_allclose(queries, unit_rows(X[rows]))
     np.testing.assert_array_equal(found, truth[rows])
 
 
-def test_duplicates_of_a_row_count_as_neighbours_and_the_row_does_not():
+def test_duplicates_of_a_row_count_as_neighbors_and_the_row_does_not():
     X = np.repeat(np.eye(3, 8, dtype="f4"), 5, axis=0)
-    _, found = true_neighbours(X, np.array([0, 6]), 4)
+    _, found = true_neighbors(X, np.array([0, 6]), 4)
     assert [sorted(row) for row in found] == [[1, 2, 3, 4], [5, 7, 8, 9]]
 
 

@@ -1,4 +1,4 @@
-"""Neighbours: exact against brute force, self never among them, recall measured, errors named."""
+"""Neighbors: exact against brute force, self never among them, recall measured, errors named."""
 
 import subprocess
 import sys
@@ -35,7 +35,7 @@ def test_exact_graph_equals_brute_force(X):
     assert (graph.method, graph.recall) == ("exact", 1.0)
 
 
-def test_a_row_is_never_its_own_neighbour_even_among_duplicates():
+def test_a_row_is_never_its_own_neighbor_even_among_duplicates():
     X = np.repeat(np.eye(4, dtype="f4"), 30, axis=0)
     graph = KNNGraph.build(X, k=20)
     own = np.arange(120)[:, None]
@@ -82,7 +82,7 @@ def test_evidence_graph_is_the_exact_one_for_few_rows_and_an_index_for_many(X, m
 
 @pytest.mark.parametrize("method", ["hnsw", "ivf", "ivfpq"])
 def test_approximate_graphs_have_no_gaps_and_no_self(method):
-    # Fewer rows a cell than neighbours: not every search finds k.
+    # Fewer rows a cell than neighbors: not every search finds k.
     X = np.random.default_rng(1).normal(size=(90, 16)).astype("f4")
     graph = KNNGraph.build(X, k=60, method=method, target_recall=0.0)
     assert graph.indices.shape == (90, 60)

@@ -36,8 +36,8 @@ from fmcluster.heads.auto.starts import FAMILIES, starts
 from fmcluster.heads.auto.student import Student, teach
 from fmcluster.heads.auto.vote import sizes_look_balanced, smooth, vote
 from fmcluster.heads.base import ClusterHead
-from fmcluster.partition.refine import Field, refine
-from fmcluster.partition.scores import Candidate, judge
+from fmcluster.partition.refine import RefinementContext, refine
+from fmcluster.partition.scores import Candidate, score_candidate
 from fmcluster.partition.sizes import estimate_sizes, evenness, shares_by_rank
 from fmcluster.utils.validation import check_in, check_prior, check_range
 from fmcluster.vectors.fit_data import HeadData
@@ -96,7 +96,7 @@ class AutoHead(ClusterHead):
             known = [given for given in (estimated, shares) if given is not None]
             field = self._prepare(data, largest=float(known[0].max()))
             candidates = make_candidates(field, k, shares, seed=data.seed("starts"))
-            self.families_ = {c.family: c.score for c in candidates}
+            self.families_ = {c.name: c.score for c in candidates}
             voters, self.even_sizes_ = select_voters(candidates, self.cluster_prior, estimated)
             V = smooth(field, vote(voters, k))
             self.student_ = teach(field, V, seed=data.seed("student"))
@@ -108,7 +108,7 @@ class AutoHead(ClusterHead):
                 if not self.even_sizes_:
                     self.cluster_prior_ = shares_by_rank(estimated, self.cluster_prior_)
 
-    def _prepare(self, data: HeadData, *, largest: float) -> Field:
+    def _prepare(self, data: HeadData, *, largest: float) -> RefinementContext:
         """Center the (sampled) rows, less if one cluster is most of them; find their neighbors."""
         index: Any = slice(None)
         if data.n_rows > self.max_rows:
@@ -120,7 +120,7 @@ class AutoHead(ClusterHead):
         self.axes_ = principal_axes(rows - self.centre_)
         rows = self._project(rows)
         graph = KNNGraph.build(rows, k=min(N_NEIGHBORS, len(rows) - 1))
-        return Field(rows, graph, data.seed("slope"))
+        return RefinementContext(rows, graph, data.seed("slope"))
 
     def _project(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         centered = rows - self.centre_
@@ -158,10 +158,10 @@ def select_voters(
     estimated: NDArray[np.float64] | None,
 ) -> tuple[list[Candidate], bool]:
     """Return the partitions that vote, and whether they are those of imposed sizes."""
-    free = [c for c in candidates if not c.even]
-    held = [c for c in candidates if c.even]
+    free = [c for c in candidates if not c.balanced]
+    held = [c for c in candidates if c.balanced]
     if isinstance(cluster_prior, str) and cluster_prior == "auto" and estimated is not None:
-        refined = [c for c in free if "+" in c.family]
+        refined = [c for c in free if "+" in c.name]
         impose = sizes_look_balanced(refined, held, evenness=evenness(estimated))
     else:
         impose = bool(held)
@@ -169,7 +169,7 @@ def select_voters(
 
 
 def make_candidates(
-    field: Field, n_clusters: int, shares: NDArray[np.float64] | None, *, seed: int
+    field: RefinementContext, n_clusters: int, shares: NDArray[np.float64] | None, *, seed: int
 ) -> list[Candidate]:
     """Make, refine and score the partitions of all families."""
     k = n_clusters
@@ -179,7 +179,7 @@ def make_candidates(
     best_of_family = dict.fromkeys(FAMILIES, -np.inf)
 
     def add(name: str, labels: NDArray[np.int64], *, even: bool = False) -> float:
-        candidate = judge(field, labels, k, name, even=even)
+        candidate = score_candidate(field, labels, k, name, balanced=even)
         # A refinement that lost a cluster answers another question.
         if "+" not in name or len(np.unique(labels)) == k:
             found.append(candidate)

@@ -9,7 +9,7 @@ cluster is chance, so a family that does well is drawn again.
 No linkage may give a cluster to less than a tenth of a balanced share of the rows: a few odd rows
 are no cluster, and would take its place from a small one.
 
-Every family sees the rows as they are and diffused over the graph (`Field.diffused`), a start each:
+Every family sees the rows as they are and diffused over the graph (`RefinementContext.diffused`), a start each:
 diffusion brings scattered clusters together, and drowns small ones.
 """
 
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from fmcluster.partition.kmeans import kmeans_partition
 from fmcluster.partition.linkage import LINKAGES, condensed_cut, merge_tree
 from fmcluster.partition.mini_clusters import MiniClusters, mini_clusters
-from fmcluster.partition.refine import DIFFUSION, LEAST_SHARE, Field
+from fmcluster.partition.refine import DIFFUSION, LEAST_SHARE, RefinementContext
 from fmcluster.partition.scores import edge_mass
 from fmcluster.utils.random import seed_of
 from fmcluster.vectors.graph import KNNGraph
@@ -40,7 +40,7 @@ N_NEIGHBORS = 10
 
 
 def starts(
-    field: Field,
+    field: RefinementContext,
     n_clusters: int,
     *,
     seed: int,
@@ -51,7 +51,7 @@ def starts(
 
     Parameters
     ----------
-    field : Field
+    field : RefinementContext
     n_clusters : int
     seed : int
     families : sequence of str

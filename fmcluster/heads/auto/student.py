@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from fmcluster.functional.softmax import softmax
 from fmcluster.partition.mini_clusters import group_sums, mini_clusters
-from fmcluster.partition.refine import Array, Field, fit_slope, linear_weights
+from fmcluster.partition.refine import Array, RefinementContext, fit_slope, linear_weights
 
 # Time and memory of a prediction: (rows, landmarks) cosines; more where there are more clusters.
 LANDMARKS = 1_000
@@ -95,7 +95,7 @@ class Student:
             self.reliability *= np.float32(max(most - even, 0.01) / excess)
 
 
-def teach(field: Field, V: Array, *, seed: int) -> Student:
+def teach(field: RefinementContext, V: Array, *, seed: int) -> Student:
     """Fit the student of votes `V` (n, k) on the rows of `field`."""
     n, k = V.shape
     n_landmarks = min(max(LANDMARKS, LANDMARKS_PER_CLUSTER * k), max(n // 2, k))

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fmcluster.functional.assignment import align_labels
-from fmcluster.partition.refine import Array, Field
+from fmcluster.partition.refine import Array, RefinementContext
 from fmcluster.partition.scores import Candidate
 
 # Of the vote: .02 to .06 make no difference of a point (benchmarks/results/auto, log, 11).
@@ -53,6 +53,6 @@ def vote(candidates: Sequence[Candidate], n_clusters: int) -> Array:
     return V / V.sum(axis=1, keepdims=True)
 
 
-def smooth(field: Field, V: Array) -> Array:
+def smooth(field: RefinementContext, V: Array) -> Array:
     """Average each row's votes with those of its neighbors, half and half."""
     return 0.5 * V + 0.5 * (field.smoothing @ V)

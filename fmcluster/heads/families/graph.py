@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmcluster.heads.base import ClusterHead
-from fmcluster.partition.landmarks import NodeSpace
+from fmcluster.partition.landmarks import LandmarkMap
 from fmcluster.vectors.rows import joint
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class GraphHead(ClusterHead):
-    """Base of the heads whose `_fit` leaves a `NodeSpace` in ``space_``.
+    """Base of the heads whose `_fit` leaves a `LandmarkMap` in ``space_``.
 
     Parameters
     ----------
@@ -36,4 +36,4 @@ class GraphHead(ClusterHead):
         return self.space_.arrays()
 
     def _load_state(self, arrays: dict[str, NDArray[Any]]) -> None:
-        self.space_ = NodeSpace.from_arrays(arrays)
+        self.space_ = LandmarkMap.from_arrays(arrays)

@@ -15,13 +15,13 @@ from fmcluster.heads.auto.starts import FAMILIES, FINENESS, spectral_groups, sta
 from fmcluster.heads.auto.vote import TEMPERATURE, sizes_look_balanced, vote
 from fmcluster.partition import refine as refining
 from fmcluster.partition.mini_clusters import mini_clusters
-from fmcluster.partition.scores import Candidate, assortativity_of, judge, modularity_of
+from fmcluster.partition.scores import Candidate, assortativity_of, score_candidate, modularity_of
 from fmcluster.partition.sizes import shares_by_rank
 from fmcluster.vectors.graph import KNNGraph
 
 
-def field_of(x: np.ndarray) -> refining.Field:
-    return refining.Field(x, KNNGraph.build(x, k=min(10, len(x) - 1)))
+def field_of(x: np.ndarray) -> refining.RefinementContext:
+    return refining.RefinementContext(x, KNNGraph.build(x, k=min(10, len(x) - 1)))
 
 
 # -- refinement ---------------------------------------------------------------------------------
@@ -196,8 +196,8 @@ def test_even_sizes_are_believed_where_they_cost_little_and_are_estimated():
         (0.75, 0.2, False),
     ):
         even = [
-            Candidate("c", labels, modularity, 0.9, silhouette, even=True),
-            Candidate("d", labels, 0.1, 0.1, 0.1, even=True),
+            Candidate("c", labels, modularity, 0.9, silhouette, balanced=True),
+            Candidate("d", labels, 0.1, 0.1, 0.1, balanced=True),
         ]
         assert sizes_look_balanced(free, even, evenness=0.85) is answer
         assert not sizes_look_balanced(free, even, evenness=0.75)
@@ -206,7 +206,7 @@ def test_even_sizes_are_believed_where_they_cost_little_and_are_estimated():
 
 def test_score_is_networkx_free_modularity(even):
     field = field_of(even.x)
-    found = judge(field, even.y, 5, "truth")
+    found = score_candidate(field, even.y, 5, "truth")
     edges = np.zeros((5, 5))
     np.add.at(edges, (np.repeat(even.y, 10), even.y[field.graph.indices].ravel()), 1)
     edges = (edges + edges.T) / (2 * edges.sum())
@@ -226,7 +226,7 @@ def test_assortativity_does_not_rise_with_even_sizes():
 
 def test_silhouette_leaves_a_row_out_of_its_own_centroid(blobs):
     data = blobs(n=60, k=3, d=6, spread=0.4)
-    found = judge(field_of(data.x), data.y, 3, "truth").silhouette
+    found = score_candidate(field_of(data.x), data.y, 3, "truth").silhouette
     values = []
     for i, row in enumerate(data.x.astype(np.float64)):
         rest = [data.x[(data.y == c) & (np.arange(60) != i)].sum(axis=0) for c in range(3)]

@@ -1,15 +1,16 @@
-r"""Independent partitions of the same rows, and how much to believe each family of them.
+r"""Base partitions of the same rows, and how much to believe each algorithm that made them.
 
 The level of a confidence cannot be seen from the partition that it belongs to. It shows in how far
-partitions made in other ways agree: three families (k-means, average linkage, Ward linkage), each
-on all dimensions and on half of them, of the first space and of all spaces joined. A family counts
-by its stability :math:`\bar s_f`, the mean agreement among its own members,
+partitions made in other ways agree (consensus clustering): three algorithms (k-means, average
+linkage, Ward linkage), each on all dimensions and on half of them, of the first space and of all
+spaces joined. An algorithm counts by its stability :math:`\bar s_f`, the mean agreement among its
+own members,
 
 .. math:: w_f \propto \exp(\bar s_f / 0.15),
 
-because a family that cannot reproduce itself says nothing about another partition: average linkage
-falls apart on balanced data and k-means on long tails, and each shows it so. All agreements are
-after Hungarian alignment.
+because an algorithm that cannot reproduce itself says nothing about another partition: average
+linkage falls apart on balanced data and k-means on long tails, and each shows it so. All agreements
+are after Hungarian alignment.
 """
 
 from __future__ import annotations
@@ -37,12 +38,12 @@ Labels = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Reference:
+class BasePartition:
     """One partition that assigns any row: nearest centroid, then the cluster of that centroid.
 
     Attributes
     ----------
-    family : {"kmeans", "average", "ward"}
+    algorithm : {"kmeans", "average", "ward"}
     space : int
         0 is the first space, 1 all spaces joined.
     columns : (d',) int or slice
@@ -52,7 +53,7 @@ class Reference:
         Cluster of each centroid.
     """
 
-    family: str
+    algorithm: str
     space: int
     columns: Any
     centroids: Floats
@@ -64,7 +65,7 @@ class Reference:
         return self.cluster[(rows @ self.centroids.T).argmax(axis=1)]
 
 
-def n_regions(n_rows: int, n_clusters: int) -> int:
+def n_mini_clusters(n_rows: int, n_clusters: int) -> int:
     """Return how many mini-clusters describe the rows: eight a cluster, at least four rows each."""
     wanted = min(max(8 * n_clusters, 200), max(1_500, 2 * n_clusters))
     return min(n_rows, max(n_clusters, min(wanted, n_rows // 4)))
@@ -82,7 +83,9 @@ def _linkage_clusters(centroids: Floats, n_clusters: int, method: str) -> Labels
     return fcluster(tree, n_clusters, "maxclust").astype(np.int64) - 1
 
 
-def fit_references(X: Any, space: int, n_clusters: int, random_state: int) -> list[Reference]:
+def fit_base_partitions(
+    X: Any, space: int, n_clusters: int, random_state: int
+) -> list[BasePartition]:
     """Fit seven partitions of a sample of one space `X` (n, d)."""
     rng = np.random.default_rng(seed_of(random_state, "references", space))
     n_rows, n_dims = X.shape
@@ -104,26 +107,26 @@ def fit_references(X: Any, space: int, n_clusters: int, random_state: int) -> li
             max_iter=20,
             seed=seed_of(random_state, "kmeans", space, number),
         )
-        found.append(Reference("kmeans", space, columns, centroids, np.arange(n_clusters)))
+        found.append(BasePartition("kmeans", space, columns, centroids, np.arange(n_clusters)))
     for number, columns in enumerate((every, half)):  # type: int, Any
         centroids = spherical_kmeans(
             unit_rows(sample[:, columns]),
-            n_regions(len(sample), n_clusters),
+            n_mini_clusters(len(sample), n_clusters),
             max_iter=10,
             seed=seed_of(random_state, "regions", space, number),
         )
-        for family in ("average", "ward"):
-            cluster = _linkage_clusters(centroids, n_clusters, family)
-            found.append(Reference(family, space, columns, centroids, cluster))
+        for algorithm in ("average", "ward"):
+            cluster = _linkage_clusters(centroids, n_clusters, algorithm)
+            found.append(BasePartition(algorithm, space, columns, centroids, cluster))
     return found
 
 
-def assign_all(references: list[Reference], spaces: list[Any]) -> Labels:
-    """Return (references, n) int64: every row's cluster in every partition, block by block."""
+def assign_all(base_partitions: list[BasePartition], spaces: list[Any]) -> Labels:
+    """Return (base_partitions, n) int64: every row's cluster in every partition, block by block."""
     n_rows = spaces[0].shape[0]
-    out = np.empty((len(references), n_rows), dtype=np.int64)
+    out = np.empty((len(base_partitions), n_rows), dtype=np.int64)
     for space, X in enumerate(spaces):
-        mine = [(q, r) for q, r in enumerate(references) if r.space == space]
+        mine = [(q, r) for q, r in enumerate(base_partitions) if r.space == space]
         for start, block in iter_blocks(X):
             for q, reference in mine:
                 out[q, start : start + len(block)] = reference.assign(block)
@@ -135,13 +138,13 @@ def agreement(reference: Labels, labels: Labels, n_clusters: int) -> float:
     return float((align_labels(reference, labels, n_clusters=n_clusters) == reference).mean())
 
 
-def family_weights(families: list[str], assigned: Labels, n_clusters: int) -> dict[str, float]:
-    """Return the weight of every family by the stability of its members.
+def algorithm_weights(algorithms: list[str], assigned: Labels, n_clusters: int) -> dict[str, float]:
+    """Return the weight of every algorithm by the stability of its members.
 
     Parameters
     ----------
-    families : list of str
-    assigned : (references, n) int64
+    algorithms : list of str
+    assigned : (base_partitions, n) int64
     n_clusters : int
 
     Returns
@@ -151,8 +154,10 @@ def family_weights(families: list[str], assigned: Labels, n_clusters: int) -> di
     """
     step = max(1, assigned.shape[1] // STABILITY_ROWS)
     rows = assigned[:, ::step]
-    names = sorted(set(families))
-    members = {name: [q for q, family in enumerate(families) if family == name] for name in names}
+    names = sorted(set(algorithms))
+    members = {
+        name: [q for q, algorithm in enumerate(algorithms) if algorithm == name] for name in names
+    }
     stability = np.zeros(len(names))
     for f, name in enumerate(names):
         pairs = [(a, b) for a in members[name] for b in members[name] if a < b]
@@ -162,7 +167,7 @@ def family_weights(families: list[str], assigned: Labels, n_clusters: int) -> di
     return {name: float(share[f]) for f, name in enumerate(names)}
 
 
-def region_shares(regions: Labels, labels: Labels, shape: tuple[int, int]) -> NDArray[np.float64]:
+def vote_shares(regions: Labels, labels: Labels, shape: tuple[int, int]) -> NDArray[np.float64]:
     """Return (regions, clusters): the share of votes of every region that each cluster gets.
 
     `labels` is (voters, n), -1 for rows that a voter leaves unnamed; those count for no cluster.

@@ -1,7 +1,8 @@
-r"""The channel of label noise, :math:`T_{cj} = P(\text{given } j \mid \text{true } c)`, estimated.
+r"""The noise transition matrix, :math:`T_{cj} = P(\text{given } j \mid \text{true } c)`, estimated.
 
-A class of few rows cannot tell its own row of T, so rows borrow from each other. `estimate_channel`
-borrows the weight of a fixed number of rows; `adaptive_channel` lets the counts say how alike the
+A class of few rows cannot tell its own row of T, so rows borrow from each other.
+`estimate_transition` borrows the weight of a fixed number of rows; `adaptive_transition` lets the
+counts say how alike the
 classes are, apart for how often a label is kept and for where a wrong one goes:
 
 .. math:: T_{cc} \sim \mathrm{Beta}(s_1 \bar t, s_1 (1 - \bar t)), \qquad
@@ -20,13 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
-CHANNEL_STRENGTH = 10.0
+STRENGTH = 10.0
 STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
 Floats = NDArray[Any]
 
 
-def estimate_channel(joint: Floats, *, strength: float = CHANNEL_STRENGTH) -> NDArray[np.float64]:
-    """Return the channel (k, k) from (true, given) counts, shrunk where a class is rare.
+def estimate_transition(joint: Floats, *, strength: float = STRENGTH) -> NDArray[np.float64]:
+    """Return the transition matrix (k, k) from (true, given) counts, shrunk where a class is rare.
 
     Each row is shrunk with the weight of `strength` rows towards the noise common to all classes:
     the overall rate, spread as the given labels are.
@@ -43,8 +44,8 @@ def estimate_channel(joint: Floats, *, strength: float = CHANNEL_STRENGTH) -> ND
     return (joint + strength * common) / (joint.sum(axis=1, keepdims=True) + strength)
 
 
-def adaptive_channel(joint: Floats) -> NDArray[np.float64]:
-    """Return the channel (k, k) from (true, given) counts, shrunk as much as the counts ask for."""
+def adaptive_transition(joint: Floats) -> NDArray[np.float64]:
+    """Return the transition matrix (k, k) from (true, given) counts, shrunk as they ask for."""
     joint = np.asarray(joint, dtype=np.float64)
     k = len(joint)
     if k == 1:
@@ -59,10 +60,10 @@ def adaptive_channel(joint: Floats) -> NDArray[np.float64]:
     to = joint.sum(axis=0) - right + 1e-3 * wrong.sum() / k + 1e-9
     base = np.tile(to, (k, 1))[~np.eye(k, dtype=bool)].reshape(k, k - 1)
     base /= base.sum(axis=1, keepdims=True)
-    channel = np.zeros((k, k))
-    channel[~np.eye(k, dtype=bool)] = (_shrunk(off, base) * (1 - keep)[:, None]).ravel()
-    channel[np.diag_indices(k)] = keep
-    return channel
+    transition = np.zeros((k, k))
+    transition[~np.eye(k, dtype=bool)] = (_shrunk(off, base) * (1 - keep)[:, None]).ravel()
+    transition[np.diag_indices(k)] = keep
+    return transition
 
 
 def _shrunk(counts: Floats, base: Floats) -> Floats:
