@@ -28,7 +28,7 @@ from _sets import ROOT, SETS, load, markdown, read_cells, spread, write_cell
 from sklearn.linear_model import LogisticRegression
 
 from fmcluster.functional.calibration import ece
-from fmcluster.labeling.inputs import Subject
+from fmcluster.labeling.inputs import LabelingInput
 from fmcluster.labeling.propagate import propagate
 from fmcluster.labeling.query import query
 from fmcluster.vectors.graph import KNNGraph
@@ -72,7 +72,7 @@ def peers(seed: int) -> dict[str, Callable[[np.ndarray, int], np.ndarray]]:
     }
 
 
-def judge(subject: Subject, y: np.ndarray, rows: np.ndarray, *, spread: bool) -> dict[str, float]:
+def judge(subject: LabelingInput, y: np.ndarray, rows: np.ndarray, *, spread: bool) -> dict[str, float]:
     """Return the accuracies that the labels of `rows` buy on all other rows."""
     x = subject.rows
     rest = np.setdiff1d(np.arange(len(x)), rows)
@@ -110,7 +110,7 @@ def run_cell(name: str, seed: int, cell: dict[str, Any]) -> dict[str, Any]:
     todo = missing(cell)
     cell = {"set": name, "seed": seed, "rows": len(x), "classes": k, "runs": []} | cell
     cell["runs"] = [run for run in cell["runs"] if (run["budget"], run["strategy"]) not in todo]
-    subject = Subject(x, np.arange(len(x)), graph=KNNGraph.build(x, k=20))
+    subject = LabelingInput(x, np.arange(len(x)), graph=KNNGraph.build(x, k=20))
     judged: dict[tuple[bytes, bool], dict[str, float]] = {}
     for times in BUDGETS:
         budget = min(times * k, len(x) // 2)

@@ -106,9 +106,9 @@ def run_cell(folder: Path, cell: str) -> dict[str, Any]:
 
 def subject_of(x: Any, graph: Any) -> Any:
     """Return rows with a ready graph, as `query` and the others see a result."""
-    from fmcluster.labeling.inputs import Subject, unit_source
+    from fmcluster.labeling.inputs import LabelingInput, unit_source
 
-    return Subject(unit_source(x), np.arange(len(x)), graph=graph)
+    return LabelingInput(unit_source(x), np.arange(len(x)), graph=graph)
 
 
 def _peak_mb() -> float:

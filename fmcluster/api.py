@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import time
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fmcluster.calibration import CalibratedFit, fit_calibrated, with_confidence
+from fmcluster.calibration import CalibratedFit, fit_calibrated
 from fmcluster.embedding import encoders
 from fmcluster.embedding.data.source import Source
 from fmcluster.embedding.embed import embed_to_store
@@ -102,7 +101,7 @@ def embed(
         "ray" maps the encoders over the data by Ray Data (extra ``ray``), on the cluster that is
         connected or on one of this machine; the store is the same, byte for byte.
     workers : int, optional
-        Ray actors at most; by default one a GPU, or one a core.
+        Ray actors at most; by default one per GPU, or one per core.
 
     Returns
     -------
@@ -192,7 +191,7 @@ def cluster(
     calibrate : bool
         Whether probabilities are calibrated (without labels).
     graph : KNNGraph, optional
-        Ready neighbours.
+        Ready neighbors.
     head_params : dict, optional
         More arguments of the head.
 
@@ -233,7 +232,9 @@ def cluster(
         embeddings=spaces,
         source=getattr(store, "source", None),
     )
-    result = _doubt_unreadable(name_by_source(result), store)
+    result = name_by_source(result)
+    if store is not None and store.bad_ids:
+        result.provenance["unreadable_ids"] = store.bad_ids
     result.provenance["seconds"] = round(time.perf_counter() - started, 3)
     return result
 
@@ -271,17 +272,6 @@ def _head(
             f"{cluster_prior!r}: leave it 'auto' or choose a head such as 'scan' or 'sela'"
         )
     return make_head(head, **{"n_clusters": n_clusters, "random_state": random_state, **given})
-
-
-def _doubt_unreadable(result: ClusterResult, store: EmbeddingStore | None) -> ClusterResult:
-    """Give rows that were kept unread (``on_error="mark"``) the least confidence there is."""
-    if store is None or not store.bad_ids:
-        return result
-    bad = ~store.readable
-    proba = result.proba.copy()
-    proba[bad] = with_confidence(proba[bad], np.zeros(int(bad.sum())))
-    result.provenance["unreadable_ids"] = store.bad_ids
-    return dataclasses.replace(result, proba=proba, confidence=proba.max(axis=1))
 
 
 def _provenance(

@@ -49,7 +49,8 @@ HUB: dict[str, tuple[str, str, str, str]] = {
     "imagenet-lt": ("ILSVRC/imagenet-1k", "train", "image", "label"),
     "inaturalist": ("timm/inat-2018", "train", "image", "label"),
 }
-GRAPH_NEIGHBOURS = 50
+# Enough for every head's own number (`n_neighbors`), so that none builds a second graph.
+GRAPH_NEIGHBORS = 50
 
 
 @dataclass
@@ -82,8 +83,8 @@ class BenchData:
 
     @cached_property
     def graph(self) -> KNNGraph:
-        """Neighbours, shared by all methods."""
-        return KNNGraph.build(self.x, k=GRAPH_NEIGHBOURS)
+        """Neighbors, shared by all methods."""
+        return KNNGraph.build(self.x, k=GRAPH_NEIGHBORS)
 
 
 def load(name: str, folder: str | os.PathLike[str] | None, *, encoder: Any = None) -> BenchData:

@@ -1,7 +1,7 @@
 """Confidence: calibrators fitted without labels or from a few."""
 
 from fmcluster.calibration.calibrator import Calibrator, with_confidence
-from fmcluster.calibration.fit import CalibratedFit, fit_calibrated
+from fmcluster.calibration.fit import CalibratedFit, fit_calibrated, without_evidence
 from fmcluster.calibration.from_labels import from_labels
 from fmcluster.calibration.label_free import label_free
 
@@ -12,4 +12,5 @@ __all__ = [
     "from_labels",
     "label_free",
     "with_confidence",
+    "without_evidence",
 ]

@@ -7,16 +7,17 @@ serves the head and the calibration.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fmcluster.calibration.calibrator import Calibrator
+from fmcluster.calibration.calibrator import Calibrator, with_confidence
 from fmcluster.calibration.label_free import label_free
 from fmcluster.vectors.graph import KNNGraph
-from fmcluster.vectors.rows import JointRows, Rows, as_spaces
+from fmcluster.vectors.rows import JointRows, Rows, as_spaces, zero_rows
 
 # What reports show beside a row, labels spread over and `issues` votes with; heads that need more
 # neighbors say so by their parameter `n_neighbors`.
@@ -87,10 +88,21 @@ def fit_calibrated(
         graph = KNNGraph.build(JointRows(spaces), k=k, random_state=random_state)
     scores = head.fit_predict_proba(spaces, graph=given if head.own_neighbors else graph)
     if not calibrate or head.self_calibrated or scores.shape[1] == 1:
-        return CalibratedFit(head, spaces, graph, scores, scores)
+        proba = without_evidence(scores, spaces)
+        return CalibratedFit(head, spaces, graph, scores, proba)
     views = [space.views for space in spaces] if any(space.views for space in spaces) else None
     calibrator = label_free(
         scores, spaces=spaces, labels=head.labels_, views=views, random_state=random_state
     )
-    proba = calibrator.transform(scores, spaces)
+    proba = without_evidence(calibrator.transform(scores, spaces), spaces)
     return CalibratedFit(head, spaces, graph, scores, proba, calibrator)
+
+
+def without_evidence(proba: NDArray[np.float32], spaces: Sequence[Any]) -> NDArray[np.float32]:
+    """Return `proba` with even shares for rows that are zero: nothing is known of them."""
+    unknown = zero_rows(spaces)
+    if not unknown.any():
+        return proba
+    proba = proba.copy()
+    proba[unknown] = with_confidence(proba[unknown], np.zeros(int(unknown.sum())))
+    return proba

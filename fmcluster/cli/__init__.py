@@ -1,4 +1,4 @@
-"""The command line: one command a file, found by `registry`, run by `main`."""
+"""The command line: one file per command, found by `registry`, run by `main`."""
 
 from fmcluster.cli.main import main
 

@@ -12,7 +12,8 @@ from fmcluster.cli import options
 from fmcluster.cli.labels import add_labels, load_labels
 from fmcluster.utils.ids import IdIndex
 
-DUPLICATE_NEIGHBOURS = 20
+# Near-duplicates beyond a row's 20 nearest are joined through one another.
+DUPLICATE_NEIGHBORS = 20
 EXAMPLE = "fmcluster clean data.parquet --column text --labels-column label --fail-over 0.05"
 
 
@@ -34,8 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Find, write, and say whether the share is too large."""
     from fmcluster.labeling.duplicates import find_near_duplicates
-    from fmcluster.labeling.inputs import Subject
-    from fmcluster.labeling.issues import N_NEIGHBOURS, find_label_issues
+    from fmcluster.labeling.inputs import LabelingInput
+    from fmcluster.labeling.issues import N_NEIGHBORS, find_label_issues
     from fmcluster.utils.files import write_text
 
     if args.fail_over is not None and not 0 <= args.fail_over <= 1:
@@ -45,10 +46,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     index = IdIndex(ids, tuple(store.skipped_ids))
     labels = load_labels(args, index, data=args.data, source=getattr(store, "source", None))
     assert labels is not None
-    subject = Subject.of(store)
-    graph = subject.neighbours(N_NEIGHBOURS)
-    issues = find_label_issues(replace(subject, graph=graph), labels)
-    nearest = graph.take(min(DUPLICATE_NEIGHBOURS, graph.k))
+    inputs = LabelingInput.of(store)
+    graph = inputs.neighbors(N_NEIGHBORS)
+    issues = find_label_issues(replace(inputs, graph=graph), labels)
+    nearest = graph.take(min(DUPLICATE_NEIGHBORS, graph.k))
     duplicates = find_near_duplicates(nearest, threshold=args.duplicates)
     if args.out:
         write_text(args.out, issues.to_csv(index=False))

@@ -16,6 +16,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("result", help="folder that `fmcluster cluster --out` wrote")
     parser.add_argument("data", help="file, folder of images, .npy of embeddings, or store")
     parser.add_argument("--column", help="column that holds the texts or images")
+    parser.add_argument("--id-column", help="column that holds row ids (default: as clustered)")
+    parser.add_argument(
+        "--on-error",
+        choices=("raise", "skip", "mark"),
+        default="raise",
+        help="what to do with rows that cannot be read (default: raise)",
+    )
     parser.add_argument("--batch-size", type=int, metavar="N")
     parser.add_argument("--device")
     parser.add_argument(
@@ -37,21 +44,24 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if not path.exists():
         raise FileNotFoundError(f"{args.data}: no such file or folder")
     data: Any = str(path)
-    ids = None
     if (path / "manifest.json").is_file():
         data = EmbeddingStore.open(path)
-        ids = np.asarray(data.ids)
     elif path.suffix == ".npy":
         data = read_array(path, mmap=True)
-    proba = result.predict_proba(
-        data, column=args.column, batch_size=args.batch_size, device=args.device
+    found = result.pipeline.predict_rows(
+        data,
+        column=args.column,
+        id_column=args.id_column or _known_column(result.provenance.get("id_column"), path),
+        batch_size=args.batch_size,
+        device=args.device,
+        on_error="raise" if args.on_error == "raise" else "mark",
     )
+    kept = np.arange(len(found.ids))
+    if args.on_error == "skip" and found.unreadable:
+        kept = np.flatnonzero(~np.isin(found.ids, list(found.unreadable)))
+    ids, proba = found.ids[kept], found.proba[kept]
     labels = proba.argmax(axis=1)
-    columns: dict[str, Any] = {
-        "id": np.arange(len(proba)) if ids is None else ids,
-        "cluster": labels,
-        "confidence": proba.max(axis=1),
-    }
+    columns: dict[str, Any] = {"id": ids, "cluster": labels, "confidence": proba.max(axis=1)}
     if result.names:
         columns["name"] = np.array(result.names, dtype=object)[labels]
     with atomic_path(args.out) as temporary:
@@ -60,9 +70,25 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "out": args.out,
         "rows": len(proba),
         "n_clusters": result.n_clusters,
+        "unreadable_ids": list(found.unreadable),
         "mean_confidence": float(proba.max(axis=1).mean()),
         "sizes": np.bincount(labels, minlength=result.n_clusters).tolist(),
     }
+
+
+def _known_column(column: str | None, path: Path) -> str | None:
+    """Return the id column of the result's data where the new file has it, too."""
+    if column is None or not path.is_file() or path.suffix.lower() not in (".csv", ".parquet"):
+        return None
+    import pandas as pd
+    from pyarrow import parquet
+
+    known = (
+        parquet.read_schema(path).names
+        if path.suffix.lower() == ".parquet"
+        else pd.read_csv(path, nrows=0, sep=None, engine="python").columns
+    )
+    return column if column in known else None
 
 
 def render(payload: dict[str, Any]) -> str:

@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _labeled(table: Any) -> Any:
-    """Return the labelled ids, with their labels where the file has them."""
+    """Return the labeled ids, with their labels where the file has them."""
     if "label" in table.columns:
         answers = [label or None for label in table["label"]]
         return dict(zip(table["id"].tolist(), answers, strict=True))

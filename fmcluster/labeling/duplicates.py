@@ -1,4 +1,4 @@
-"""Near-duplicates and outliers, from the neighbour graph."""
+"""Near-duplicates and outliers, from the neighbor graph."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def find_near_duplicates(
     graph: KNNGraph, threshold: float = 0.98, *, ids: ArrayLike | None = None
 ) -> pd.DataFrame:
-    """Group rows that are joined by neighbours of at least `threshold` cosine.
+    """Group rows that are joined by neighbors of at least `threshold` cosine.
 
     Returns
     -------
@@ -59,9 +59,9 @@ def find_near_duplicates(
 def find_outliers(
     graph: KNNGraph, *, share: float = 0.01, ids: ArrayLike | None = None
 ) -> pd.DataFrame:
-    """Find the rows that are furthest from their neighbours.
+    """Find the rows that are furthest from their neighbors.
 
-    The score is the row's mean cosine to its neighbours over the mean of theirs, cut at one: like
+    The score is the row's mean cosine to its neighbors over the mean of theirs, cut at one: like
     the local outlier factor it compares a row with its surroundings, so that a sparse cluster is
     not a crowd of outliers.
 

@@ -1,7 +1,7 @@
 """What is asked about: a `ClusterResult`, a store or an array, seen through one set of attributes.
 
-`query`, `propagate` and `find_label_issues` all take "a result or embeddings"; `Subject.of` is that
-door. It reads a result by its attributes only, so that anything shaped like one will do.
+`query`, `propagate` and `find_label_issues` all take "a result or embeddings": `LabelingInput.of`
+validates it. A result is read by its attributes only: anything shaped like one will do.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from fmcluster.vectors.rows import MEMORY_BYTES, JointRows, as_spaces, is_space_
 
 
 @dataclass(frozen=True)
-class Subject:
+class LabelingInput:
     """Rows with ids and, where a clustering was given, what it says of them.
 
     Attributes
@@ -30,7 +30,7 @@ class Subject:
     labels, proba, confidence, prior : arrays or None
         Clusters, their probabilities (n, k), confidence (n,) and estimated shares (k,).
     graph : KNNGraph or None
-        Neighbours that the result already holds.
+        Neighbors that the result already holds.
     """
 
     rows: Any
@@ -47,7 +47,7 @@ class Subject:
         return len(self.ids)
 
     @classmethod
-    def of(cls, given: Any) -> Subject:
+    def of(cls, given: Any) -> LabelingInput:
         """Read a result, a store, an array, or a list of spaces.
 
         Raises
@@ -57,7 +57,7 @@ class Subject:
         ValueError
             Fewer than two rows, or NaN and infinite values.
         """
-        if isinstance(given, Subject):
+        if isinstance(given, LabelingInput):
             return given
         if not (hasattr(given, "labels") and hasattr(given, "proba")):
             rows = unit_source(given)
@@ -84,7 +84,7 @@ class Subject:
             getattr(given, "graph", None),
         )
 
-    def neighbours(self, k: int, *, random_state: int = 0) -> KNNGraph:
+    def neighbors(self, k: int, *, random_state: int = 0) -> KNNGraph:
         """Return each row's `k` nearest others, from the result's graph where it is wide enough.
 
         Everything that asks counts votes or spreads labels: `evidence_graph` serves.

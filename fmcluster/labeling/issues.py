@@ -1,7 +1,7 @@
-"""Wrong labels, near-duplicates and outliers, all from one neighbour graph.
+"""Wrong labels, near-duplicates and outliers, all from one neighbor graph.
 
 `find_label_issues` asks `fmcluster.functional.noise.denoise` how probable each given label is, by
-evidence that never holds the row's own label: a cross-fitted discriminant, the neighbours and,
+evidence that never holds the row's own label: a cross-fitted discriminant, the neighbors and,
 where a clustering is given, the cluster.
 """
 
@@ -15,15 +15,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from fmcluster.functional.transition import estimate_transition
 from fmcluster.functional.noise import denoise, f1_cut
-from fmcluster.labeling.inputs import Subject
+from fmcluster.labeling.inputs import LabelingInput
 from fmcluster.utils.random import seed_of
 from fmcluster.utils.validation import check_in, check_labels, check_proba, check_range
 
 if TYPE_CHECKING:
     import pandas as pd
 
-N_NEIGHBOURS = 50
-# Later rounds of EM, which change scores by less on average, only grow surer of what they believe.
+# As many votes as the plain vote that it is measured against (benchmarks/noise.py): fewer are
+# noisier where two labels in five are wrong, more reach past the smallest classes.
+N_NEIGHBORS = 50
+# Later rounds of EM, which change scores by less on average, only repeat what they believe.
 SETTLED = 0.02
 # Out-of-sample probabilities of real labels are hardly ever this sure of every single one.
 IN_SAMPLE_AGREEMENT = 0.995
@@ -43,7 +45,7 @@ def find_label_issues(
     Parameters
     ----------
     emb : ClusterResult, EmbeddingStore or (n, d) array
-        The rows; a result's clusters are one more witness.
+        The rows; a result's clusters are one more piece of evidence.
     labels : (n,) array-like
         The given labels, of any type.
     threshold : "auto" or float in [0, 1]
@@ -63,15 +65,15 @@ def find_label_issues(
         The flagged rows only, most suspicious first: ``id``, ``given``, ``suggested`` (the most
         probable other class), ``score`` (probability that the given label is right, low is
         suspicious). In ``.attrs``: ``noise_rate`` (float), ``transition`` ((k, k): row c is how
-        class c was labelled), ``classes``, ``scores`` ((n,), of all rows), ``n_rows``.
+        class c was labeled), ``classes``, ``scores`` ((n,), of all rows), ``n_rows``.
 
     Raises
     ------
     ValueError
         Labels of another length, one class only, labels outside `classes`, bad probabilities.
     """
-    subject = Subject.of(emb)
-    given = check_labels(labels, subject.n_rows)
+    inputs = LabelingInput.of(emb)
+    given = check_labels(labels, inputs.n_rows)
     known, target = _encode(given, classes)
     if isinstance(threshold, str):
         check_in(threshold, ("auto",), "threshold")
@@ -80,14 +82,14 @@ def find_label_issues(
     if proba is not None:
         posterior, score, channel = _from_proba(proba, target, len(known))
     else:
-        graph = subject.neighbours(N_NEIGHBOURS, random_state=random_state)
+        graph = inputs.neighbors(N_NEIGHBORS, random_state=random_state)
         found = denoise(
-            subject.rows,
+            inputs.rows,
             target,
             len(known),
             graph.indices,
             graph.similarities,
-            clusters=subject.labels,
+            clusters=inputs.labels,
             tolerance=SETTLED,
             seed=seed_of(random_state, "issues"),
         )
@@ -98,9 +100,9 @@ def find_label_issues(
         "transition": channel,
         "classes": known,
         "scores": score,
-        "n_rows": subject.n_rows,
+        "n_rows": inputs.n_rows,
     }
-    return _issue_table(subject.ids, known, target, posterior, score, flagged, attrs)
+    return _issue_table(inputs.ids, known, target, posterior, score, flagged, attrs)
 
 
 def _encode(
@@ -132,7 +134,7 @@ def _from_proba(
     if values.shape != (len(target), n_classes):
         raise ValueError(
             f"proba has shape {values.shape}, expected ({len(target)}, {n_classes}): "
-            "one row a label, one column a class"
+            "one row per label, one column per class"
         )
     agreement = float((values.argmax(axis=1) == target).mean())
     if agreement > IN_SAMPLE_AGREEMENT and len(target) >= 50:

@@ -11,13 +11,15 @@ from scipy.sparse import csr_matrix
 
 from fmcluster.functional.calibration import apply_temperature, temperature_for_mean
 from fmcluster.functional.spread import affinity, spread_labels
-from fmcluster.labeling.inputs import Subject
+from fmcluster.labeling.inputs import LabelingInput
 from fmcluster.utils.validation import check_labels
 
 if TYPE_CHECKING:
     import pandas as pd
 
-N_NEIGHBOURS = 15
+# Labels spread along these edges: few, since with a few labels per class each wrong edge carries.
+N_NEIGHBORS = 15
+# Rows that the mean is taken of; its error is a hundredth of a row's spread.
 SAMPLE_ROWS = 20_000
 
 
@@ -69,29 +71,29 @@ def propagate(
     Parameters
     ----------
     result : ClusterResult, EmbeddingStore or (n, d) array
-        The rows; a result's own neighbour graph is used where it has one.
+        The rows; a result's own neighbor graph is used where it has one.
     ids : (l,) array-like
-        Ids of the labelled rows.
+        Ids of the labeled rows.
     labels : (l,) array-like
         Their labels, of any type.
     random_state : int
-        Seed of the neighbour index, where one must be built.
+        Seed of the neighbor index, where one must be built.
 
     Raises
     ------
     ValueError
         Unknown or repeated ids, labels of another length, fewer than two classes.
     """
-    subject = Subject.of(result)
-    rows = subject.find(ids)
+    inputs = LabelingInput.of(result)
+    rows = inputs.find(ids)
     given = check_labels(labels, len(rows))
     classes, target = np.unique(given, return_inverse=True)
     if len(classes) < 2:
         raise ValueError(
             f"labels hold {len(classes)} class(es), {classes.tolist()}: label rows of at least two"
         )
-    x = Centred(subject.rows)
-    near = subject.neighbours(N_NEIGHBOURS, random_state=random_state)
+    x = Centered(inputs.rows)
+    near = inputs.neighbors(N_NEIGHBORS, random_state=random_state)
     graph = affinity(near.indices, near.similarities)
     proba, agreement = spread_labels(x, graph, rows, target, len(classes))
     accuracy = float(np.clip(agreement, 1 / len(classes) + 1e-3, 0.995))
@@ -102,12 +104,12 @@ def propagate(
         temperature = temperature_for_mean(proba[sample], accuracy)
         proba = apply_temperature(proba, temperature).astype(np.float32)
     proba[rows] = np.eye(len(classes), dtype=np.float32)[target]
-    names = _name_clusters(subject.labels, proba, classes)
+    names = _name_clusters(inputs.labels, proba, classes)
     label = classes[proba.argmax(axis=1)]
-    return Propagated(subject.ids, label, proba, classes, names, accuracy)
+    return Propagated(inputs.ids, label, proba, classes, names, accuracy)
 
 
-class Centred:
+class Centered:
     """Rows less their mean, read in blocks."""
 
     def __init__(self, rows: Any) -> None:

@@ -15,7 +15,7 @@ auto        `herding` while there are no labels: it covers the cluster structure
 =========== ======================================================================================
 
 Herding and coverage work on a pool of rows that grows with the square root of the budget, so that
-a million rows need no million-row neighbour graph for a budget of a few hundred.
+a million rows need no million-row neighbor graph for a budget of a few hundred.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from fmcluster.functional.selection import (
     support_kernel,
 )
 from fmcluster.heads.kmeans import KMeansHead
-from fmcluster.labeling.inputs import Subject
+from fmcluster.labeling.inputs import LabelingInput
 from fmcluster.labeling.propagate import Propagated, propagate
 from fmcluster.partition.kmeans import spherical_kmeans
 from fmcluster.utils.random import seed_of
@@ -57,23 +57,23 @@ STRATEGIES = (
     "uncertain",
     "tail",
 )
-# Neighbour entries that herding may hold: pool rows * (pool rows / budget).
+# Neighbor entries that herding may hold: pool rows * (pool rows / budget).
 POOL_ENTRIES = 6_000_000
-# Where labels are many, n / budget is a handful of neighbours: rows in the open are among the few
+# Where labels are many, n / budget is a handful of neighbors: rows in the open are among the few
 # nearest of no one, so that picks would crowd where rows do and rare classes go without a label.
-LEAST_NEIGHBOURS = 40
+MIN_NEIGHBORS = 40
 MAX_CLUSTERS = 500  # TypiClust's own cap
 PURITY = 0.95  # ProbCover's own level
-TYPICAL_NEIGHBOURS = 20
+TYPICAL_NEIGHBORS = 20  # TypiClust's own number
 # Above a fifth, undecided rows crowd into few classes and a plain classifier on the picks suffers.
-DOUBT_WEIGHT = 0.2
+UNCERTAINTY_WEIGHT = 0.2
 
 
 @dataclass(frozen=True)
 class _Round:
-    """One question: the rows, what is labelled, how many to add."""
+    """One question: the rows, what is labeled, how many to add."""
 
-    subject: Subject
+    inputs: LabelingInput
     budget: int
     taken: NDArray[np.int64]
     target: NDArray[Any] | None
@@ -85,7 +85,7 @@ class _Round:
 
     @property
     def free(self) -> NDArray[np.int64]:
-        return np.setdiff1d(np.arange(self.subject.n_rows), self.taken)
+        return np.setdiff1d(np.arange(self.inputs.n_rows), self.taken)
 
     def seed(self, stream: str) -> int:
         return seed_of(self.random_state, "query", stream)
@@ -110,7 +110,7 @@ def query(
     strategy : str
         One of `STRATEGIES`; see the module's table.
     labeled : array-like of ids, or dict of id to label, optional
-        Rows labelled in earlier rounds; they are not chosen again and count as covered. With their
+        Rows labeled in earlier rounds; they are not chosen again and count as covered. With their
         labels (a dict), confidence is what `propagate` makes of them.
     random_state : int
         Equal seeds give equal choices.
@@ -133,23 +133,23 @@ def query(
     [0, 1, 2]
     """
     check_in(strategy, STRATEGIES, "strategy")
-    subject = Subject.of(result)
+    inputs = LabelingInput.of(result)
     target = None
     if isinstance(labeled, Mapping):
         target = check_labels(list(labeled.values()), name="the labels in labeled")
         labeled = list(labeled)
-    taken = subject.find([] if labeled is None else labeled, name="labeled")
-    unlabelled = subject.n_rows - len(taken)
+    taken = inputs.find([] if labeled is None else labeled, name="labeled")
+    unlabeled = inputs.n_rows - len(taken)
     if isinstance(budget, bool) or not isinstance(budget, (int, np.integer)):
         raise TypeError(f"budget must be an integer, got {budget!r}")
-    if not 1 <= budget <= unlabelled:
+    if not 1 <= budget <= unlabeled:
         raise ValueError(
-            f"budget={budget} must lie in 1..{unlabelled}: of {subject.n_rows} rows "
-            f"{len(taken)} are labelled already"
+            f"budget={budget} must lie in 1..{unlabeled}: of {inputs.n_rows} rows "
+            f"{len(taken)} are labeled already"
         )
-    ask = _Round(subject, int(budget), taken, target, random_state)
+    ask = _Round(inputs, int(budget), taken, target, random_state)
     picks = _RULES[strategy](ask)
-    return subject.ids[_complete(ask, picks)]
+    return inputs.ids[_complete(ask, picks)]
 
 
 def _complete(ask: _Round, picks: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -181,7 +181,7 @@ def _centroid(ask: _Round) -> NDArray[np.int64]:
 
 
 def _coreset(ask: _Round) -> NDArray[np.int64]:
-    return k_center(ask.subject.rows, ask.budget, taken=ask.taken)
+    return k_center(ask.inputs.rows, ask.budget, taken=ask.taken)
 
 
 def _uncertain(ask: _Round) -> NDArray[np.int64]:
@@ -213,7 +213,7 @@ def _herding(ask: _Round) -> NDArray[np.int64]:
 
 
 def _coverage(ask: _Round) -> NDArray[np.int64]:
-    pool, rows, graph = _pool(ask, centre=False)
+    pool, rows, graph = _pool(ask, center=False)
     k = int(min(ask.total, MAX_CLUSTERS, max(2, len(pool) // 5)))
     centroids = spherical_kmeans(rows, k, max_iter=20, seed=ask.seed("coverage"))
     clusters = (rows @ centroids.T).argmax(axis=1)
@@ -236,8 +236,8 @@ def _auto(ask: _Round) -> NDArray[np.int64]:
     """
     pool, _, graph = _pool(ask)
     kernel = support_kernel(graph.indices, graph.similarities)
-    doubt = _doubt(ask)
-    importance = None if doubt is None else doubt[pool]
+    uncertainty = _uncertainty(ask)
+    importance = None if uncertainty is None else uncertainty[pool]
     taken = np.searchsorted(pool, ask.taken)
     return pool[greedy_cover(kernel, ask.budget, taken=taken, importance=importance)]
 
@@ -259,15 +259,15 @@ _RULES = {
 
 
 def _pool(
-    ask: _Round, *, centre: bool = True
+    ask: _Round, *, center: bool = True
 ) -> tuple[NDArray[np.int64], NDArray[np.float32], KNNGraph]:
-    """Return candidate rows (sorted, labelled ones among them), their vectors and neighbours.
+    """Return candidate rows (sorted, labeled ones among them), their vectors and neighbors.
 
     Herding looks at directions from the mean: the mean itself, large in features that are never
     negative, says nothing about which rows are alike.
     """
-    n = ask.subject.n_rows
-    wide = min(np.sqrt(POOL_ENTRIES * ask.total), POOL_ENTRIES / LEAST_NEIGHBOURS)
+    n = ask.inputs.n_rows
+    wide = min(np.sqrt(POOL_ENTRIES * ask.total), POOL_ENTRIES / MIN_NEIGHBORS)
     size = int(min(n, max(wide, 4 * ask.total)))
     pool = np.arange(n)
     if size < n:
@@ -276,10 +276,10 @@ def _pool(
             ask.free, min(max(size - len(ask.taken), ask.budget), len(ask.free)), replace=False
         )
         pool = np.sort(np.concatenate([ask.taken, extra]))
-    rows = np.asarray(ask.subject.rows[pool], dtype=np.float32)
-    if centre:
+    rows = np.asarray(ask.inputs.rows[pool], dtype=np.float32)
+    if center:
         rows = unit_rows(rows - rows.mean(axis=0, dtype=np.float64))
-    least = max(2, min(LEAST_NEIGHBOURS, len(pool) // 10))
+    least = max(2, min(MIN_NEIGHBORS, len(pool) // 10))
     width = int(np.clip(round(len(pool) / ask.total), least, len(pool) - 1))
     return pool, rows, evidence_graph(rows, k=width, random_state=ask.seed("graph"))
 
@@ -287,61 +287,65 @@ def _pool(
 def _partition(
     ask: _Round, *, cap: int = MAX_CLUSTERS
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Return k-means clusters, one a label to come, and each row's cosine to its centroid."""
-    subject = ask.subject
-    n_clusters = int(min(ask.total, cap, subject.n_rows))
+    """Return k-means clusters, one per label to come, and each row's cosine to its centroid."""
+    inputs = ask.inputs
+    n_clusters = int(min(ask.total, cap, inputs.n_rows))
     pool, rows, _ = _sampled(ask, max(50_000, 20 * n_clusters))
     centroids = spherical_kmeans(rows, n_clusters, max_iter=50, seed=ask.seed("partition"))
-    labels = np.empty(subject.n_rows, np.int64)
-    cosine = np.empty(subject.n_rows, np.float32)
-    for i in range(0, subject.n_rows, 16_384):
-        scores = np.asarray(subject.rows[i : i + 16_384]) @ centroids.T
+    labels = np.empty(inputs.n_rows, np.int64)
+    cosine = np.empty(inputs.n_rows, np.float32)
+    for i in range(0, inputs.n_rows, 16_384):
+        scores = np.asarray(inputs.rows[i : i + 16_384]) @ centroids.T
         labels[i : i + 16_384], cosine[i : i + 16_384] = scores.argmax(axis=1), scores.max(axis=1)
     return labels, cosine
 
 
 def _sampled(ask: _Round, size: int) -> tuple[NDArray[np.int64], NDArray[np.float32], bool]:
-    n = ask.subject.n_rows
+    n = ask.inputs.n_rows
     if n <= size:
-        return np.arange(n), np.asarray(ask.subject.rows[np.arange(n)], np.float32), False
+        return np.arange(n), np.asarray(ask.inputs.rows[np.arange(n)], np.float32), False
     rows = np.sort(np.random.default_rng(ask.seed("sample")).choice(n, size, replace=False))
-    return rows, np.asarray(ask.subject.rows[rows], np.float32), True
+    return rows, np.asarray(ask.inputs.rows[rows], np.float32), True
 
 
 def _density(ask: _Round) -> NDArray[np.float32]:
-    """Return each row's mean cosine to its nearest neighbours (typicality)."""
-    graph = ask.subject.neighbours(TYPICAL_NEIGHBOURS, random_state=ask.seed("density"))
+    """Return each row's mean cosine to its nearest neighbors (typicality)."""
+    graph = ask.inputs.neighbors(TYPICAL_NEIGHBORS, random_state=ask.seed("density"))
     return graph.similarities.mean(axis=1)
 
 
 def _clustering(ask: _Round) -> tuple[NDArray[np.int64], NDArray[Any], NDArray[Any]]:
     """Return labels, confidence and prior: the result's own, else of a quick k-means head."""
-    subject = ask.subject
-    if subject.labels is not None and subject.proba is not None:
-        proba = subject.proba
-        confidence = subject.confidence
-        prior = subject.prior
+    inputs = ask.inputs
+    if inputs.labels is not None and inputs.proba is not None:
+        proba = inputs.proba
+        confidence = inputs.confidence
+        prior = inputs.prior
         k = proba.shape[1]
         if prior is None or len(prior) != k:
-            prior = np.bincount(subject.labels, minlength=k) / subject.n_rows
-        return subject.labels, proba.max(axis=1) if confidence is None else confidence, prior
-    k = int(np.clip(ask.total, 2, max(2, min(100, subject.n_rows // 20))))
-    head = KMeansHead(k, n_init=1, random_state=ask.seed("head")).fit(subject.rows)
-    confidence = head.predict_proba(subject.rows).max(axis=1)
+            prior = np.bincount(inputs.labels, minlength=k) / inputs.n_rows
+        return inputs.labels, proba.max(axis=1) if confidence is None else confidence, prior
+    k = int(np.clip(ask.total, 2, max(2, min(100, inputs.n_rows // 20))))
+    head = KMeansHead(k, n_init=1, random_state=ask.seed("head")).fit(inputs.rows)
+    confidence = head.predict_proba(inputs.rows).max(axis=1)
     return head.labels_, confidence, head.cluster_prior_
 
 
 def _confidence(ask: _Round) -> NDArray[Any]:
     """Return confidence (n,) from the labels given so far, the result, or a quick head."""
     if ask.target is not None and len(np.unique(ask.target)) > 1:
-        ids = ask.subject.ids[ask.taken]
-        return propagate(ask.subject, ids, ask.target, random_state=ask.random_state).confidence
+        ids = ask.inputs.ids[ask.taken]
+        return propagate(ask.inputs, ids, ask.target, random_state=ask.random_state).confidence
     return _clustering(ask)[1]
 
 
-def _doubt(ask: _Round) -> NDArray[Any] | None:
+def _uncertainty(ask: _Round) -> NDArray[Any] | None:
     """Return how much each row should count: mostly for being there, some for being undecided."""
     if ask.target is None or len(np.unique(ask.target)) < 2:
         return None
-    doubt = 1 - np.asarray(_confidence(ask), dtype=np.float64)
-    return 1 - DOUBT_WEIGHT + DOUBT_WEIGHT * doubt / max(float(doubt.mean()), 1e-9)
+    uncertainty = 1 - np.asarray(_confidence(ask), dtype=np.float64)
+    return (
+        1
+        - UNCERTAINTY_WEIGHT
+        + UNCERTAINTY_WEIGHT * uncertainty / max(float(uncertainty.mean()), 1e-9)
+    )

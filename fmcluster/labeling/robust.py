@@ -9,7 +9,7 @@ of the rows (Shalev-Shwartz et al., "Stochastic convex optimization", COLT 2009)
 weights are earned by its own rows, the inverse strength of a summed loss is C = 60 over the root of
 the rows a class.
 
-Which recipe is best depends on the data. Corrected labels err together, where neighbours err
+Which recipe is best depends on the data. Corrected labels err together, where neighbors err
 together; given labels err apart, and a robust loss forgives that the better the more classes there
 are. So the recipes compete, fitted to two thirds of the rows and judged by how often they agree
 with the *given* labels of the last third, which neither fit nor correction has seen. Where most
@@ -33,14 +33,17 @@ from fmcluster.functional.softmax import Linear, fit_softmax, softmax
 from fmcluster.utils.random import seed_of
 from fmcluster.utils.validation import check_in, check_labels, check_range
 from fmcluster.vectors.graph import KNNGraph, evidence_graph
+from fmcluster.vectors.rows import JointRows, as_spaces, is_lazy, is_space_list, is_store
 
-N_NEIGHBOURS = 50
+# As in `issues`: the votes of many neighbors, since two labels in five may be wrong.
+N_NEIGHBORS = 50
+# Each recipe is fitted so often: three is the least at which most rows are learned from.
 N_FOLDS = 3
 # More rows than these do not change which recipe wins, only how long that takes.
 CONTEST_ROWS = 12_000
-# Fewer rows a class cannot be split in three.
+# Fewer rows per class cannot be split in three.
 CONTEST_ROWS_PER_CLASS = 6
-# C times the root of the rows a class, of the fit to corrected labels.
+# C times the root of the rows per class, of the fit to corrected labels.
 STRENGTH = 60.0
 # A generalised cross-entropy pulls on few rows: it needs less of a penalty for the same fit.
 ROBUST_SCALE = 5.0
@@ -140,10 +143,12 @@ class RobustClassifier(ClassifierMixin, BaseEstimator):
 
         Parameters
         ----------
-        X, y : (n, d), (n,)
-            Embeddings, and labels of any type.
+        X : (n, d) array, store, or list of spaces
+            Embeddings; several spaces are joined, here and in `predict`.
+        y : (n,)
+            Labels of any type.
         clusters : (n,) array-like of int, optional
-            A clustering of the rows, one more witness of what a label should be.
+            A clustering of the rows, one more piece of evidence of what a label should be.
 
         Raises
         ------
@@ -160,7 +165,9 @@ class RobustClassifier(ClassifierMixin, BaseEstimator):
         else:
             check_range(self.trust, "trust", low=0, high=1)
         check_range(self.max_iter, "max_iter", low=1)
-        X, y = validate_data(self, X, y, dtype=[np.float32, np.float64], ensure_min_samples=2)
+        X, y = validate_data(
+            self, _matrix(X), y, dtype=[np.float32, np.float64], ensure_min_samples=2
+        )
         check_classification_targets(y)
         self.classes_, given = np.unique(y, return_inverse=True)
         n_classes = len(self.classes_)
@@ -169,9 +176,9 @@ class RobustClassifier(ClassifierMixin, BaseEstimator):
                 f"y holds one class only, {self.classes_.tolist()}: a classifier needs at least two"
             )
         mean = X.mean(axis=0, dtype=np.float64)
-        centred = (X - mean).astype(np.float32)
-        scale = float(np.sqrt((centred.astype(np.float64) ** 2).sum(axis=1).mean())) or 1.0
-        rows = centred / np.float32(scale)
+        centered = (X - mean).astype(np.float32)
+        scale = float(np.sqrt((centered.astype(np.float64) ** 2).sum(axis=1).mean())) or 1.0
+        rows = centered / np.float32(scale)
         given = given.astype(np.int64)
         if clusters is not None:
             names = check_labels(clusters, len(rows), name="clusters")
@@ -181,7 +188,7 @@ class RobustClassifier(ClassifierMixin, BaseEstimator):
         recipe = RECIPES[0] if self.trust == "auto" else Recipe(True, float(self.trust))
         if hits:
             recipe = winner(hits, recipe)
-        graph = evidence_graph(rows, k=N_NEIGHBOURS)
+        graph = evidence_graph(rows, k=N_NEIGHBORS)
         found = self._denoise(rows, given, n_classes, recipe.adaptive, graph, clusters)
         start = self._start(rows, found)
         model = self._finish(rows, given, found, start, recipe.trust)
@@ -268,7 +275,7 @@ class RobustClassifier(ClassifierMixin, BaseEstimator):
             train, test = rows[fold != f], rows[fold == f]
             label, answer = given[fold != f], given[fold == f]
             near = None if clusters is None else clusters[fold != f]
-            graph = evidence_graph(train, k=N_NEIGHBOURS)
+            graph = evidence_graph(train, k=N_NEIGHBORS)
             for adaptive in (True, False):
                 found = self._denoise(train, label, n_classes, adaptive, graph, near)
                 start = self._start(train, found)
@@ -293,8 +300,16 @@ class RobustClassifier(ClassifierMixin, BaseEstimator):
 
     def _scores(self, X: ArrayLike) -> NDArray[Any]:
         check_is_fitted(self)
-        rows: Any = validate_data(self, X, reset=False, dtype=[np.float32, np.float64])
+        rows: Any = validate_data(self, _matrix(X), reset=False, dtype=[np.float32, np.float64])
         return Linear(self.coef_.T, self.intercept_).scores(rows.astype(np.float64, copy=False))
+
+
+def _matrix(X: Any) -> Any:
+    """Return rows (n, d): the one space as it is, several joined as heads see them."""
+    if not (is_store(X) or is_space_list(X) or is_lazy(X)):
+        return X
+    spaces = as_spaces(X)
+    return np.asarray(spaces[0] if len(spaces) == 1 else JointRows(spaces))
 
 
 def fit_robust(emb: Any, noisy_labels: ArrayLike, *, random_state: int = 0) -> RobustClassifier:
@@ -303,7 +318,7 @@ def fit_robust(emb: Any, noisy_labels: ArrayLike, *, random_state: int = 0) -> R
     Parameters
     ----------
     emb : ClusterResult, EmbeddingStore or (n, d) array
-        The rows; a result's clusters are one more witness of what a label should be.
+        The rows; a result's clusters are one more piece of evidence of what a label should be.
     noisy_labels : (n,) array-like
         The given labels, of any type.
     random_state : int
@@ -319,6 +334,6 @@ def fit_robust(emb: Any, noisy_labels: ArrayLike, *, random_state: int = 0) -> R
     source = emb if clusters is None else emb.embeddings
     if source is None:
         raise ValueError("the result holds no embeddings to learn from: result.attach(X) first")
-    rows = np.asarray(source)
+    rows = _matrix(source)
     labels = check_labels(noisy_labels, len(rows), name="noisy_labels")
     return RobustClassifier(random_state=random_state).fit(rows, labels, clusters=clusters)

@@ -24,7 +24,7 @@ def model_card(
         EvalResult(
             task_type="clustering",
             dataset_type="unknown",
-            dataset_name="the labelled rows given at saving",
+            dataset_name="the labeled rows given at saving",
             metric_type=key,
             metric_value=round(value, 4),
         )

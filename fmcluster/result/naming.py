@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from fmcluster.result.result import ClusterResult
 
 TOKEN = r"(?u)\b\w(?:[\w+#.]*[\w+#])?"
-N_TERMS = 3
+N_TERMS = 3  # what a table cell and a map label hold
+# Rows read at a time: evenly spaced pieces of this size stand for long data.
 PIECE_ROWS = 4_096
 
 
@@ -136,9 +137,9 @@ def name_by_vocabulary(
             f"rows have {rows.shape[1]} dimensions, the text tower gives {words.shape[1]}: "
             "use the encoder that made the rows, without preprocessing"
         )
-    centres = np.zeros((result.n_clusters, rows.shape[1]))
-    np.add.at(centres, result.labels, rows)
-    cosines = unit_rows(centres) @ words.T
+    centers = np.zeros((result.n_clusters, rows.shape[1]))
+    np.add.at(centers, result.labels, rows)
+    cosines = unit_rows(centers) @ words.T
     nearest = (cosines - cosines.mean(axis=0)).argmax(axis=1)
     return with_names(result, [vocabulary[word] for word in nearest])
 

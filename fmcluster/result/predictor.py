@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmcluster.calibration.calibrator import Calibrator
-from fmcluster.embedding.data.source import Source
+from fmcluster.calibration import Calibrator, without_evidence
+from fmcluster.embedding.data.source import Block, Source
 from fmcluster.embedding.encoders import resolve
 from fmcluster.embedding.encoders.base import Encoder
 from fmcluster.embedding.encoders.fitted import load_state, restore
@@ -25,7 +25,7 @@ from fmcluster.utils.errors import (
     DataError,
     StoreMismatchError,
 )
-from fmcluster.utils.validation import check_finite_rows
+from fmcluster.utils.validation import check_finite_rows, check_in
 from fmcluster.vectors.preprocess import Preprocessor
 from fmcluster.vectors.rows import is_embeddings, is_store, one_or_list, space_list
 
@@ -78,8 +78,12 @@ class ClusterPipeline:
         return self.predict_proba(data, **options).argmax(axis=1).astype(np.int64)
 
     def predict_proba(self, data: Any, **options: Any) -> NDArray[np.float32]:
-        """Return calibrated probabilities (m, k) of new data."""
-        return predict_proba(self, data, **options)
+        """Return calibrated probabilities (m, k) of new data; options as of `predict_rows`."""
+        return self.predict_rows(data, **options).proba
+
+    def predict_rows(self, data: Any, **options: Any) -> Prediction:
+        """Return ids and calibrated probabilities of new data; see `predict_rows`."""
+        return predict_rows(self, data, **options)
 
 
 def encoder_records(store: EmbeddingStore) -> list[dict[str, Any]]:
@@ -157,16 +161,37 @@ def prepared(pipeline: ClusterPipeline, embeddings: Any) -> Any:
     )
 
 
-def predict_proba(
+@dataclass(frozen=True)
+class Prediction:
+    """New rows and where they belong.
+
+    Attributes
+    ----------
+    ids : (m,)
+        Their ids; row numbers where nothing names them.
+    proba : (m, k) float32
+        Probabilities; even for rows of which nothing is known.
+    unreadable : dict
+        Why, by id, for the rows that could not be read.
+    """
+
+    ids: NDArray[Any]
+    proba: NDArray[np.float32]
+    unreadable: dict[Any, str] = field(default_factory=dict)
+
+
+def predict_rows(
     pipeline: ClusterPipeline,
     data: Any,
     *,
     column: str | None = None,
+    id_column: str | None = None,
     encoder: Any = None,
     batch_size: int | None = None,
     device: str | None = None,
-) -> NDArray[np.float32]:
-    """Return calibrated probabilities (m, k) of new rows.
+    on_error: str = "raise",
+) -> Prediction:
+    """Assign new rows, whatever `embed` and `cluster` take.
 
     Parameters
     ----------
@@ -174,23 +199,69 @@ def predict_proba(
         What predicts.
     data : raw rows, array, list of arrays or store
         Raw rows are encoded by the result's own encoders.
-    column : str, optional
-        Column of the raw rows.
-    encoder : object, optional
-        The encoder, where it is an object of yours that no name stands for; its fingerprint is
-        checked.
+    column, id_column : str, optional
+        Columns of the raw rows and of their ids.
+    encoder : object or path, optional
+        The encoder, where it is an object of yours that no name stands for, or where a local model
+        folder lies now; its fingerprint is checked.
     batch_size, device
         How to run the encoder.
+    on_error : {"raise", "mark"}
+        What becomes of rows that cannot be read: an error that names the first, or even
+        probabilities.
     """
+    check_in(on_error, ("raise", "mark"), "on_error")
     if is_embeddings(data):
         blocks = _row_blocks(space_list(prepared(pipeline, data)))
-    else:
-        found = load_encoders(pipeline, encoder=encoder, batch_size=batch_size, device=device)
-        blocks = _encoded_blocks(pipeline, data, found, column)
-    parts = [_block_proba(pipeline, xs) for xs in blocks]
-    if not parts:
-        raise DataError("the data is empty: no rows")
-    return np.concatenate(parts)
+        proba = _joined(pipeline, blocks)
+        ids = getattr(data, "ids", None)
+        return Prediction(np.arange(len(proba)) if ids is None else np.asarray(ids), proba)
+    modality = _modality(pipeline.provenance.get("encoders") or [])
+    source = data
+    if not isinstance(data, Source):
+        source = Source(data, column=column, id_column=id_column, modality=modality)
+    if source.modality == "embedding":
+        proba = _joined(pipeline, _row_blocks(space_list(prepared(pipeline, source.vectors()))))
+        return Prediction(source.ids(0, len(proba)), proba)
+    encoders = load_encoders(pipeline, encoder=encoder, batch_size=batch_size, device=device)
+    ids, unreadable = [], {}
+
+    def encoded() -> Iterator[list[NDArray[np.float32]]]:
+        for block in _decoded(source, on_error):
+            ids.append(block.ids)
+            for place, reason in block.problems.items():
+                unreadable[block.ids[place].item()] = reason
+            yield _encoded(pipeline, block.rows, encoders)
+
+    proba = _joined(pipeline, encoded())
+    return Prediction(np.concatenate(ids), proba, unreadable)
+
+
+def _decoded(source: Source, on_error: str) -> Iterator[Block]:
+    start = 0
+    for _, raw in source.pieces(BLOCK_ROWS, iter(range(2**62))):
+        if not raw:
+            return
+        yield source.decode(raw, start, on_error=on_error)
+        start += len(raw)
+
+
+def _encoded(
+    pipeline: ClusterPipeline, rows: list[Any], encoders: list[Encoder]
+) -> list[NDArray[np.float32]]:
+    """Return the prepared embeddings of raw rows, one array per space; None rows are zeros."""
+    there = [place for place, row in enumerate(rows) if row is not None]
+    encoded = []
+    for each in encoders:
+        found = np.asarray(each.encode([rows[place] for place in there]), np.float32)
+        whole = np.zeros((len(rows), found.shape[1]), np.float32)
+        whole[there] = found
+        encoded.append(whole)
+    xs = [np.asarray(x, np.float32) for x in space_list(prepared(pipeline, one_or_list(encoded)))]
+    lost = np.setdiff1d(np.arange(len(rows)), there)
+    for x in xs:
+        x[lost] = 0  # whatever the preprocessing made of it
+    return xs
 
 
 def _row_blocks(sources: list[Any]) -> Iterator[list[NDArray[np.float32]]]:
@@ -198,24 +269,18 @@ def _row_blocks(sources: list[Any]) -> Iterator[list[NDArray[np.float32]]]:
         yield [np.asarray(x[start : start + BLOCK_ROWS], np.float32) for x in sources]
 
 
-def _encoded_blocks(
-    pipeline: ClusterPipeline, data: Any, encoders: list[Encoder], column: str | None
-) -> Iterator[list[NDArray[np.float32]]]:
-    source = Source(data, column=column, modality=_modality(encoders))
-    start = 0
-    for _, raw in source.pieces(BLOCK_ROWS, iter(range(2**62))):
-        if not raw:
-            return
-        block = source.decode(raw, start)
-        start += len(raw)
-        encoded = [np.asarray(each.encode(block.rows), np.float32) for each in encoders]
-        xs = prepared(pipeline, one_or_list(encoded))
-        yield [np.asarray(x, np.float32) for x in space_list(xs)]
-
-
-def _modality(encoders: list[Encoder]) -> str | None:
+def _modality(records: list[dict[str, Any]]) -> str | None:
     """Return "image" where strings are paths of images; texts are seen from the rows."""
-    return "image" if any(each.modality == "image" for each in encoders) else None
+    return "image" if any(r["spec"].get("modality") == "image" for r in records) else None
+
+
+def _joined(
+    pipeline: ClusterPipeline, blocks: Iterator[list[NDArray[np.float32]]]
+) -> NDArray[np.float32]:
+    parts = [_block_proba(pipeline, xs) for xs in blocks]
+    if not parts:
+        raise DataError("the data is empty: no rows")
+    return np.concatenate(parts)
 
 
 def _block_proba(pipeline: ClusterPipeline, xs: list[NDArray[np.float32]]) -> NDArray[np.float32]:
@@ -223,7 +288,7 @@ def _block_proba(pipeline: ClusterPipeline, xs: list[NDArray[np.float32]]) -> ND
         check_finite_rows(x, name="data")
     raw = pipeline.head.predict_proba(one_or_list(xs))
     proba = raw if pipeline.calibrator is None else pipeline.calibrator.transform(raw, xs)
-    return np.asarray(proba, dtype=np.float32)
+    return without_evidence(np.asarray(proba, dtype=np.float32), xs)
 
 
 def _check_same(made: dict[str, Any], given: dict[str, Any]) -> None:

@@ -168,12 +168,12 @@ class ClusterResult:
     def calibrate(
         self, ids: ArrayLike, labels: ArrayLike, *, weights: ArrayLike | None = None
     ) -> ClusterResult:
-        """Return a result whose confidence was calibrated on a few labelled rows.
+        """Return a result whose confidence was calibrated on a few labeled rows.
 
         Parameters
         ----------
         ids : (m,)
-            Which rows (values of `ids`) were labelled; 25 to 400 are enough.
+            Which rows (values of `ids`) were labeled; 25 to 400 are enough.
         labels : (m,)
             Their true classes, of any kind. Clusters are named after them.
         weights : (m,), optional
@@ -362,7 +362,7 @@ class Cluster:
 
     @property
     def rows(self) -> NDArray[np.int64]:
-        """Row numbers of the cluster, surest first."""
+        """Row numbers of the cluster, most confident first."""
         rows = np.flatnonzero(self.result.labels == self.label)
         return rows[np.argsort(-self.result.confidence[rows], kind="stable")]
 
@@ -377,9 +377,9 @@ class Cluster:
         return self.result.names[self.label] if self.result.names else str(self.label)
 
     def exemplars(self, count: int = 3) -> NDArray[np.int64]:
-        """Return the row numbers of the surest rows."""
+        """Return the row numbers of the most confident rows."""
         return self.rows[:count]
 
     def unsure(self, count: int = 3) -> NDArray[np.int64]:
-        """Return the row numbers of the least sure rows, least sure first."""
+        """Return the row numbers of the least confident rows, least confident first."""
         return self.rows[::-1][:count]

@@ -1,4 +1,4 @@
-"""The doors: every public function checks what it was given here, once, with one wording.
+"""Input validation: every public function checks what it was given here, with one wording.
 
 An error quotes what was given, says what was expected and what to do about it.
 """
@@ -106,7 +106,7 @@ def check_proba(proba: ArrayLike, *, name: str = "proba", atol: float = 1e-3) ->
     worst = int(np.abs(sums - 1).argmax())
     if abs(sums[worst] - 1) > atol:
         raise ValueError(
-            f"rows of {name} must sum to 1, row {worst} sums to {sums[worst]:.4g}: normalise them"
+            f"rows of {name} must sum to 1, row {worst} sums to {sums[worst]:.4g}: normalize them"
         )
     return array
 

@@ -7,16 +7,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from fmcluster.labeling.inputs import Subject, unit_source
+from fmcluster.labeling.inputs import LabelingInput, unit_source
 from fmcluster.vectors.graph import KNNGraph
 
 
 def test_arrays_become_unit_rows_with_numbers_for_ids():
-    subject = Subject.of([[3.0, 4.0], [0.0, 2.0], [1.0, 0.0]])
+    subject = LabelingInput.of([[3.0, 4.0], [0.0, 2.0], [1.0, 0.0]])
     assert np.allclose(subject.rows, [[0.6, 0.8], [0, 1], [1, 0]])
     assert subject.ids.tolist() == [0, 1, 2]
     assert subject.labels is None and subject.n_rows == 3
-    assert Subject.of(subject) is subject
+    assert LabelingInput.of(subject) is subject
 
 
 def test_half_precision_is_read_as_single():
@@ -31,9 +31,9 @@ def test_a_result_lends_its_ids_graph_and_clusters(blobs):
     result = SimpleNamespace(
         labels=y, proba=np.eye(3)[y], embeddings=x, graph=graph, ids=np.arange(60) + 100
     )
-    subject = Subject.of(result)
-    assert np.array_equal(subject.neighbours(5).indices, graph.indices[:, :5])
-    assert subject.neighbours(12).k == 12  # wider than the result's: built
+    subject = LabelingInput.of(result)
+    assert np.array_equal(subject.neighbors(5).indices, graph.indices[:, :5])
+    assert subject.neighbors(12).k == 12  # wider than the result's: built
     assert subject.find([159, 100]).tolist() == [59, 0]
     assert subject.confidence is None
 
@@ -64,11 +64,11 @@ def test_larger_than_memory_rows_stay_where_they_are(blobs, monkeypatch):
 )
 def test_bad_rows(given, error, message):
     with pytest.raises(error, match=message):
-        Subject.of(given)
+        LabelingInput.of(given)
 
 
 def test_text_ids_are_found_and_strangers_named():
-    subject = Subject(np.eye(3, dtype=np.float32), np.array(["a", "b", "c"]))
+    subject = LabelingInput(np.eye(3, dtype=np.float32), np.array(["a", "b", "c"]))
     assert subject.find(["c", "a"]).tolist() == [2, 0]
     assert subject.find([]).tolist() == []
     with pytest.raises(ValueError, match="'zebra'"):

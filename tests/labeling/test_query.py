@@ -108,7 +108,7 @@ def test_many_labels_reach_rare_classes_in_the_open(monkeypatch):
     centres /= np.linalg.norm(centres, axis=1, keepdims=True)
     x = centres[y] + np.where(y < 5, 0.1, 0.22)[:, None] * rng.normal(size=(len(y), 16))
     met = len(set(y[query(x, 100)]))
-    monkeypatch.setattr("fmcluster.labeling.query.LEAST_NEIGHBOURS", 2)
+    monkeypatch.setattr("fmcluster.labeling.query.MIN_NEIGHBORS", 2)
     assert met >= 28 > len(set(y[query(x, 100)]))
 
 

@@ -12,6 +12,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import fmcluster
 from fmcluster.labeling.robust import RECIPES, RobustClassifier, fit_robust, winner
+from fmcluster.vectors.rows import unit_rows
 
 
 @parametrize_with_checks([RobustClassifier()])
@@ -165,3 +166,14 @@ def test_bad_labels(planted):
 
 def test_public_name():
     assert fmcluster.fit_robust is fit_robust
+
+
+def test_two_spaces_are_learned_together_with_or_without_preprocessing(blobs):
+    x, y = blobs(160, 4, d=12)
+    halves = [x[:, :6].copy(), x[:, 6:].copy()]
+    both = fit_robust(halves, y)
+    assert both.coef_.shape == (4, 12)
+    joined = np.concatenate([unit_rows(halves[0]), 0.7 * unit_rows(halves[1])], axis=1)
+    assert np.array_equal(both.predict(halves), fit_robust(unit_rows(joined), y).predict(joined))
+    result = fmcluster.cluster(halves, n_clusters=4, head="kmeans", preprocess="pca=4")
+    assert fit_robust(result, y).coef_.shape == (4, 8)

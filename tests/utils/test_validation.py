@@ -163,7 +163,7 @@ def test_probabilities_pass_within_the_tolerance():
 @pytest.mark.parametrize(
     ("p", "match"),
     [
-        ([[0.5, 0.5], [0.5, 0.4]], "row 1 sums to 0.9: normalise"),
+        ([[0.5, 0.5], [0.5, 0.4]], "row 1 sums to 0.9: normalize"),
         ([[1.5, -0.5]], r"\[0, 1\], got values from -0.5 to 1.5"),
         ([0.5, 0.5], "2-D"),
         ([[np.nan, 1.0]], "NaN"),

@@ -46,9 +46,9 @@ def write_report(
     title : str
         Heading of the page.
     projection : {"neighbours", "pca", "umap"}
-        How the map is made: neighbours together, linear, or by umap-learn.
+        How the map is made: neighbors together, linear, or by umap-learn.
     to_label : sequence of ids, optional
-        Samples proposed for labelling, shown as a list with export to CSV.
+        Samples proposed for labeling, shown as a list with export to CSV.
     issues : DataFrame, optional
         Suspicious labels (columns id, given, suggested, score), shown with export to CSV.
     """

@@ -17,12 +17,14 @@ from fmcluster.utils.validation import check_in, check_labels
 if TYPE_CHECKING:
     from fmcluster.result.result import ClusterResult
 
+# Points of the map: about 1.5 MB of the page, and still drawn at once; pictures cost more each.
 MAP_ROWS = 20_000
 MAP_IMAGES = 2_500
 # Examples over all clusters together: bounds the page's size for a thousand clusters.
 MOST_EXAMPLES = 2_400
 # Rows of a list that are shown with their text or picture; the others keep their numbers only.
 MOST_LISTED = 1_000
+# Characters shown of a text: three lines beside a cluster, one beside a point.
 TEXT_LENGTH = 240
 MAP_TEXT_LENGTH = 90
 FIRST = {
@@ -125,7 +127,7 @@ def _figures(result: ClusterResult, y: NDArray[Any] | None) -> list[tuple[str, s
 
 
 def _examples(result: ClusterResult) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Return (typical rows, least sure rows) of each cluster."""
+    """Return (typical rows, least confident rows) of each cluster."""
     each = int(np.clip(MOST_EXAMPLES // result.n_clusters, 2, 12))
     typical, unsure = max(1, each * 2 // 3), max(1, each // 3)
     order = np.lexsort((-result.confidence, result.labels))

@@ -1,4 +1,4 @@
-"""The report's figures as inline SVG, drawn by hand: no script, no library, colours by the page."""
+"""The report's figures as inline SVG, drawn by hand: no script, no library, colors by the page."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ def _frame(
         f'<text class="label" x="{middle}" y="{HEIGHT - 4}" text-anchor="middle">'
         f"{escape(x_label)}</text>"
     )
-    centre = (TOP + HEIGHT - BOTTOM) / 2
+    center = (TOP + HEIGHT - BOTTOM) / 2
     parts.append(
-        f'<text class="label" transform="translate(11 {centre}) rotate(-90)" '
+        f'<text class="label" transform="translate(11 {center}) rotate(-90)" '
         f'text-anchor="middle">{escape(y_label)}</text></svg>'
     )
     return "".join(parts)
@@ -130,7 +130,7 @@ def reliability(confidence: NDArray[Any], correct: NDArray[Any], *, n_bins: int 
 
 
 def risk_coverage(confidence: NDArray[Any], correct: NDArray[Any]) -> str:
-    """Draw the accuracy of the surest rows over the share of rows that are kept."""
+    """Draw the accuracy of the most confident rows over the share of rows that are kept."""
     order = np.argsort(-confidence, kind="stable")
     accuracy = np.cumsum(correct[order]) / np.arange(1, len(order) + 1)
     coverage = np.arange(1, len(order) + 1) / len(order)
@@ -140,7 +140,7 @@ def risk_coverage(confidence: NDArray[Any], correct: NDArray[Any]) -> str:
     return _frame(
         body,
         title="Accuracy over coverage",
-        x_label="share of rows kept, surest first",
+        x_label="share of rows kept, most confident first",
         y_label="accuracy",
         y_ticks=((0, f"{floor:.2f}"), (1, "1")),
     )

@@ -14,6 +14,7 @@ from fmcluster.utils.ids import IdIndex
 
 # Side of a thumbnail by how many are shown: even noise, which hardly compresses, stays small.
 THUMBNAIL_SIDES = ((600, 64), (1_200, 48), (10**9, 32))
+# Side of a picture on the map: 2,500 of them are one JPEG of about 1 MB.
 SPRITE_SIDE = 24
 
 

@@ -1,4 +1,4 @@
-r"""A map by neighbours: points that are neighbours attract, random pairs repel.
+r"""A map by neighbors: points that are neighbors attract, random pairs repel.
 
 The objective is that of UMAP (McInnes, Healy, Melville 2018) with its curve fixed to
 :math:`(1 + d^2)^{-1}` and equal edge weights, minimised for all points at once:
@@ -17,22 +17,23 @@ from numpy.typing import NDArray
 
 from fmcluster.vectors.graph import KNNGraph
 
-N_NEIGHBORS = 12
-N_REPELLED = 5
+N_NEIGHBORS = 12  # UMAP's default is 15; fewer keep small clusters apart
+N_REPELLED = 5  # UMAP's number of negative samples
+# Steps, half of them above so many rows: a second or two for a page's 20,000 points.
 STEPS = 150
 LARGE = 6_000
-REACH = 4.0
+REACH = 4.0  # UMAP's own clip of one point's move
 
 
-def neighbour_layout(
+def neighbor_layout(
     graph: KNNGraph, start: NDArray[np.floating], *, random_state: int = 0
 ) -> NDArray[np.float32]:
-    """Return points (n, 2) in which neighbours of `graph` lie near each other.
+    """Return points (n, 2) in which neighbors of `graph` lie near each other.
 
     Parameters
     ----------
     graph : KNNGraph
-        Neighbours of the n rows.
+        Neighbors of the n rows.
     start : (n, 2)
         Where points begin: a linear projection keeps the large picture.
     random_state : int
@@ -42,8 +43,8 @@ def neighbour_layout(
     k = min(N_NEIGHBORS, graph.k)
     edges = graph.indices[:, :k].astype(np.int64)
     generator = np.random.default_rng(random_state)
-    centred = start - start.mean(axis=0)
-    points = (10 * centred / max(float(np.abs(centred).max()), 1e-9)).astype(np.float32)
+    centered = start - start.mean(axis=0)
+    points = (10 * centered / max(float(np.abs(centered).max()), 1e-9)).astype(np.float32)
     # Rows that start in one place would never part.
     points += generator.normal(scale=1e-2, size=points.shape).astype(np.float32)
     steps = STEPS if n <= LARGE else STEPS // 2

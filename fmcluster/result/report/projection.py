@@ -1,4 +1,4 @@
-"""Two dimensions for the map: by neighbours, by linear components, or UMAP. Display only."""
+"""Two dimensions for the map: by neighbors, by linear components, or UMAP. Display only."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmcluster.result.report.layout import N_NEIGHBORS, neighbour_layout
+from fmcluster.result.report.layout import N_NEIGHBORS, neighbor_layout
 from fmcluster.utils.optional import require
 from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.rows import space_list, unit_rows
@@ -30,7 +30,7 @@ def project(result: ClusterResult, rows: NDArray[np.int64], *, method: str) -> N
         Row numbers.
     method : {"neighbours", "pca", "umap"}
         "neighbours" keeps neighbours together; "pca" takes the two directions along which the
-        cluster centres differ most, and keeps distances; "umap" needs umap-learn.
+        cluster centers differ most, and keeps distances; "umap" needs umap-learn.
     """
     x = np.concatenate([unit_rows(space[rows]) for space in space_list(result.embeddings)], axis=1)
     if method == "umap":
@@ -39,7 +39,7 @@ def project(result: ClusterResult, rows: NDArray[np.int64], *, method: str) -> N
     else:
         points = _principal(x, result.labels[rows])
         if method == "neighbours" and len(rows) > LEAST_ROWS:
-            points = neighbour_layout(_graph(result, rows, x), points)
+            points = neighbor_layout(_graph(result, rows, x), points)
     low, high = np.quantile(points, [0.002, 0.998], axis=0)
     return np.clip((points - low) / np.maximum(high - low, 1e-12), 0, 1)
 
@@ -52,12 +52,12 @@ def _graph(result: ClusterResult, rows: NDArray[np.int64], x: NDArray[np.float32
 
 
 def _principal(x: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[Any]:
-    """Project on the two leading directions between the cluster centres."""
+    """Project on the two leading directions between the cluster centers."""
     present, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    centres = np.zeros((len(present), x.shape[1]))
-    np.add.at(centres, inverse, x)
-    centres /= counts[:, None]
-    basis = centres if len(present) > 2 else x.astype(np.float64)
+    centers = np.zeros((len(present), x.shape[1]))
+    np.add.at(centers, inverse, x)
+    centers /= counts[:, None]
+    basis = centers if len(present) > 2 else x.astype(np.float64)
     _, _, directions = np.linalg.svd(basis - basis.mean(axis=0), full_matrices=False)
     directions = directions[:2]
     if len(directions) < 2:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import fmcluster as fmc
-from fmcluster.result.report.layout import neighbour_layout
+from fmcluster.result.report.layout import neighbor_layout
 from fmcluster.result.report.projection import project
 from fmcluster.vectors.graph import KNNGraph
 
@@ -22,16 +22,16 @@ def purity(points, y):
 def test_neighbours_stay_neighbours_where_a_projection_mixes_them(data):
     graph = KNNGraph.build(data.x, k=12)
     start = np.random.default_rng(0).normal(size=(400, 2))
-    points = neighbour_layout(graph, start)
+    points = neighbor_layout(graph, start)
     assert purity(start, data.y) < 0.4
     assert purity(points, data.y) > 0.95
     assert np.isfinite(points).all()
-    np.testing.assert_array_equal(points, neighbour_layout(graph, start))
+    np.testing.assert_array_equal(points, neighbor_layout(graph, start))
 
 
 def test_equal_rows_and_equal_starts_part(data):
     graph = KNNGraph.build(np.repeat(np.eye(4, dtype=np.float32), 20, axis=0), k=10)
-    points = neighbour_layout(graph, np.zeros((80, 2)))
+    points = neighbor_layout(graph, np.zeros((80, 2)))
     assert len(np.unique(points.round(6), axis=0)) == 80
 
 
