@@ -26,9 +26,13 @@ from fmcluster.partition.kmeans import spherical_kmeans
 from fmcluster.utils.random import seed_of
 from fmcluster.vectors.rows import iter_blocks, unit_rows
 
+# Partitions are fitted on a sample and assign all rows: linkages need mini-clusters, not rows.
 FIT_ROWS = 12_000
+# An agreement is a share of rows: of so many its error is under half a point.
 STABILITY_ROWS = 20_000
+# Lower leaves one algorithm's errors unopposed, higher lets unstable ones count alike.
 STABILITY_SCALE = 0.15
+# k-means of few rows shows its instability; of most rows it repeats itself.
 SHARE_OF_BOOTSTRAP = 0.3
 # Restarts where they are cheap: a poor start of k-means must not look like instability.
 KMEANS_WORK = 1_000_000

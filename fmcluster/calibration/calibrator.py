@@ -17,8 +17,11 @@ from fmcluster.utils.validation import check_proba
 from fmcluster.vectors.rows import BLOCK_ROWS, JointRows, as_spaces, iter_blocks
 
 Floats = NDArray[np.float64]
+# Votes and the head's own score err apart: half and half favors neither.
 OWN_SHARE = 0.5
-NEAREST_REGIONS = 3
+# One mini-cluster jumps at its border, many blur what is local.
+N_NEAREST = 3
+# Half a percent of rank each: finer than a confidence is known.
 KNOTS = 201
 
 
@@ -52,7 +55,7 @@ class MiniClusterVotes:
     def vote_share(self, X: Any, labels: NDArray[np.int64]) -> Floats:
         """Return the votes (n,) for each row's label in the regions nearest to it."""
         out = np.empty(len(labels))
-        n_near = min(NEAREST_REGIONS, len(self.centroids))
+        n_near = min(N_NEAREST, len(self.centroids))
         for start, block in iter_blocks(X):
             near = np.argpartition(-(block @ self.centroids.T), n_near - 1, axis=1)[:, :n_near]
             own = labels[start : start + len(block)]

@@ -27,6 +27,7 @@ from fmcluster.utils.random import seed_of
 from fmcluster.utils.validation import check_labels, check_proba
 from fmcluster.vectors.rows import JointRows, as_spaces, iter_blocks
 
+# Views speak for the encoder's invariance, not for the clusters: they move the ranking a little.
 VIEW_SHARE = 0.2
 # One algorithm predicts another less well than all of them predict the truth.
 SHARPEN = 1.3

@@ -22,9 +22,11 @@ from scipy.stats import rankdata
 from fmcluster.functional.softmax import softmax_in_place
 from fmcluster.utils.validation import check_in
 
+# By convention (Guo et al., 2017): figures of papers are of 15.
 N_BINS = 15
 # The smallest probability a score takes the logarithm of: float32's resolution, as log_loss does.
 EPSILON = float(np.finfo(np.float32).eps)
+# Beyond it probabilities are uniform to the eye; it bounds the search.
 MAX_TEMPERATURE = 100.0
 
 Floats = NDArray[np.float64]

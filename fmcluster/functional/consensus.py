@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from fmcluster.functional.assignment import hungarian
 
+# Each costs a Hungarian match per partition; the first moves from one partition to their mean.
 ROUNDS = 2
 
 

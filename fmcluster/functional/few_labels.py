@@ -23,7 +23,9 @@ from fmcluster.functional.assignment import hungarian
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+# Small tables, so many rounds are cheap; fewer leave the match short of one to one.
 SINKHORN_ROUNDS = 40
+# An upper bound: EM ends where the line stands still.
 EM_ROUNDS = 12
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+# Under a logarithm: float32 keeps it apart from zero, and its gradient finite.
 TINY = 1e-8
 
 

@@ -34,9 +34,11 @@ from fmcluster.functional.softmax import softmax_in_place
 from fmcluster.functional.transition import adaptive_transition, estimate_transition
 
 # Larger than blocks elsewhere: up to so many rows the folds and votes are sorted once and held,
-# not once a round (the seconds in benchmarks/results/noise are of sets mostly below it).
+# not once a round (seconds of 2,500 rows: benchmarks/results/noise/README.md).
 BLOCK_ROWS = 16_384
+# A few weights are fitted on them: more rows cost time in every round.
 POOL_ROWS = 1_000
+# Bounds the condition number of float32 factors; more nears the classes to plain means.
 SHRINKAGE = 0.3
 Floats = NDArray[Any]
 

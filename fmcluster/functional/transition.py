@@ -21,7 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
+# Rows' worth of the common noise: more hides class pairs, less trusts classes of few rows.
 STRENGTH = 10.0
+# From trusting a single row to one noise for all classes, half a decade apart.
 STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
 Floats = NDArray[Any]
 

@@ -33,15 +33,24 @@ from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.pca import principal_axes
 from fmcluster.vectors.rows import sample_indices, unit_rows
 
+# Some hundred refinements are run: more rows cost time in proportion.
 ROWS = 4_000
+# As for rows: what a refinement costs is proportional to it.
 MOST_DIMS = 128
-MOST_CLUSTERS = 20  # above it every whole number is too many to try
+# Above it every whole number is too many to try.
+MOST_CLUSTERS = 20
+# Mini-clusters under the trees: enough for 20 clusters of a dozen each; linkage costs its square.
 MINI = 250
-NEIGHBORS = 10
+# As the refinement's graph; wider ones blur clusters of few rows.
+N_NEIGHBORS = 10
+# Lower accepts numbers whose partitions depend on the start, higher allows no row on a border.
 AGREEMENT = 0.95
+# Share of a balanced cluster: lower lets an empty or cut cluster pass, higher no sampling error.
 LEAST_SHARE = 2 / 3
+# Score that balance may cost: more accepts clusters that cut dense regions, none refuses all.
 COST = 0.015
-HOPELESS = 0.1  # a score so far below the best is not looked at further
+# A score so far below the best after two starts is not looked at further: it saves three.
+HOPELESS = 0.1
 
 Labels = NDArray[np.int64]
 Starts = Callable[[int], Iterator[Labels]]
@@ -116,7 +125,7 @@ def _context(rows: NDArray[np.float32], seed: int) -> RefinementContext:
     rows = rows - rows.mean(axis=0, dtype=np.float64).astype(np.float32)
     axes = principal_axes(rows, MOST_DIMS)
     rows = unit_rows(rows @ axes if axes.size else rows)
-    return RefinementContext(rows, KNNGraph.build(rows, k=min(NEIGHBORS, len(rows) - 1)), seed)
+    return RefinementContext(rows, KNNGraph.build(rows, k=min(N_NEIGHBORS, len(rows) - 1)), seed)
 
 
 def _starts(context: RefinementContext, n_mini: int, seed: int) -> Starts:

@@ -29,6 +29,7 @@ from fmcluster.utils.validation import check_in, check_labels, check_proba, chec
 from fmcluster.vectors.fit_data import HeadData
 from fmcluster.vectors.rows import as_spaces
 
+# Draws behind 95 % intervals: five lie beyond each end.
 N_BOOTSTRAP = 200
 
 

@@ -21,9 +21,9 @@ from fmcluster.partition.lloyd import two_level
 from fmcluster.vectors.fit_data import HeadData
 from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.index import KNNIndex
-from fmcluster.vectors.rows import unit_rows
+from fmcluster.vectors.rows import GATHER_ROWS, unit_rows
 
-BLOCK = 1024
+# Rows per landmark-to-be that mini-clusters are made of: a sample bounds what two levels cost.
 NODE_ROWS = 10
 
 
@@ -106,13 +106,13 @@ class LandmarkMap:
         if self._index is None:
             self._index = KNNIndex.build(self.nodes, method="exact")
         out = np.empty((len(x), self.values.shape[1]))
-        for start in range(0, len(x), BLOCK):
-            rows = x[start : start + BLOCK]
+        for start in range(0, len(x), GATHER_ROWS):
+            rows = x[start : start + GATHER_ROWS]
             _, near = self._index.search(rows, self.n_neighbors + 1)
             # float64, so that a row's answer does not depend on the rows beside it.
             weight = np.einsum("id,ijd->ij", rows.astype(np.float64), self.nodes[near])
             weight = weight - weight.min(axis=1, keepdims=True) + 1e-9
-            out[start : start + BLOCK] = np.einsum("ij,ijr->ir", weight, self.values[near])
+            out[start : start + GATHER_ROWS] = np.einsum("ij,ijr->ir", weight, self.values[near])
         return out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-12)
 
     def proba(self, x: NDArray[np.floating]) -> NDArray[np.float64]:

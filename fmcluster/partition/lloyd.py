@@ -31,9 +31,11 @@ from fmcluster.vectors.rows import BLOCK_ROWS, sample_indices, unit_rows
 
 # Most memory that the starting sample takes, whatever the number of clusters.
 SEED_BYTES = 2**30
+# Least gain of a round, of the objective: every further round is a pass over all rows.
 TOLERANCE = 1e-5
 # Share of a unit that tells a re-seeded centroid from the one it was split off.
 SPLIT_NOISE = 1e-2
+# Above it a round over all centroids costs more than two rounds over roots of them.
 TWO_LEVEL = 100_000
 
 

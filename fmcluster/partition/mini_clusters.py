@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from fmcluster.partition.kmeans import kmeans_partition
 from fmcluster.vectors.graph import KNNGraph
-from fmcluster.vectors.rows import unit_rows
+from fmcluster.vectors.rows import GATHER_ROWS, unit_rows
 
-SMOOTH_ROWS = 1024
+# Values that a sum over groups copies to float64 at a time: 128 MiB.
 SUM_VALUES = 2**24
+# Linkages decide more the more mini-clusters there are, and cost their square.
 MINI_PER_CLUSTER = 8
 
 
@@ -58,12 +59,13 @@ def smooth_rows(
     """Average each unit row with the mean of its neighbors, `n_steps` times.
 
     Where neighbors are mostly of the row's own cluster this draws clusters together, which
-    helps average linkage most; where they are not it blurs.
+    helps average linkage most; where they are not it blurs. Apart from the refinement's diffusion,
+    whose near neighbors weigh more: here all weigh alike, and no sparse matrix is made.
     """
     for _ in range(n_steps):
         moved = np.empty_like(rows)
-        for start in range(0, len(rows), SMOOTH_ROWS):
-            block = slice(start, start + SMOOTH_ROWS)
+        for start in range(0, len(rows), GATHER_ROWS):
+            block = slice(start, start + GATHER_ROWS)
             moved[block] = rows[block] + rows[graph.indices[block]].mean(axis=1)
         rows = unit_rows(moved)
     return rows

@@ -39,14 +39,22 @@ if TYPE_CHECKING:
     from fmcluster.vectors.fit_data import HeadData
 
 logger = logging.getLogger(__name__)
-UNSURE = 3  # intervals wider than this factor are worth a warning
-NEIGHBORS = 10
+# Intervals wider than this factor are worth a warning: few coarse or many fine clusters fit alike.
+UNSURE = 3
+# As wherever partitions are scored; wider graphs miss clusters of few rows.
+N_NEIGHBORS = 10
+# Numbers tried, an eighth apart on 2..200: each costs a cut and a score per linkage.
 GRID = 40
-SCORED_ROWS = 5_000  # rows that the silhouette is averaged over
+# Rows that the silhouette is averaged over: its error falls with their root, its cost with them.
+SCORED_ROWS = 5_000
+# One more curve point and an SVD, twice: a sample tells structure from none.
 NULL_ROWS = 2_000
-PLATEAU = 0.05  # scores closer than this are not told apart
-TEMPERATURE = 0.005  # weight of a number: exp(score / this)
-STRUCTURE = 0.1  # least gain over one Gaussian
+# Scores closer than this are not told apart; wider makes every interval the whole range.
+PLATEAU = 0.05
+# Weight of a number is exp(score / this): lower is the argmax, chance on a flat top.
+TEMPERATURE = 0.005
+# Least gain over one Gaussian: lower counts clusters in noise.
+STRUCTURE = 0.1
 
 
 @dataclass(frozen=True)
@@ -126,7 +134,7 @@ def structure_gain(rows: NDArray[np.float32], k: int, *, seed: int) -> float:
     ks = np.array([min(k, max(2, len(sample) // 4))])
     scores = []
     for one in (sample, gaussian_like(sample, seed)):
-        graph = KNNGraph.build(one, k=min(NEIGHBORS, len(one) - 1))
+        graph = KNNGraph.build(one, k=min(N_NEIGHBORS, len(one) - 1))
         scores.append(score_curve(one, graph, ks, seed=seed)[0])
     return float(scores[0] - scores[1])
 
@@ -169,7 +177,7 @@ def choose_n_clusters(data: HeadData, *, k_range: tuple[int, int] = (2, 200)) ->
     """Return the estimated number of clusters of the rows a head is fitted on."""
     if data.n_rows < 8:
         return min(2, data.n_rows)
-    rows, graph = sample_with_graph(data, k=NEIGHBORS)
+    rows, graph = sample_with_graph(data, k=N_NEIGHBORS)
     found = estimate_number(rows, graph, k_range=k_range, random_state=data.seed("k"))
     low, high = found.interval
     if high > UNSURE * low:

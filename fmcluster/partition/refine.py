@@ -36,13 +36,21 @@ from fmcluster.vectors.rows import unit_rows
 
 Array = NDArray[np.float32]
 
+# Scores have unit spread: from no information to hard labels, 30 % apart.
 SLOPES = np.geomspace(0.05, 20, 24).astype(np.float32)
+# One number is fitted: more rows cost 24 softmaxes of them a fit.
 SLOPE_ROWS = 2_000
+# Unshrunk discriminants explode; 0.8, with neighbors weighing 0.8: entry 7 of the log in
+# benchmarks/results/auto/README.md, where numbers below are entries, too.
 SHRINKAGE = {"vmf": 1.0, "lda": 0.8}
 GRAPH_SHARE = {"vmf": 0.5, "lda": 0.8}
+# No number of diffusions is best for all data, so each has its starts (23).
 DIFFUSION = (0, 2, 4)
+# The discriminant of rows diffused twice scores higher on nearly every set (24).
 MODEL_DIFFUSION = {"vmf": 0, "lda": 2}
+# Of a balanced share: a twentieth is part of the gain on tails, a fifth costs tweet 7 points (29).
 LEAST_SHARE = 0.1
+# Keeps logarithms and divisions of float32 shares finite.
 TINY = 1e-6
 
 
@@ -202,6 +210,7 @@ def refine(
     for turn in range(n_iter):
         weights, offsets = linear_weights(context, Q, model)
         if turn % 3 == 0:
+            # Twice, for the product with the neighbors takes the root (entry 4).
             slope = 2 * fit_slope(
                 context.rows[context.sample] @ weights + offsets, R[context.sample]
             )

@@ -19,6 +19,7 @@ from fmcluster.utils.validation import check_range
 from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.rows import JointRows, as_spaces
 
+# As the graph that `cluster` makes: one graph may serve both.
 N_NEIGHBORS = 20
 
 

@@ -29,8 +29,11 @@ from fmcluster.vectors.graph import KNNGraph
 if TYPE_CHECKING:
     from fmcluster.vectors.fit_data import HeadData
 
+# More of it prefers the balanced clusters of k-means to the truth on skewed data.
 MODULARITY_SHARE = 0.1
+# Weight of a partition is exp(score / this): lower is one partition's chance, higher their mean.
 TEMPERATURE = 0.015
+# Higher leaves balanced shares uneven, lower draws long tails to balance (the tests hold both).
 EVENNESS_POWER = 8
 
 

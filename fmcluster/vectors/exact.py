@@ -5,6 +5,8 @@ of each row. Split a row's n cosines into G > k groups: the k-th largest of the 
 most the k-th largest cosine, and few cosines reach it, so that only those are sorted. Maxima of
 groups stand in for top k in Chern et al., "TPU-KNN: k nearest neighbor search at peak FLOP/s"
 (NeurIPS 2022), which keeps one value a group; as a bound they lose nothing.
+
+`faiss_index.true_neighbors` is apart: it compares a few queries with rows that are streamed.
 """
 
 from __future__ import annotations
@@ -12,9 +14,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+# Cosines held at a time: larger blocks leave the cache, smaller ones starve the product.
 BLOCK_BYTES = 2**26
 # With four groups a neighbor, a sixth more cosines than are wanted reach the bound.
 GROUPS_PER_NEIGHBOR = 4
+# Among duplicates all reach the bound: above so many per neighbor they are partitioned first.
 CROWD = 8
 
 

@@ -30,13 +30,17 @@ from fmcluster.utils.random import seed_of
 from fmcluster.vectors.rows import iter_blocks, sample_indices, unit_rows
 
 logger = logging.getLogger(__name__)
+# Exact search costs n^2, an index n^1.5 and some recall (docs/scale.md).
 EXACT_ROWS = 100_000
 # Below this codes are hardly shorter than the vectors.
 NARROW_DIMS = 32
+# Half of them tune and half report: a recall of 0.95 is known to one point.
 RECALL_SAMPLE = 1_000
+# Votes of neighbors lose under a point at it (benchmarks/results/graphs.md).
 TARGET_RECALL = 0.95
 # Below the target by so much is worth a warning.
 SHORTFALL = 0.1
+# Queries a thread takes: each gathers all its candidates' rows.
 REFINE_ROWS = 256
 METHODS = ("auto", "exact", "hnsw", "ivf", "ivfpq")
 # (cells or breadth, candidates a neighbor), cheapest first.

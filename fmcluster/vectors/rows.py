@@ -17,6 +17,8 @@ from fmcluster.utils.validation import check_finite_rows
 # Rows that are read, searched or predicted at a time, everywhere: of 1,000 dimensions 32 MiB, and
 # enough that a block's overhead is lost in its matrix product.
 BLOCK_ROWS = 8_192
+# Rows at a time where each gathers the rows of its neighbors: so many times more memory.
+GATHER_ROWS = 1_024
 # Larger spaces are read from disk whenever they are asked for: a quarter of an 8 GB machine.
 MEMORY_BYTES = 2 * 2**30
 # A second space (a lexical one beside a sentence encoder) counts for less than the first: its

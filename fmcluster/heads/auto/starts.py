@@ -9,8 +9,8 @@ cluster is chance, so a family that does well is drawn again.
 No linkage may give a cluster to less than a tenth of a balanced share of the rows: a few odd rows
 are no cluster, and would take its place from a small one.
 
-Every family sees the rows as they are and diffused over the graph (`RefinementContext.diffused`), a start each:
-diffusion brings scattered clusters together, and drowns small ones.
+Every family sees the rows as they are and diffused over the graph (`RefinementContext.diffused`),
+a start each: diffusion brings scattered clusters together, and drowns small ones.
 """
 
 from __future__ import annotations
