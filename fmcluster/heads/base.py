@@ -69,7 +69,8 @@ class ClusterHead(ClusterMixin, BaseEstimator):
     """
 
     name: ClassVar[str] = ""
-    min_clusters: ClassVar[int] = 1
+    # Whether `_fit` has anything to learn of one cluster; where not, every row is in it.
+    fits_one_cluster: ClassVar[bool] = True
     # Whether `predict_proba` is confidence already, by the head's own means.
     self_calibrated: ClassVar[bool] = False
     # Whether it looks for neighbors in a space of its own, unless a graph was asked for.
@@ -130,7 +131,9 @@ class ClusterHead(ClusterMixin, BaseEstimator):
         for stale in ("cluster_prior_", "columns_", "n_clusters_"):
             self.__dict__.pop(stale, None)
         self.space_dims_ = [space.n_dims for space in spaces]
-        self._fit(data)
+        self.is_single_ = data.n_clusters == 1 and not self.fits_one_cluster
+        if not self.is_single_:
+            self._fit(data)
         return self._finish(spaces, data.n_clusters, keep=keep)
 
     def predict(self, X: Any) -> NDArray[np.int64]:
@@ -187,12 +190,8 @@ class ClusterHead(ClusterMixin, BaseEstimator):
         if isinstance(self.n_clusters, str) and self.n_clusters == "auto":
             from fmcluster.partition.number import choose_n_clusters
 
-            return max(self.min_clusters, choose_n_clusters(data))
+            return 1 if count_distinct(data.joint, 2) < 2 else choose_n_clusters(data)
         asked = check_n_clusters(self.n_clusters, data.n_rows)
-        if asked < self.min_clusters:
-            raise ValueError(
-                f"n_clusters={asked}: head {self.name!r} needs at least {self.min_clusters}"
-            )
         distinct = count_distinct(data.spaces[0], asked) if len(data.spaces) == 1 else asked
         return check_n_clusters(asked, data.n_rows, n_distinct=distinct)
 
@@ -236,7 +235,8 @@ class ClusterHead(ClusterMixin, BaseEstimator):
             xs = [space[start : start + BLOCK_ROWS] for space in spaces]
             for x in xs:
                 check_finite_rows(x, name="X")
-            proba = np.asarray(self._proba(xs))[:, self.columns_]
+            proba = np.ones((len(xs[0]), 1)) if self.is_single_ else np.asarray(self._proba(xs))
+            proba = proba[:, self.columns_]
             total = proba.sum(axis=1, keepdims=True)
             proba = np.where(total > 0, proba / np.where(total > 0, total, 1), 1 / proba.shape[1])
             part = take(proba.astype(np.float32))
@@ -260,7 +260,8 @@ class ClusterHead(ClusterMixin, BaseEstimator):
         check_is_fitted(self, "columns_")
         from safetensors.numpy import save_file
 
-        arrays = {f"state.{key}": value for key, value in self._state().items()}
+        state = {} if self.is_single_ else self._state()
+        arrays = {f"state.{key}": value for key, value in state.items()}
         arrays |= {"columns": self.columns_, "cluster_prior": self.cluster_prior_}
         arrays = {key: np.ascontiguousarray(value) for key, value in arrays.items()}
         with atomic_path(folder / "model.safetensors") as temporary:
@@ -299,9 +300,10 @@ class ClusterHead(ClusterMixin, BaseEstimator):
         head.columns_ = arrays["columns"]
         head.cluster_prior_ = arrays["cluster_prior"]
         head.n_clusters_ = int(config["n_clusters"])
-        head._load_state(
-            {key[6:]: value for key, value in arrays.items() if key.startswith("state.")}
-        )
+        state = {key[6:]: value for key, value in arrays.items() if key.startswith("state.")}
+        head.is_single_ = not state
+        if state:
+            head._load_state(state)
         return head
 
     def __sklearn_is_fitted__(self) -> bool:

@@ -180,7 +180,7 @@ class SPICEHead(TrainedHead):
     """
 
     name = "spice"
-    min_clusters = 1
+    fits_one_cluster = True
 
     n_neighbors: int = 20
     center_ratio: float = 0.5

@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch import nn
 
+import fmcluster as fmc
 from fmcluster.embedding.store.store import EmbeddingStore
 from fmcluster.functional.softmax import softmax
-from fmcluster.heads import load_head, make_head
+from fmcluster.heads import list_heads, load_head, make_head
 from fmcluster.heads.base import ClusterHead, read_head_config
 from fmcluster.heads.training.data import TrainData
 from fmcluster.heads.training.prior import PriorTarget, resolve_prior
@@ -379,3 +380,28 @@ def test_an_even_prior_leaves_the_sizes_to_the_rows(blobs):
         target = PriorTarget.resolve(even, data, n_heads=2)
         assert not target.needs_shares
         assert target.shares(nn.Identity(), TrainData(data.spaces, None, 3, seed=0)) is None
+
+
+@pytest.mark.parametrize("name", list_heads())
+def test_one_cluster_holds_every_row_with_certainty(name, blobs, tmp_path):
+    x = blobs(40, 2).x
+    head = make_head(name, n_clusters=1, random_state=0).fit(x)
+    assert head.n_clusters_ == 1 and head.labels_.tolist() == [0] * 40
+    assert head.predict_proba(x[:3]).tolist() == [[1.0]] * 3
+    head.save_pretrained(tmp_path / name)
+    assert load_head(tmp_path / name).predict_proba(x[:2]).tolist() == [[1.0]] * 2
+
+
+def test_equal_rows_are_one_cluster(blobs):
+    head = make_head("auto", random_state=0).fit(np.ones((30, 4), np.float32))
+    assert head.n_clusters_ == 1 and set(head.labels_) == {0}
+
+
+def test_a_graph_that_was_given_is_used(blobs):
+    x, y = blobs(240, 4)
+    wrong = KNNGraph.build(np.random.default_rng(0).normal(size=x.shape), k=20)
+    alone = make_head("auto", n_clusters=4, random_state=0).fit(x)
+    given = make_head("auto", n_clusters=4, random_state=0).fit(x, graph=wrong)
+    assert not np.array_equal(alone.predict_proba(x), given.predict_proba(x))
+    through = fmc.cluster(x, n_clusters=4, random_state=0)
+    assert np.array_equal(through.head.predict_proba(x), alone.predict_proba(x))

@@ -119,12 +119,6 @@ def test_impossible_requests_are_typed_errors(name, rows):
         short(name, n_clusters=3).fit(twice)
 
 
-@pytest.mark.parametrize("name", ["scan", "cdc", "temi", "turtle"])
-def test_one_cluster_is_refused_by_trained_heads(name, rows):
-    with pytest.raises(ValueError, match="at least 2"):
-        short(name, n_clusters=1).fit(rows.x)
-
-
 def test_eight_threads_predict_what_one_does(fitted, rows):
     whole = fitted.predict_proba(rows.x)
     parts = [np.arange(start, 90, 8) for start in range(8)]

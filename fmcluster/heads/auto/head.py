@@ -77,6 +77,7 @@ class AutoHead(ClusterHead):
 
     name = "auto"
     self_calibrated = True
+    own_neighbors = True  # of rows less their mean, which is no neighborhood of theirs
 
     n_clusters: int | str = "auto"
     _: KW_ONLY
@@ -119,7 +120,9 @@ class AutoHead(ClusterHead):
         self.centre_ = common.astype(np.float32)
         self.axes_ = principal_axes(rows - self.centre_)
         rows = self._project(rows)
-        graph = KNNGraph.build(rows, k=min(N_NEIGHBORS, len(rows) - 1))
+        k = min(N_NEIGHBORS, len(rows) - 1)
+        given = data.given_graph(k) if len(rows) == data.n_rows else None
+        graph = KNNGraph.build(rows, k=k) if given is None else given
         return RefinementContext(rows, graph, data.seed("slope"))
 
     def _project(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -155,7 +155,7 @@ class RepresentationHead(TransformerMixin, TrainedHead):
         Dimensions of the representation.
     """
 
-    min_clusters = 1
+    fits_one_cluster = True
 
     n_out: int | None = None
 

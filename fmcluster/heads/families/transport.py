@@ -145,7 +145,7 @@ class TransportHead(TrainedHead):
         Sizes of the clusters in the plan; the papers: uniform.
     """
 
-    min_clusters = 1
+    fits_one_cluster = True
 
     cluster_prior: Any = "uniform"
 

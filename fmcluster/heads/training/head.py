@@ -51,7 +51,7 @@ class TrainedHead(ClusterHead):
         Losses of each epoch, stage after stage.
     """
 
-    min_clusters = 2
+    fits_one_cluster = False
 
     n_neighbors: int = 10
     epochs: int = 20

@@ -15,7 +15,7 @@ from fmcluster.heads.auto.starts import FAMILIES, FINENESS, spectral_groups, sta
 from fmcluster.heads.auto.vote import TEMPERATURE, sizes_look_balanced, vote
 from fmcluster.partition import refine as refining
 from fmcluster.partition.mini_clusters import mini_clusters
-from fmcluster.partition.scores import Candidate, assortativity_of, score_candidate, modularity_of
+from fmcluster.partition.scores import Candidate, assortativity_of, modularity_of, score_candidate
 from fmcluster.partition.sizes import shares_by_rank
 from fmcluster.vectors.graph import KNNGraph
 
