@@ -11,6 +11,7 @@ import contextlib
 import itertools
 import logging
 import os
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,12 +28,14 @@ from fmcluster.embedding.store.manifest import (
     DTYPES,
     MANIFEST,
     Manifest,
+    array_key,
     check_same,
     read_manifest,
 )
 from fmcluster.embedding.store.store import EmbeddingStore
 from fmcluster.embedding.store.writer import finish, folder_of, prepare, reopen
 from fmcluster.utils import distributed
+from fmcluster.utils.errors import StoreMismatchError
 from fmcluster.utils.files import lock, stable_hash
 from fmcluster.utils.random import seed_of
 from fmcluster.utils.validation import check_in, check_range
@@ -40,8 +43,11 @@ from fmcluster.utils.validation import check_in, check_range
 CACHE_VARIABLE = "FMCLUSTER_CACHE"
 ENGINES = ("local", "ray")
 STRENGTHS = ("weak", "strong")
+# What an interruption costs: some ten seconds of encoding on two cores.
 SHARD_ROWS = {"image": 1024, "text": 4096}
+# 65,536 rows of 768 float16 are 100 MB: still quick to check and to write anew.
 MOST_SHARD_ROWS = 65_536
+# Above a thousand shards (three files each) opening and listing a folder becomes slow.
 MANY_SHARDS = 1024
 logger = logging.getLogger(__name__)
 
@@ -97,7 +103,7 @@ def embed_to_store(
         Who runs the encoders: this process (or those of ``accelerate launch``), or actors of a
         Ray cluster. The store is the same, byte for byte.
     workers : int, optional
-        Ray actors at most; by default one a GPU, or one a core.
+        Ray actors at most; by default one per GPU, or one per core.
 
     Raises
     ------
@@ -142,11 +148,56 @@ def embed_to_store(
         "layout": {"shard_rows": int(shard_rows or default_shard_rows(rows))},
         "info": {"column": rows.column, "specs": [dict(e.spec) for e in named.values()]},
     }
-    target = folder_of(folder) if folder is not None else default_folder(header, cache_dir)
+    if folder is not None:
+        target = folder_of(folder)
+    else:
+        target = default_folder(header, cache_dir)
+        if any(getattr(encoder, "uncovered", ()) for encoder in named.values()):
+            # A folder of its own: nobody can say that what lies there is of this very encoder.
+            target = target.with_name(f"{target.name}-{uuid.uuid4().hex}")
+    if rows.is_stream and (folder is not None or not repair):
+        header, target = _of_stream(
+            target, header, rows, cache_dir if folder is None else None, folder is not None
+        )
     if repair or not _is_complete(target, header):
         encode = ray_engine(rows, workers=workers) if engine == "ray" else _here
         _write_store(target, header, rows, list(named.values()), encode, repair=repair)
     return EmbeddingStore.open(target)
+
+
+def _of_stream(
+    target: Path,
+    header: dict[str, Any],
+    rows: Source,
+    cache_dir: str | os.PathLike[str] | None,
+    is_named: bool,
+) -> tuple[dict[str, Any], Path]:
+    """Return the header and folder that are really of this stream's rows.
+
+    A store is found by the first rows of a stream alone. One that is complete is held against all
+    of them, which costs reading them and no encoding; where they differ, the stream has a folder
+    of its own, named by all its rows.
+    """
+    if not _is_complete(target, header):
+        return header, target
+    manifest = read_manifest(target)
+    size = manifest.header["layout"]["shard_rows"]
+    found = [rows.digest_of(raw) for _, raw in rows.pieces(size, itertools.count()) if raw]
+    stored = [record.content for record in manifest.shards]
+    if found == stored:
+        return header, target
+    if is_named and not any(stored):
+        logger.warning("%s was made by a version that cannot tell streams apart", target)
+        return header, target
+    if is_named:
+        raise StoreMismatchError(
+            f"the store in {target} was made from a stream with other rows ({len(stored)} shards "
+            f"stored, {len(found)} given, their contents differ): use another folder, or delete "
+            "this one"
+        )
+    whole = stable_hash([header["data"]["fingerprint"], found])
+    header = {**header, "data": {**header["data"], "fingerprint": whole}}
+    return header, default_folder(header, cache_dir)
 
 
 def _view_settings(
@@ -239,6 +290,20 @@ def _held(folder: Path) -> Iterator[None]:
         yield
 
 
+def _say_truncated(manifest: Manifest, encoders: list[Encoder]) -> None:
+    """Warn once of texts that were cut: what follows the limit has no part in their embedding."""
+    rows = sum(record.rows for record in manifest.shards)
+    for number, encoder in enumerate(encoders):
+        cut = sum(record.truncated.get(array_key(number), 0) for record in manifest.shards)
+        if cut:
+            logger.warning(
+                "%d of %d texts are longer than the %s tokens that %s reads: what follows is not "
+                "in their embeddings (store.truncated); split long texts, or take an encoder of "
+                "longer texts", cut, rows, encoder.fingerprint.get("truncation"),
+                manifest.space_names[number],
+            )  # fmt: skip
+
+
 def _here(folder: Path, manifest: Manifest, rows: Source, encoders: list[Encoder]) -> int:
     """Encode in this process."""
     return EncodingRun(folder, manifest, rows, encoders).go()
@@ -271,5 +336,5 @@ def _write_store(
         n_shards = encode(folder, manifest, rows, fitted)
         distributed.barrier()
         if distributed.is_main():
-            finish(folder, manifest, n_shards)
+            _say_truncated(finish(folder, manifest, n_shards), fitted)
         distributed.barrier()

@@ -27,7 +27,9 @@ from fmcluster.utils.random import seed_of
 # Rows encoded together. Texts go by whole shards, so that sorting by length pays; decoded images
 # are large, and three blocks of them are in memory at once.
 IMAGE_BLOCK = 128
+# Threads that decode: four keep a GPU fed; more take cores from the encoder.
 MOST_DECODERS = 4
+# The smallest input that the convolutional encoders take.
 _PLACEHOLDER_SIDE = 32
 
 
@@ -38,6 +40,7 @@ class _Shard:
     parts: dict[str, list[NDArray[Any]]] = field(default_factory=lambda: defaultdict(list))
     skipped: list[list[Any]] = field(default_factory=list)
     marked: list[list[Any]] = field(default_factory=list)
+    truncated: dict[str, int] = field(default_factory=dict)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the arrays to be written."""
@@ -52,6 +55,7 @@ class _Work:
     block: Block
     views: list[list[Any]]
     last: bool
+    content: str
 
 
 @dataclass
@@ -96,14 +100,17 @@ class EncodingRun:
                         shard.arrays(),
                         skipped=shard.skipped,
                         marked=shard.marked,
+                        truncated=shard.truncated,
+                        content=work.content,
                     )
                     shard = _Shard()
         return self.n_shards
 
-    def _wanted(self, number: int) -> bool:
-        """Return whether this process is to encode a shard."""
+    def _wanted(self, number: int, content: str = "") -> bool:
+        """Return whether this process is to encode a shard: not there, or of other rows."""
         mine = self.numbers is not None or number % distributed.world_size() == distributed.rank()
-        return mine and read_mark(self.folder, number, self.manifest.header) is None
+        record = read_mark(self.folder, number, self.manifest.header) if mine else None
+        return mine and (record is None or record.content != content)
 
     def to_do(self) -> Iterable[int]:
         """Shards to read. A stream is read to its end by every process, which tells its length."""
@@ -118,9 +125,11 @@ class EncodingRun:
         """Read, decode and augment, block by block: runs in the thread that works ahead."""
         with ThreadPoolExecutor(self.decoders, thread_name_prefix="fmcluster-decode") as pool:
             for number, raw in self.source.pieces(self.shard_rows, self.to_do()):
+                content = ""
                 if self.source.is_stream:
                     self.n_shards = number + bool(raw)
-                    if not self._wanted(number):
+                    content = self.source.digest_of(raw)
+                    if not self._wanted(number, content):
                         yield None
                         continue
                 start = number * self.shard_rows
@@ -131,7 +140,7 @@ class EncodingRun:
                         part, start + low, on_error=self.settings["on_error"], pool=images
                     )
                     last = low + len(part) == len(raw)
-                    yield _Work(number, block, self._augmented(block), last)
+                    yield _Work(number, block, self._augmented(block), last, content)
 
     def _augmented(self, block: Block) -> list[list[Any]]:
         """Return the readable rows of a block, augmented once for each view."""
@@ -165,7 +174,11 @@ class EncodingRun:
         inputs = [_readable(block), *work.views]
         for space, encoder in enumerate(self.encoders):
             for view, rows in enumerate(inputs):
+                before = getattr(encoder, "truncated", 0)
                 values = self._values(encoder, rows, block.ids[good])
+                if not view and rows and (cut := getattr(encoder, "truncated", 0) - before):
+                    key = array_key(space)
+                    shard.truncated[key] = shard.truncated.get(key, 0) + cut
                 if self.mark and bad:
                     whole = np.zeros((len(block.rows), values.shape[1]), values.dtype)
                     whole[good] = values

@@ -31,6 +31,7 @@ from fmcluster.utils.errors import DataError
 from fmcluster.utils.optional import require
 from fmcluster.utils.progress import bar
 
+# Groups of shards that each actor takes in turn: enough to even out slow ones, few re-reads.
 GROUPS_A_WORKER = 4
 # A shard that ends every actor it is given to ends the run.
 MOST_DEATHS = 4
@@ -44,7 +45,7 @@ def ray_engine(source: Source, *, workers: int | None = None) -> Callable[..., i
     source : Source
         The rows.
     workers : int, optional
-        Actors at most; by default one a GPU, or one a core.
+        Actors at most; by default one per GPU, or one per core.
 
     Raises
     ------
@@ -84,7 +85,7 @@ def encode_on_ray(
     folder, manifest, source, encoders
         As for `EncodingRun`.
     workers : int, optional
-        Actors at most; by default one a GPU, or one a core.
+        Actors at most; by default one per GPU, or one per core.
 
     Raises
     ------
@@ -212,7 +213,7 @@ def share_out(
     n_shards : int
         Shards to be made: no more actors than these.
     workers : int, optional
-        Actors at most; by default one a GPU, or one a core.
+        Actors at most; by default one per GPU, or one per core.
     """
     alive = [node["Resources"] for node in nodes if node["Alive"]]
     with_gpu = [node for node in alive if node.get("GPU", 0) >= 1]

@@ -861,3 +861,76 @@ def test_module_needs_neither_torch_nor_datasets():
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
     assert embedding.CACHE_VARIABLE == "FMCLUSTER_CACHE"
+
+
+# --- streams, arrays and images are what they are -------------------------------------------------
+
+
+def stream_of(texts):
+    import datasets
+
+    return datasets.Dataset.from_dict({"text": texts}).to_iterable_dataset()
+
+
+def test_streams_that_differ_after_their_first_rows_share_nothing(cache):
+    longer = [*TEXTS, *(f"more {i}" for i in range(100))]
+    changed = [*TEXTS[:80], "changed", *TEXTS[81:]]
+    for texts in (TEXTS, longer, changed, TEXTS, longer):
+        encoder = Fake()
+        store = embed_to_store(stream_of(texts), encoder, dtype="float32", shard_rows=30)
+        assert np.array_equal(np.asarray(store), plain(texts))
+    assert encoder.calls == [], "the second time each is served"
+
+
+def test_another_stream_in_a_named_folder_is_refused(fake, tmp_path):
+    embed_to_store(stream_of(TEXTS), fake, folder=tmp_path / "s", shard_rows=30)
+    calls = list(fake.calls)
+    embed_to_store(stream_of(TEXTS), fake, folder=tmp_path / "s", shard_rows=30)
+    assert fake.calls == calls
+    with pytest.raises(StoreMismatchError, match="a stream with other rows.*another folder"):
+        embed_to_store(stream_of([*TEXTS, "one more"]), fake, folder=tmp_path / "s", shard_rows=30)
+
+
+def test_an_unfinished_stream_takes_up_no_shard_of_other_rows(tmp_path):
+    class Failing(Fake):
+        def encode(self, rows):
+            if len(self.calls) == 1:
+                raise RuntimeError("stop")
+            return super().encode(rows)
+
+    changed = [*TEXTS[:80], "changed", *TEXTS[81:], *TEXTS[:20]]
+    other = [*TEXTS[:70], "else", *TEXTS[71:], *TEXTS[:20]]
+    with pytest.raises(RuntimeError, match="stop"):
+        embed_to_store(stream_of(changed), Failing(), folder=tmp_path, shard_rows=75)
+    assert [path.name for path in tmp_path.glob("shard-*.json")] == ["shard-00000.json"]
+    store = embed_to_store(stream_of(other), Fake(), folder=tmp_path, shard_rows=75)
+    assert np.array_equal(np.asarray(store), plain(other).astype(np.float16))
+
+
+def test_an_array_in_memory_is_stored_as_its_file_is(tmp_path):
+    import torch
+
+    X = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
+    np.save(tmp_path / "x.npy", X)
+    filed = embed_to_store(tmp_path / "x.npy", None, folder=tmp_path / "file", dtype="float16")
+    for name, data in (("array", X), ("list", X.tolist()), ("tensor", torch.tensor(X))):
+        store = embed_to_store(data, None, folder=tmp_path / name, dtype="float16")
+        assert store.dtype == np.float16 and store.folder == tmp_path / name
+        assert np.array_equal(np.asarray(store), np.asarray(filed)), name
+    rows = embed_to_store(Source(X, ids=[f"k{i}" for i in range(20)], n_rows=7), None)
+    assert rows.ids.tolist() == [f"k{i}" for i in range(7)] and rows.shape == (7, 3)
+
+
+def test_images_in_an_array_are_embedded(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 6, 4, 3), dtype=np.uint8)
+
+    class Mean:
+        modality, fingerprint = "image", "mean"
+
+        def encode(self, rows):
+            return np.array([np.asarray(row).reshape(-1, 3).mean(axis=0) for row in rows])
+
+    store = embed_to_store(pixels, Mean(), dtype="float32", folder=tmp_path / "s")
+    np.testing.assert_allclose(np.asarray(store), pixels.reshape(5, -1, 3).mean(axis=1), rtol=1e-6)
+    settings = json.loads((tmp_path / "s" / "manifest.json").read_text())["settings"]
+    assert "alpha-over-white" in settings["images"]

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fmcluster.utils.errors import DataError
-
-if TYPE_CHECKING:
-    pass
 
 
 def vectors_of_dataset(ds: Any, column: str) -> NDArray[Any]:
@@ -34,7 +31,7 @@ def vectors_of_column(chunked: Any, name: str) -> NDArray[Any]:
     kind = chunked.type
     is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
     if not (is_list or pa.types.is_fixed_size_list(kind)):
-        raise DataError(f"column {name!r} holds {kind}, expected a vector of numbers a row")
+        raise DataError(f"column {name!r} holds {kind}, expected a vector of numbers per row")
     if chunked.null_count or not len(chunked):
         raise DataError(f"column {name!r} has {chunked.null_count} missing vectors, or no rows")
     parts = []

@@ -213,7 +213,8 @@ class Source:
     def fingerprint(self) -> str:
         """Digest of every row's content and of the ids, whatever the format they came in.
 
-        A stream cannot be read twice: its digest covers its first 64 rows and the stated number.
+        A stream is not read just for this: its digest covers its first 64 rows and the stated
+        number, and `embed` holds every shard against the digest of its own rows.
         """
         return self._scan[0]
 
@@ -233,6 +234,13 @@ class Source:
         if self._ids is not None or self.reader.ids is not None:
             parts["ids"] = stable_hash(self.ids(0, count))
         return stable_hash(parts), count
+
+    def digest_of(self, raw: list[Any]) -> str:
+        """Return the digest of some raw rows: by it a stream's shards are known again."""
+        digest = hashlib.sha256()
+        for row in raw:
+            update_digest(digest, row, base=self.base, strings_are_paths=self._paths)
+        return digest.hexdigest()[:32]
 
     def _check_kind(self, row: Any, number: int) -> None:
         try:

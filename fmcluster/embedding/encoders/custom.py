@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fmcluster.utils import files as _files
+from fmcluster.embedding.data.values import as_array
+from fmcluster.embedding.encoders.identity import identity_of
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ class ObjectEncoder:
     ----------
     encoder : object
         Its attribute `fingerprint` (dict or str), where it has one, identifies it; else its class
-        and, for a torch module, its weights.
+        weights, plain attributes and the code of `encode`.
     modality : "image" or "text", optional
         What it takes; None reads the object's own `modality`, if any.
     """
@@ -31,7 +31,18 @@ class ObjectEncoder:
         self.modality: str | None = modality or getattr(encoder, "modality", None)
         self.dim: int | None = None
         kind = f"{type(encoder).__module__}.{type(encoder).__qualname__}"
-        self._fingerprint: dict[str, Any] = {"encoder": "custom", "class": kind, **_own(encoder)}
+        own, unknown = identity_of(encoder)
+        self._fingerprint: dict[str, Any] = {"encoder": "custom", "class": kind, **own}
+        # What the fingerprint does not cover: embeddings are then not taken from the cache.
+        self.uncovered: tuple[str, ...] = tuple(unknown)
+        if unknown:
+            logger.warning(
+                "%s cannot be told from another setting of itself (%s): its embeddings are not "
+                "taken from the cache; give it an attribute `fingerprint`, a text or a dict that "
+                "changes when its embeddings do",
+                kind,
+                ", ".join(unknown),
+            )
         self.spec: dict[str, Any] = {"encoder": "custom", "class": kind, "modality": self.modality}
 
     @property
@@ -43,9 +54,7 @@ class ObjectEncoder:
         """Return the object's embeddings (n, d) as float32, their shape checked."""
         rows = list(rows)
         values = self.encoder.encode(rows)
-        if hasattr(values, "detach"):
-            values = values.detach().float().cpu().numpy()
-        array = np.asarray(values)
+        array = as_array(values)
         if array.ndim != 2 or array.shape[0] != len(rows):
             raise ValueError(
                 f"{self.fingerprint['class']}.encode returned shape {array.shape} for {len(rows)} "
@@ -58,23 +67,3 @@ class ObjectEncoder:
             )
         self.dim = int(array.shape[1])
         return array.astype(np.float32, copy=False)
-
-
-def _own(encoder: Any) -> dict[str, Any]:
-    """Return what identifies the object beyond its class."""
-    own = getattr(encoder, "fingerprint", None)
-    if isinstance(own, (dict, str)):
-        return {"own": own}
-    state: Callable[[], dict[str, Any]] | None = getattr(encoder, "state_dict", None)
-    if callable(state):
-        parts = []
-        for key, value in state().items():
-            if hasattr(value, "detach"):
-                array = value.detach().cpu().float().contiguous().numpy()
-                parts.append((key, list(array.shape), _files.digest_bytes(array.tobytes())))
-        return {"weights": _files.stable_hash(parts)}
-    logger.info(
-        "%s has no `fingerprint`: embeddings of two of its settings cannot be told apart",
-        type(encoder).__qualname__,
-    )
-    return {}

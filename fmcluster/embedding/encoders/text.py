@@ -7,6 +7,7 @@ does not depend on what else is in its batch.
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 POOLINGS = ("mean", "cls")
 # Tokens a batch: what keeps activations in a processor's cache, and what fills a GPU.
 CPU_TOKENS, GPU_TOKENS = 1024, 65536
+# Where no limit is known: the positions that BERT and its kin were trained with.
 LONGEST = 512
 
 
@@ -92,8 +94,21 @@ def _pooling(config: dict[str, Any]) -> str | None:
     return mode if mode in POOLINGS else None
 
 
+def _longer(tokenizer: Any, rows: list[str], limit: int) -> int:
+    """Return how many of `rows` have more than `limit` tokens."""
+    return sum(len(ids) > limit for ids in tokenizer(rows)["input_ids"]) if rows else 0
+
+
 class _LengthBatched(TorchEncoder):
-    """Texts as token ids without padding, in batches of a set number of tokens."""
+    """Texts as token ids without padding, in batches of a set number of tokens.
+
+    Attributes
+    ----------
+    truncated : int
+        Texts so far that were longer than the token limit, and were cut.
+    """
+
+    truncated = 0
 
     def rows_per_batch(self, length: int) -> int:
         """Return how many texts of `length` tokens make a batch."""
@@ -183,13 +198,21 @@ class TextEncoder(_LengthBatched):
     def prepare(self, rows: list[Any]) -> tuple[Any, NDArray[np.int64]]:
         """Return token ids a row, unpadded, and their lengths."""
         self.check_texts(rows)
-        tokens = self.tokenizer(
+        encoded = self.tokenizer(
             rows,
             truncation=True,
             max_length=self.max_length,
             return_attention_mask=False,
             return_token_type_ids=False,
-        )["input_ids"]
+        )
+        tokens = encoded["input_ids"]
+        if encoded.encodings:
+            self.truncated += sum(bool(each.overflowing) for each in encoded.encodings)
+        else:
+            full = [
+                row for row, ids in zip(rows, tokens, strict=True) if len(ids) >= self.max_length
+            ]
+            self.truncated += _longer(self.tokenizer, full, self.max_length)
         return tokens, np.fromiter(map(len, tokens), np.int64, len(tokens))
 
     def batch(self, prepared: Any, take: NDArray[np.int64]) -> Any:
@@ -284,6 +307,12 @@ class SentenceEncoder(_LengthBatched):
     def prepare(self, rows: list[Any]) -> tuple[Any, NDArray[np.int64]]:
         """Return the texts, and their lengths in characters: tokens are not ours to count here."""
         self.check_texts(rows)
+        limit = self.module.max_seq_length
+        if limit:
+            # A token is a character at least: only long texts need to be counted.
+            long = [text for row in rows if len(text := self.prompt + row) > limit - 2]
+            with contextlib.suppress(AttributeError, TypeError, KeyError):
+                self.truncated += _longer(self.module.tokenizer, long, limit)
         return rows, np.fromiter((len(self.prompt) + len(row) for row in rows), np.int64, len(rows))
 
     def rows_per_batch(self, length: int) -> int:

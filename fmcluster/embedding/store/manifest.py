@@ -43,13 +43,19 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class ShardRecord:
-    """One shard: rows kept, columns by array, its files, and the rows that could not be read."""
+    """One shard: rows kept, columns by array, its files, and the rows that could not be read.
+
+    `truncated` counts, by space, the texts that an encoder cut; `content` is the digest of the raw
+    rows, where only a stream gives them.
+    """
 
     rows: int
     dims: dict[str, int]
     files: dict[str, FileRecord]
     skipped: list[list[Any]] = field(default_factory=list)
     marked: list[list[Any]] = field(default_factory=list)
+    truncated: dict[str, int] = field(default_factory=dict)
+    content: str = ""
 
 
 @dataclass(frozen=True)
@@ -131,6 +137,8 @@ def _shard_record(body: Any, path: Path) -> ShardRecord:
             files={str(key): FileRecord(**record) for key, record in body["files"].items()},
             skipped=list(body["skipped"]),
             marked=list(body["marked"]),
+            truncated={str(key): int(n) for key, n in body.get("truncated", {}).items()},
+            content=str(body.get("content", "")),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CorruptShardError(f"{path} lacks or misstates {error}: {REMEDY}") from None

@@ -180,7 +180,8 @@ class EmbeddingStore:
         """Take a column of vectors of a ``datasets.Dataset``."""
         from fmcluster.embedding.data.arrow import vectors_of_dataset
 
-        return cls.from_array({column: vectors_of_dataset(ds, column)}, _column(ds, id_column))
+        ids = None if id_column is None else list(ds[id_column][:])
+        return cls.from_array({column: vectors_of_dataset(ds, column)}, ids)
 
     @property
     def spaces(self) -> tuple[str, ...]:
@@ -214,9 +215,8 @@ class EmbeddingStore:
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         if len(self.spaces) > 1:
             raise TypeError(
-                f"a store of {len(self.spaces)} spaces ({', '.join(self.spaces)}) is not one "
-                "array: take store.space(name), or give the store itself, whose spaces are joined "
-                "row by row"
+                f"a store of {len(self.spaces)} spaces ({', '.join(self.spaces)}) is not one array:"
+                " take store.space(name), or give the store itself, whose rows are joined"
             )
         array = np.asarray(self.space(), dtype=dtype)
         return array.copy() if copy and array is self.space() else array
@@ -256,6 +256,14 @@ class EmbeddingStore:
         """Return [id, reason] of the rows that were "skipped" or "marked"."""
         shards = self.manifest.shards if self.manifest else ()
         return [row for record in shards for row in getattr(record, kind)]
+
+    @property
+    def truncated(self) -> dict[str, int]:
+        """Texts that were longer than an encoder's token limit and were cut, by space."""
+        cut = [record.truncated for record in self.manifest.shards] if self.manifest else []
+        names = enumerate(self.spaces)
+        total = {name: sum(one.get(array_key(i), 0) for one in cut) for i, name in names}
+        return {name: count for name, count in total.items() if count}
 
     @property
     def readable(self) -> NDArray[np.bool_]:
@@ -390,7 +398,3 @@ def _raise_damage(damaged: Mapping[int, str]) -> None:
         first = next(iter(damaged.values()))
         more = f" ({len(damaged)} shards are damaged)" if len(damaged) > 1 else ""
         raise CorruptShardError(f"{first}{more}: {REMEDY}")
-
-
-def _column(ds: Any, name: str | None) -> list[Any] | None:
-    return None if name is None else list(ds[name][:])

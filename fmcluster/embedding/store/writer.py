@@ -121,6 +121,8 @@ def write_shard(
     *,
     skipped: list[list[Any]],
     marked: list[list[Any]],
+    truncated: Mapping[str, int] | None = None,
+    content: str = "",
 ) -> None:
     """Write the arrays of one shard and then its completion mark.
 
@@ -136,6 +138,10 @@ def write_shard(
         ``ids`` (rows,) and one (rows, d) array for each space and view.
     skipped, marked : list of [id, reason]
         Rows left out, and rows kept as zeros.
+    truncated : mapping of str to int, optional
+        Texts that were cut, by space.
+    content : str
+        Digest of a stream's raw rows.
     """
     with explained(folder, f"shard {number}"):
         files = {}
@@ -155,6 +161,8 @@ def write_shard(
             files=files,
             skipped=skipped,
             marked=marked,
+            truncated=dict(truncated or {}),
+            content=content,
         )
         write_mark(folder, number, record, manifest.header)
 

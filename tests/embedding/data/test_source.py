@@ -468,3 +468,48 @@ def test_real_parquet_of_texts_and_images(shared_dir):
     names = json.loads((shared_dir / "data" / "cifar10.names.json").read_text())
     labels = read_labels(shared_dir / "data" / "cifar10_test.parquet", "label")
     assert len(np.unique(labels)) == 10 == len(names)
+
+
+def test_pictures_that_differ_only_in_how_they_look_have_fingerprints_of_their_own():
+    palette = Image.new("P", (2, 2), 0)
+    palette.putpalette([1, 2, 3])
+    other = palette.copy()
+    other.putpalette([3, 2, 1])
+    clear = palette.copy()
+    clear.info["transparency"] = 0
+    turned = Image.new("RGB", (2, 2))
+    turned.getexif()[0x0112] = 6
+    pictures = [palette, other, clear, turned, Image.new("RGB", (2, 2))]
+    prints = [Source([picture]).fingerprint for picture in pictures]
+    assert len(set(prints)) == 5
+    assert Source([palette.copy()]).fingerprint == prints[0]
+
+
+def test_ids_come_from_the_same_opened_input(tmp_path, monkeypatch):
+    from fmcluster.embedding.data import source as module
+
+    frame = pd.DataFrame({"text": TEXTS, "key": [f"k{i}" for i in range(7)]})
+    frame.to_parquet(tmp_path / "a.parquet")
+    opened = []
+    real = module.open_reader
+    monkeypatch.setattr(module, "open_reader", lambda *a, **k: opened.append(a) or real(*a, **k))
+    source = Source(tmp_path / "a.parquet", id_column="key")
+    assert source.ids(5, 7).tolist() == ["k5", "k6"] and len(opened) == 1
+    with pytest.raises(DataError, match="1 row id.* missing, the first in row 1"):
+        Source(pd.DataFrame({"text": ["a", "b"], "key": ["x", None]}), id_column="key")
+    with pytest.raises(DataError, match="no column 'id': the data has no columns"):
+        Source(TEXTS, id_column="id")
+
+
+def test_labels_that_are_no_single_values_are_refused():
+    for column in ([["a"], ["b"]], [["a", "b"], ["c"]]):
+        with pytest.raises(DataError, match="row 0 holds .* of type list"):
+            read_labels({"text": ["x", "y"], "y": column}, "y")
+    with pytest.raises(DataError, match="1 label.* missing, the first in row 1"):
+        read_labels(["a", pd.NA])
+
+
+def test_a_numeric_frame_is_a_table_of_vectors():
+    frame = pd.DataFrame(np.arange(6.0).reshape(3, 2))
+    assert Source(frame).modality == "embedding"
+    assert Source(frame).vectors().tolist() == frame.to_numpy().tolist()

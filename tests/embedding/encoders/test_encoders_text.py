@@ -131,3 +131,36 @@ def test_missing_library_names_the_extra(sentence_folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     with pytest.raises(MissingExtraError, match=r"fmcluster\[text\]"):
         resolve(folder)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "max"])
+def test_texts_beyond_the_limit_are_counted_and_said_once(
+    pooling, sentence_folder, texts, tmp_path, caplog
+):
+    from fmcluster.embedding.embed import embed_to_store
+    from fmcluster.embedding.store.store import EmbeddingStore
+
+    word = max(texts, key=len).split()[0]
+    rows = ["short", " ".join([word] * 40), "also short", " ".join([word] * 50)]
+    encoder = resolve(sentence_folder(pooling), precision="fp32")
+    store = embed_to_store(rows, encoder, folder=tmp_path / "s", shard_rows=2)
+    (name,) = store.spaces
+    assert store.truncated == {name: 2}
+    assert EmbeddingStore.open(tmp_path / "s").truncated == {name: 2}
+    assert caplog.text.count("2 of 4 texts are longer than the 16 tokens") == 1
+    short = embed_to_store(["short"], encoder, folder=tmp_path / "t")
+    assert short.truncated == {}
+
+
+def test_code_of_a_model_folder_is_never_run(bert_folder, tmp_path, monkeypatch):
+    import shutil
+
+    folder = tmp_path / "evil"
+    shutil.copytree(bert_folder, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["auto_map"] = {"AutoModel": "evil.Evil", "AutoConfig": "evil.Config"}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n")
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    resolve(folder, modality="text")
+    assert not (tmp_path / "ran").exists()
