@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fmcluster.functional.transition import estimate_transition
 from fmcluster.functional.noise import denoise, f1_cut
+from fmcluster.functional.transition import estimate_transition
 from fmcluster.labeling.inputs import LabelingInput
 from fmcluster.utils.random import seed_of
 from fmcluster.utils.validation import check_in, check_labels, check_proba, check_range
