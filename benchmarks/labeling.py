@@ -72,7 +72,9 @@ def peers(seed: int) -> dict[str, Callable[[np.ndarray, int], np.ndarray]]:
     }
 
 
-def judge(subject: LabelingInput, y: np.ndarray, rows: np.ndarray, *, spread: bool) -> dict[str, float]:
+def judge(
+    subject: LabelingInput, y: np.ndarray, rows: np.ndarray, *, spread: bool
+) -> dict[str, float]:
     """Return the accuracies that the labels of `rows` buy on all other rows."""
     x = subject.rows
     rest = np.setdiff1d(np.arange(len(x)), rows)

@@ -24,7 +24,7 @@ from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.preprocess import Preprocessor
 from fmcluster.vectors.rows import (
     is_embeddings,
-    is_matrix,
+    is_space_list,
     is_store,
     one_or_list,
     space_list,
@@ -114,8 +114,6 @@ def embed(
     """
     if is_store(data):
         return data
-    if is_matrix(data):
-        return EmbeddingStore.from_array(data)
     source = (
         data
         if isinstance(data, Source)
@@ -209,6 +207,8 @@ def cluster(
     if not is_embeddings(emb):
         emb = emb if isinstance(emb, Source) else Source(emb, column=column, split=split)
         emb = embed(emb, encoder=encoder)
+    if is_space_list(emb) and {getattr(x, "shape", None) for x in emb} == {(1, emb[0].shape[1])}:
+        emb = np.concatenate([np.asarray(x) for x in emb])  # rows, not spaces of one row each
     store = emb if is_store(emb) else None
     spaces, steps = _preprocess(emb, preprocess)
     estimator = _head(head, n_clusters, cluster_prior, random_state, head_params or {})

@@ -3,7 +3,10 @@
 import hashlib
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
+from sklearn.metrics import adjusted_rand_score
 
 import fmcluster as fmc
 from fmcluster.heads import make_head
@@ -190,3 +193,47 @@ def test_scores_stay_scores_without_calibration(blobs):
 def test_bad_input_is_one_line(X, k, message):
     with pytest.raises((ValueError, TypeError), match=message):
         fmc.cluster(X, n_clusters=k, head="kmeans")
+
+
+def as_tensor(x):
+    return torch.tensor(x, dtype=torch.bfloat16, requires_grad=True)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        np.asarray,
+        torch.tensor,
+        as_tensor,
+        lambda x: [torch.tensor(row) for row in x],
+        lambda x: x.tolist(),
+        pd.DataFrame,
+        lambda x: [row[None] for row in x],
+    ],
+    ids=["array", "tensor", "bf16", "tensors", "lists", "frame", "rows"],
+)
+def test_embeddings_of_any_kind_are_clustered(blobs, kind):
+    x = blobs(60, 3, d=8).x
+    labels = fmc.cluster(kind(x), n_clusters=3, head="kmeans").labels
+    expected = fmc.cluster(x, n_clusters=3, head="kmeans").labels
+    assert adjusted_rand_score(labels, expected) == 1
+
+
+def test_an_array_is_written_where_it_is_asked_for(blobs, tmp_path):
+    x = blobs(30, 3).x
+    store = fmc.embed(x, folder=tmp_path / "s", dtype="float16")
+    np.save(tmp_path / "x.npy", x)
+    twin = fmc.embed(tmp_path / "x.npy", folder=tmp_path / "t", dtype="float16")
+    assert (tmp_path / "s" / "manifest.json").is_file()
+    assert store.dtype == twin.dtype == np.float16
+    assert np.array_equal(np.asarray(store), np.asarray(twin))
+
+
+def test_rows_of_zeros_are_known_to_be_unknown(blobs):
+    x = blobs(60, 3).x.copy()
+    x[:4] = 0
+    for head in ("auto", "kmeans"):
+        result = fmc.cluster(x, n_clusters=3, head=head)
+        assert (result.confidence[:4] < 0.334).all() and (result.confidence[4:] > 0.4).all()
+        assert (result.predict_proba(x[:2]).max(axis=1) < 0.334).all()
+        assert (result.proba.argmax(axis=1) == result.labels).all()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fmcluster.cli import options
-from fmcluster.cli.labels import add_labels, load_labels
+from fmcluster.cli.labels import add_labels, load_labels, write_table
 from fmcluster.utils.ids import IdIndex
 
 # Near-duplicates beyond a row's 20 nearest are joined through one another.
@@ -37,7 +37,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from fmcluster.labeling.duplicates import find_near_duplicates
     from fmcluster.labeling.inputs import LabelingInput
     from fmcluster.labeling.issues import N_NEIGHBORS, find_label_issues
-    from fmcluster.utils.files import write_text
 
     if args.fail_over is not None and not 0 <= args.fail_over <= 1:
         raise ValueError(f"--fail-over {args.fail_over}: give a share between 0 and 1")
@@ -52,7 +51,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     nearest = graph.take(min(DUPLICATE_NEIGHBORS, graph.k))
     duplicates = find_near_duplicates(nearest, threshold=args.duplicates)
     if args.out:
-        write_text(args.out, issues.to_csv(index=False))
+        write_table(args.out, issues)
     share = len(issues) / len(ids)
     return {
         "rows": len(ids),

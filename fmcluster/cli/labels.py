@@ -14,6 +14,9 @@ from fmcluster.utils.ids import IdIndex
 
 TABLES = (".csv", ".tsv", ".parquet")
 ANSWER_COLUMNS = ("label", "class")
+# What a spreadsheet takes for the begin of a formula, and such a text made safe.
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+QUOTED = r"'+[=+\-@\t\r]"
 
 
 def add_labels(parser: argparse.ArgumentParser, *, required: bool = False) -> None:
@@ -141,6 +144,9 @@ def read_table(path: str, columns: list[str], *, index: IdIndex | None) -> Any:
         table = pd.read_parquet(path).astype(str)
     else:
         table = _read_csv(path)
+    for column in table.columns:
+        risky = table[column].str.match(QUOTED)
+        table[column] = table[column].where(~risky, table[column].str[1:])
     for column in columns:
         if column not in table.columns:
             raise DataError(
@@ -181,3 +187,19 @@ def _read_csv(path: str) -> Any:
         )
     except ValueError as error:  # empty, or rows of differing length
         raise DataError(f"{path} is no CSV table: {error}") from error
+
+
+def write_table(path: str, table: Any) -> None:
+    """Write a CSV in which no cell is a formula to a spreadsheet; `read_table` takes it back.
+
+    Texts that begin like one get an apostrophe in front, as spreadsheets write them themselves.
+    """
+    from fmcluster.utils.files import write_text
+
+    safe = table.copy()
+    for column in safe.columns:
+        if safe[column].dtype.kind not in "iufb":
+            texts = safe[column].astype(str)
+            risky = texts.str.startswith(FORMULA) | texts.str.match(QUOTED)
+            safe[column] = texts.where(~risky, "'" + texts)
+    write_text(path, safe.to_csv(index=False))

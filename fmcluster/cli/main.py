@@ -11,6 +11,7 @@ import errno
 import importlib
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -20,6 +21,8 @@ from typing import Any, NoReturn
 from fmcluster.cli.registry import COMMANDS
 from fmcluster.utils.version import __version__
 
+# All but newline and tab; of the eight-bit ones, too, some terminals take orders.
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 DONE, FAILED, WRONG_USAGE, CHECK_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 
 
@@ -94,7 +97,7 @@ def _print(args: argparse.Namespace, module: ModuleType, payload: dict[str, Any]
 
             sys.stdout.write(to_json(payload) + "\n")
         else:
-            sys.stdout.write(module.render(payload) + "\n")
+            sys.stdout.write(printable(module.render(payload)) + "\n")
         sys.stdout.flush()
     except BrokenPipeError:
         # The reader (head, less) has gone: nothing is wrong with the result.
@@ -113,11 +116,16 @@ def _set_up_logging(args: argparse.Namespace) -> None:
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
     if category.__module__.startswith(("fmcluster", "sklearn")) or category is UserWarning:
-        sys.stderr.write(f"warning: {message}\n")
+        sys.stderr.write(printable(f"warning: {message}") + "\n")
+
+
+def printable(text: str) -> str:
+    """Return text whose control characters are shown and not obeyed: data reaches the terminal."""
+    return CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def _say(line: str, hint: str | None = None) -> None:
-    sys.stderr.write(f"{line}\n" + (f"hint: {hint}\n" if hint else ""))
+    sys.stderr.write(printable(f"{line}\n" + (f"hint: {hint}\n" if hint else "")))
 
 
 def _report_error(error: Exception) -> int:

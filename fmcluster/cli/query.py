@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fmcluster.cli import options
-from fmcluster.cli.labels import read_table
+from fmcluster.cli.labels import read_table, write_table
 
 EXAMPLE = "fmcluster query run/ --budget 100 --out to_label.csv"
 
@@ -35,7 +35,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     from fmcluster.labeling.query import query
     from fmcluster.result.result import ClusterResult
-    from fmcluster.utils.files import write_text
 
     result = ClusterResult.load(args.result)
     if args.embeddings:
@@ -55,7 +54,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         {"id": ids, "cluster": result.labels[rows], "confidence": result.confidence[rows]}
     )
     if args.out:
-        write_text(args.out, table.to_csv(index=False))
+        write_table(args.out, table)
     return {
         "ids": np.asarray(ids).tolist(),
         "clusters": table["cluster"].tolist(),

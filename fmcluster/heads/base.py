@@ -33,6 +33,7 @@ from fmcluster.vectors.rows import (
     Rows,
     as_spaces,
     count_distinct,
+    from_tensor,
     is_lazy,
     is_space_list,
     is_store,
@@ -163,6 +164,7 @@ class ClusterHead(ClusterMixin, BaseEstimator):
 
     def _open(self, X: Any, *, reset: bool) -> list[Rows]:
         """Check `X` and return its spaces; arrays go through scikit-learn's validation."""
+        X = from_tensor(X)
         if not (is_store(X) or is_space_list(X) or is_lazy(X)):
             X = validate_data(
                 self,

@@ -137,6 +137,7 @@ def as_spaces(X: Any) -> list[Rows]:
     """
     if isinstance(X, Rows):
         return [X]
+    X = from_tensor(X)
     if is_store(X):
         sources = [(X.space(name), X.views(name)) for name in X.spaces]
     elif is_space_list(X):
@@ -209,7 +210,16 @@ def space_list(X: Any) -> list[Any]:
         return [X.space(name) for name in X.spaces]
     if is_space_list(X):
         return [space for part in X for space in space_list(part)]
+    X = from_tensor(X)
     return [X if hasattr(X, "shape") else np.asarray(X)]
+
+
+def from_tensor(X: Any) -> Any:
+    """Return a tensor as an array, wherever it lies and whatever its type; all else as it is."""
+    if not hasattr(X, "detach"):
+        return X
+    X = X.detach().cpu()
+    return (X.float() if X.is_floating_point() else X).numpy()
 
 
 def zero_rows(spaces: Sequence[Any]) -> NDArray[np.bool_]:

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fmcluster.cli.labels import load_labels, read_label_file
-from fmcluster.cli.main import main
+from fmcluster.cli.labels import load_labels, read_label_file, read_table, write_table
+from fmcluster.cli.main import main, printable
 from fmcluster.utils.errors import DataError
 from fmcluster.utils.ids import IdIndex
 
@@ -82,3 +82,18 @@ def test_clean_of_tickets_finds_the_one_wrong_label(tmp_path, capsys):
     payload = json.loads(capsys.readouterr().out)
     assert payload["issues"] == 1
     assert str(payload["worst"][0]["id"]) == str(wrong)
+
+
+def test_no_cell_is_a_formula_and_ids_come_back_as_they_were(tmp_path):
+    ids = ["=1+1", "+a", "-b", "@c", "'=d", "plain", "it's"]
+    table = pd.DataFrame({"id": ids, "label": ["=HYPERLINK()"] * 7, "score": [-0.5] * 7})
+    write_table(str(tmp_path / "t.csv"), table)
+    lines = (tmp_path / "t.csv").read_text().splitlines()[1:]
+    assert not any(line.startswith(("=", "+", "-", "@")) for line in lines)
+    assert all(",'=HYPERLINK(),-0.5" in line for line in lines)
+    again = read_table(str(tmp_path / "t.csv"), ["id"], index=IdIndex(np.array(ids)))
+    assert again["id"].tolist() == ids and again["label"][0] == "=HYPERLINK()"
+
+
+def test_what_data_holds_is_shown_and_not_obeyed_by_the_terminal():
+    assert printable("a\x1b[2Jb\x9b1m\n\tc\u00e9") == "a\\x1b[2Jb\\x9b1m\n\tc\u00e9"
