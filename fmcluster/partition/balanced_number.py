@@ -29,6 +29,7 @@ from fmcluster.partition.mini_clusters import mini_clusters, smooth_rows
 from fmcluster.partition.refine import RefinementContext, refine
 from fmcluster.partition.scores import Candidate, score_candidate
 from fmcluster.utils.random import seed_of
+from fmcluster.vectors.faiss_index import one_blas_thread
 from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.pca import principal_axes
 from fmcluster.vectors.rows import sample_indices, unit_rows
@@ -71,9 +72,7 @@ def balanced_k(
         Numbers to consider; none above 20 is.
     seed : int
     """
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1, user_api="blas"):  # sums in one order, whatever the machine
+    with one_blas_thread():
         context = _context(rows, seed)
         starts = _starts(context, MINI, seed)
         wide = starts if 4 * preferred <= MINI else _starts(context, 4 * preferred, seed)

@@ -16,8 +16,10 @@ rows reaches the target; the other half tells the recall that is reported.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -54,6 +56,20 @@ EFFORTS = {
 def faiss_module() -> Any:
     """Import faiss, or say how to install it."""
     return require("faiss", extra="cpu", package="faiss (faiss-cpu or faiss-gpu)")
+
+
+@contextlib.contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Run matrix products on one thread inside: sums in one order, whatever the machine.
+
+    faiss brings a BLAS of its own, which a limit reaches only once it is loaded: a fit that loaded
+    it inside the limit gave other probabilities than the next.
+    """
+    from threadpoolctl import threadpool_limits
+
+    faiss_module()
+    with threadpool_limits(1, user_api="blas"):
+        yield
 
 
 def choose_method(n_rows: int, n_dims: int, *, memory_bytes: int | None = None) -> str:

@@ -49,7 +49,7 @@ def test_embedding_indexing_and_training_draw_one_each(terminal, tmp_path):
     store = fmc.embed(topic_texts(), encoder=WordEncoder(), folder=tmp_path / "s")
     assert "embed" in screen.getvalue()
     fmc.KNNGraph.build(np.asarray(store), k=5)
-    assert "neighbours" in screen.getvalue()
+    assert "neighbors" in screen.getvalue()
     make_head("scan", n_clusters=3, epochs=2, random_state=0).fit(store)
     assert "training" in screen.getvalue()
 

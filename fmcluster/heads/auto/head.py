@@ -40,6 +40,7 @@ from fmcluster.partition.refine import RefinementContext, refine
 from fmcluster.partition.scores import Candidate, score_candidate
 from fmcluster.partition.sizes import estimate_sizes, evenness, shares_by_rank
 from fmcluster.utils.validation import check_in, check_prior, check_range
+from fmcluster.vectors.faiss_index import one_blas_thread
 from fmcluster.vectors.fit_data import HeadData
 from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.pca import principal_axes
@@ -86,12 +87,10 @@ class AutoHead(ClusterHead):
     max_rows: int = 30_000
 
     def _fit(self, data: HeadData) -> None:
-        from threadpoolctl import threadpool_limits
-
         check_range(self.max_rows, "max_rows", low=2)
         k = data.n_clusters
         shares = resolve_shares(self.cluster_prior, k)
-        with threadpool_limits(1, user_api="blas"):  # sums in one order, whatever the machine
+        with one_blas_thread():
             estimates = isinstance(self.cluster_prior, str) and self.cluster_prior != "uniform"
             estimated = estimate_sizes(data) if estimates else None
             known = [given for given in (estimated, shares) if given is not None]

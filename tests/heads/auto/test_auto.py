@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from head_contract import accuracy, hold_to_contract, hold_to_sklearn
@@ -145,3 +148,25 @@ def test_the_mean_is_taken_away_as_far_as_the_largest_cluster_lets(tailed, prior
     head = AutoHead(6, cluster_prior=prior, random_state=0).fit(tailed.x)
     rest = 1 - (1 / 6 if prior == "uniform" else 0.7)
     np.testing.assert_allclose(head.centre_, rest * tailed.x.mean(axis=0), atol=1e-5)
+
+
+FIT = """
+import sys
+if sys.argv[1] == "first":
+    import faiss
+import numpy as np
+from fmcluster.heads import make_head
+x = np.load(sys.argv[2])
+np.save(sys.argv[3], make_head("auto", n_clusters=12, random_state=0).fit(x).predict_proba(x))
+"""
+
+
+@pytest.mark.slow
+def test_a_fit_does_not_depend_on_what_was_loaded_before_it(tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(900, 64)) + np.repeat(rng.normal(size=(12, 64)), 75, 0)
+    np.save(tmp_path / "x.npy", x.astype(np.float32))
+    for when in ("first", "later"):
+        argv = [sys.executable, "-c", FIT, when, tmp_path / "x.npy", tmp_path / f"{when}.npy"]
+        subprocess.run([str(word) for word in argv], check=True)
+    assert np.array_equal(np.load(tmp_path / "first.npy"), np.load(tmp_path / "later.npy"))
