@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from fmcluster.embedding.data.source import Block, Source
 from fmcluster.embedding.encoders.base import Encoder
 from fmcluster.embedding.prefetch import prefetch
-from fmcluster.embedding.store.manifest import Manifest, array_key, read_mark
+from fmcluster.embedding.store.manifest import Manifest, array_key, read_marker
 from fmcluster.embedding.store.store import cast
 from fmcluster.embedding.store.writer import write_shard
 from fmcluster.utils import distributed
@@ -109,7 +109,7 @@ class EncodingRun:
     def _wanted(self, number: int, content: str = "") -> bool:
         """Return whether this process is to encode a shard: not there, or of other rows."""
         mine = self.numbers is not None or number % distributed.world_size() == distributed.rank()
-        record = read_mark(self.folder, number, self.manifest.header) if mine else None
+        record = read_marker(self.folder, number, self.manifest.header) if mine else None
         return mine and (record is None or record.content != content)
 
     def to_do(self) -> Iterable[int]:

@@ -32,7 +32,7 @@ from fmcluster.utils.optional import require
 from fmcluster.utils.progress import bar
 
 # Groups of shards that each actor takes in turn: enough to even out slow ones, few re-reads.
-GROUPS_A_WORKER = 4
+GROUPS_PER_WORKER = 4
 # A shard that ends every actor it is given to ends the run.
 MOST_DEATHS = 4
 
@@ -103,7 +103,7 @@ def encode_on_ray(
         # Input that cannot seek is read from its start for every group: few, long groups.
         groups = len(missing)
         if not source.reader.seekable:
-            groups = min(groups, GROUPS_A_WORKER * share.workers)
+            groups = min(groups, GROUPS_PER_WORKER * share.workers)
         # Kept in the object store by this reference, so that an actor can be built again.
         kept = ray.put((folder, manifest, source, list(encoders)))
         # Blocks made here: a task that made them would wait for a core that an actor holds.

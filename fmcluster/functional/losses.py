@@ -93,9 +93,19 @@ def nt_xent(a: Tensor, b: Tensor, temperature: float) -> Tensor:
     temperature : float
         Divides the cosines.
     """
-    z = F.normalize(torch.cat([a, b]), dim=1)
+    return unit_nt_xent(F.normalize(a, dim=1), F.normalize(b, dim=1), temperature)
+
+
+def unit_nt_xent(a: Tensor, b: Tensor, temperature: float, ignore: Tensor | None = None) -> Tensor:
+    """Return NT-Xent of unit rows a, b (B, d) in which pairs of `ignore` (B, B) do not repel."""
+    z = torch.cat([a, b])
     scores = z @ z.T / temperature
-    scores.fill_diagonal_(float("-inf"))
     n = len(a)
+    hidden = torch.zeros(2 * n, 2 * n, dtype=torch.bool, device=z.device)
+    if ignore is not None:
+        hidden = ignore.repeat(2, 2)
+        rows = torch.arange(n, device=z.device)
+        hidden[rows, rows + n] = hidden[rows + n, rows] = False
+    hidden.fill_diagonal_(True)
     other = torch.cat([torch.arange(n, 2 * n), torch.arange(n)]).to(z.device)
-    return F.cross_entropy(scores, other)
+    return F.cross_entropy(scores.masked_fill(hidden, float("-inf")), other)

@@ -21,8 +21,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fmcluster.functional.losses import unit_nt_xent
 from fmcluster.heads.families.representation import AdapterHead, PairObjective, Representation
-from fmcluster.heads.simclr import contrast, neighbor_pairs
+from fmcluster.heads.simclr import neighbor_pairs
 from fmcluster.heads.training.data import TrainData
 from fmcluster.heads.training.views import Batch
 from fmcluster.partition.kmeans import spherical_kmeans
@@ -86,7 +87,7 @@ class PCLObjective(PairObjective):
         a, b = self.views(batch)
         ignore = neighbor_pairs(batch.rows.cpu(), self.neighbors)
         ignore = ignore.to(a.device) if ignore is not None else None
-        instance = contrast(a, b, self.temperature, ignore)
+        instance = unit_nt_xent(a, b, self.temperature, ignore)
         prototype = a.new_zeros(())
         for centroids, labels, phi in self.prototypes:
             term = F.cross_entropy(a @ centroids.T / phi, labels[batch.rows])

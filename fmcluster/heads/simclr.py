@@ -16,28 +16,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from fmcluster.functional.losses import unit_nt_xent
 from fmcluster.heads.families.representation import AdapterHead, PairObjective, Representation
 from fmcluster.heads.training.data import TrainData
 from fmcluster.heads.training.views import Batch
 from fmcluster.utils.validation import check_range
 from fmcluster.vectors.fit_data import HeadData
-
-
-def contrast(a: Tensor, b: Tensor, temperature: float, ignore: Tensor | None = None) -> Tensor:
-    """Return NT-Xent of unit rows a, b (B, d) in which pairs of `ignore` (B, B) do not repel."""
-    z = torch.cat([a, b])
-    scores = z @ z.T / temperature
-    n = len(a)
-    hidden = torch.zeros(2 * n, 2 * n, dtype=torch.bool, device=z.device)
-    if ignore is not None:
-        hidden = ignore.repeat(2, 2)
-        rows = torch.arange(n, device=z.device)
-        hidden[rows, rows + n] = hidden[rows + n, rows] = False
-    hidden.fill_diagonal_(True)
-    other = torch.cat([torch.arange(n, 2 * n), torch.arange(n)]).to(z.device)
-    return F.cross_entropy(scores.masked_fill(hidden, float("-inf")), other)
 
 
 def neighbor_pairs(rows: Tensor, neighbors: Tensor | None) -> Tensor | None:
@@ -68,7 +53,7 @@ class SimCLRObjective(PairObjective):
         a, b = self.views(batch)
         ignore = neighbor_pairs(batch.rows.cpu(), self.neighbors)
         ignore = ignore.to(a.device) if ignore is not None else None
-        return {"loss": contrast(a, b, self.temperature, ignore)}
+        return {"loss": unit_nt_xent(a, b, self.temperature, ignore)}
 
 
 @dataclass(eq=False, repr=False, kw_only=True)

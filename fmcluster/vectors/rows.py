@@ -1,7 +1,7 @@
 """What a head is given: rows of one or several embedding spaces, in memory or larger than it.
 
-`as_spaces` is the one door: an array, a memory map, a store (one or several spaces) or a list of
-those becomes a list of `Rows`; everything behind it reads rows the same way.
+`as_spaces` validates the input: an array, a memory map, a store (one or several spaces) or a list
+of those becomes a list of `Rows`; everything behind it reads rows the same way.
 """
 
 from __future__ import annotations

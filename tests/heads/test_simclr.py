@@ -7,10 +7,10 @@ from head_contract import hold_to_sklearn
 from representation import hold_to_representation
 from torch.nn import functional as F
 
-from fmcluster.functional.losses import nt_xent
+from fmcluster.functional.losses import nt_xent, unit_nt_xent
 from fmcluster.heads import make_head
 from fmcluster.heads.families.representation import Adapter, Representation
-from fmcluster.heads.simclr import contrast, neighbor_pairs
+from fmcluster.heads.simclr import neighbor_pairs
 
 SMALL = {"epochs": 3, "batch_size": 64, "n_out": 8}
 
@@ -26,16 +26,16 @@ def test_scikit_learn_checks():
 
 def test_contrast_without_exclusions_is_nt_xent():
     a, b = F.normalize(torch.randn(6, 5), dim=1), F.normalize(torch.randn(6, 5), dim=1)
-    assert float(contrast(a, b, 0.3)) == pytest.approx(float(nt_xent(a, b, 0.3)), abs=1e-5)
+    assert float(unit_nt_xent(a, b, 0.3)) == pytest.approx(float(nt_xent(a, b, 0.3)), abs=1e-5)
 
 
 def test_excluded_pairs_do_not_repel():
     a, b = F.normalize(torch.randn(4, 5), dim=1), F.normalize(torch.randn(4, 5), dim=1)
     everything = torch.ones(4, 4, dtype=torch.bool)
-    assert float(contrast(a, b, 0.2, everything)) == pytest.approx(0, abs=1e-6)
+    assert float(unit_nt_xent(a, b, 0.2, everything)) == pytest.approx(0, abs=1e-6)
     one = torch.zeros(4, 4, dtype=torch.bool)
     one[0, 1] = one[1, 0] = True
-    assert float(contrast(a, b, 0.2, one)) < float(contrast(a, b, 0.2))
+    assert float(unit_nt_xent(a, b, 0.2, one)) < float(unit_nt_xent(a, b, 0.2))
 
 
 def test_neighbor_pairs_find_each_other_in_a_batch():

@@ -27,12 +27,13 @@ IMAGE = {
     "weak": {"scale": (0.4, 1.0), "flip": 0.5, "jitter": 0.4, "hue": 0.1, "grey": 0.1},
     "strong": {"scale": (0.2, 1.0), "flip": 0.5, "jitter": 0.4, "hue": 0.1, "grey": 0.2},
 }
+# RandAugment's usual two operations of magnitude 9, one cutout of a quarter of the side.
 RAND_OPERATIONS, RAND_MAGNITUDE, CUTOUT_SHARE = 2, 9, 0.25
 TEXT = {
     "weak": {"drop": 0.1, "span": 0.1, "swap": 0.05},
     "strong": {"drop": 0.2, "span": 0.25, "swap": 0.15},
 }
-VERSION = 1
+VERSION = 1  # in the fingerprint: a change of what follows makes views anew
 
 
 def augment(

@@ -198,7 +198,7 @@ class TorchEncoder:
         if not rows:
             return np.empty((0, self.dim or 0), np.float32)
         prepared, lengths = self.prepare(rows)
-        # Longest first: neighbours in a batch need little padding, and memory runs out at once
+        # Longest first: neighbors in a batch need little padding, and memory runs out at once
         # or not at all.
         order = np.arange(len(rows)) if lengths is None else np.argsort(-lengths, kind="stable")
         out: NDArray[np.float32] | None = None

@@ -105,7 +105,7 @@ def load_folder(
 
 
 class OpenClipEncoder(TorchEncoder):
-    """The image tower of an open_clip model, its projection as the embedding, not normalised.
+    """The image tower of an open_clip model, its projection as the embedding, not normalized.
 
     Parameters
     ----------
@@ -165,7 +165,7 @@ class OpenClipEncoder(TorchEncoder):
         return self.module.encode_image(inputs)
 
     def encode_text(self, texts: list[str]) -> NDArray[np.float32]:
-        """Return text-tower embeddings (n, d) in the images' space, L2-normalised: a vocabulary."""
+        """Return text-tower embeddings (n, d) in the images' space, L2-normalized: a vocabulary."""
         parts = []
         size = self.batch_size or 64
         with eval_mode(self.module):

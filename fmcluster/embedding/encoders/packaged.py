@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 NAMES = ("minilm", "efficientnet-lite0")
 # The scale the Lite weights were trained on (their TensorFlow originals), not ImageNet's usual one.
 MEAN, STD = 127.0, 128.0
-SMALLEST_INPUT = 32
+SMALLEST_INPUT = 32  # the network halves its input five times
 
 
 def load(
@@ -62,7 +62,7 @@ def _minilm(**options: Any) -> Encoder:
 
 
 class EfficientNetLite(TorchEncoder):
-    """Pooled features of EfficientNet-Lite0, 1280 a row, not normalised.
+    """Pooled features of EfficientNet-Lite0, 1280 per row, not normalized.
 
     Parameters
     ----------

@@ -126,7 +126,7 @@ class _LengthBatched(TorchEncoder):
 
 
 class TextEncoder(_LengthBatched):
-    """A transformers model with mean or CLS pooling, L2-normalised or not.
+    """A transformers model with mean or CLS pooling, L2-normalized or not.
 
     Parameters
     ----------

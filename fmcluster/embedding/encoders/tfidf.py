@@ -20,6 +20,7 @@ from fmcluster.utils.errors import CorruptShardError
 
 # Keeps c#, .net, c++ and node.js whole; a single letter alone is no word.
 TOKEN_PATTERN = r"(?u)(?<!\w)\.?\w[\w.]*\w[+#]*|(?<!\w)\w[+#]+"
+# Texts that a term must be in: rarer ones are typing errors and names, and half of a vocabulary.
 MIN_DF = 3
 # Rows that vocabulary and directions are learnt from: memory stays bounded, and both have
 # settled long before.

@@ -1,6 +1,6 @@
 """Image encoders of transformers: DINOv2, DINOv3, CLIP, SigLIP, ViT and others of their kind.
 
-The row is the normalised CLS state (``cls``), the mean of the patch states (``mean``), the model's
+The row is the normalized CLS state (``cls``), the mean of the patch states (``mean``), the model's
 own pooled output (``pooler``) or CLIP's projection into the shared space (``projection``).
 """
 

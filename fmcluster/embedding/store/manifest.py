@@ -24,7 +24,7 @@ from typing import Any
 from fmcluster.utils.errors import CorruptShardError, StoreMismatchError
 from fmcluster.utils.files import digest_file, read_json, safe_child, stable_hash, write_json
 
-SCHEMA = 1
+SCHEMA = 1  # of the files; another one is refused, not guessed at
 MANIFEST = "manifest.json"
 DTYPES = ("float16", "float32")
 REMEDY = "embed once more with repair=True (--repair), which encodes only the damaged shards"
@@ -110,16 +110,16 @@ def shard_path(folder: str | os.PathLike[str], key: str, number: int) -> Path:
     return safe_child(folder, f"{key}-{number:05d}.npy")
 
 
-def mark_path(folder: str | os.PathLike[str], number: int) -> Path:
+def marker_path(folder: str | os.PathLike[str], number: int) -> Path:
     """Path of a shard's completion mark."""
     return safe_child(folder, f"shard-{number:05d}.json")
 
 
-def _sealed(body: dict[str, Any]) -> dict[str, Any]:
+def _with_digest(body: dict[str, Any]) -> dict[str, Any]:
     return {**body, "digest": stable_hash(body)}
 
 
-def _unseal(path: Path) -> dict[str, Any]:
+def _checked(path: Path) -> dict[str, Any]:
     """Read JSON that carries its own digest, and refuse it when it was edited."""
     body = read_json(path)
     if not isinstance(body, dict) or body.pop("digest", None) != stable_hash(body):
@@ -144,21 +144,21 @@ def _shard_record(body: Any, path: Path) -> ShardRecord:
         raise CorruptShardError(f"{path} lacks or misstates {error}: {REMEDY}") from None
 
 
-def write_mark(folder: Path, number: int, record: ShardRecord, header: dict[str, Any]) -> None:
+def write_marker(folder: Path, number: int, record: ShardRecord, header: dict[str, Any]) -> None:
     """Write a shard's completion mark: from here on the shard is whole."""
     body = {"header": stable_hash(header), **asdict(record)}
-    write_json(mark_path(folder, number), _sealed(body))
+    write_json(marker_path(folder, number), _with_digest(body))
 
 
-def read_mark(folder: Path, number: int, header: dict[str, Any]) -> ShardRecord | None:
+def read_marker(folder: Path, number: int, header: dict[str, Any]) -> ShardRecord | None:
     """Return a shard's record, or None.
 
     None means: no mark, a damaged one, one of a store made otherwise (shards of another length,
     say), or a file that has not the size in the mark.
     """
-    path = mark_path(folder, number)
+    path = marker_path(folder, number)
     try:
-        body = _unseal(path)
+        body = _checked(path)
         record = _shard_record(body, path)
     except (FileNotFoundError, CorruptShardError):
         return None
@@ -178,7 +178,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         **manifest.header,
         "shards": [asdict(record) for record in manifest.shards],
     }
-    write_json(folder / MANIFEST, _sealed(body))
+    write_json(folder / MANIFEST, _with_digest(body))
 
 
 def read_manifest(folder: str | os.PathLike[str]) -> Manifest:
@@ -194,7 +194,7 @@ def read_manifest(folder: str | os.PathLike[str]) -> Manifest:
     path = Path(folder) / MANIFEST
     if not path.is_file():
         raise FileNotFoundError(f"{folder} is not an embedding store: it has no {MANIFEST}")
-    body = _unseal(path)
+    body = _checked(path)
     schema = body.pop("schema", None)
     if not isinstance(schema, int) or schema > SCHEMA:
         raise CorruptShardError(

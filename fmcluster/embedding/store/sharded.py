@@ -18,7 +18,7 @@ from fmcluster.utils.files import read_array
 RESIDENT_BYTES = 256 * 2**20
 # What the kernel was seen to map around one row that is read at random, at most.
 _FAULT_BYTES = 64 * mmap.PAGESIZE
-MOST_MAPS = 4096
+MOST_MAPS = 4096  # open maps: the kernel allows 65,530 to a process
 
 
 def map_shard(

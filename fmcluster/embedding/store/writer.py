@@ -1,8 +1,9 @@
 """Writing a store shard by shard: whole shards or none, resumable after any kind of end.
 
 Order is what makes it safe. A shard's arrays are written first, each under a temporary name that
-replaces the real one when its bytes are on disk; its completion mark is written last; the manifest
-is sealed after every mark is there. Whatever stops the process, the marks tell what is done.
+replaces the real one when its bytes are on disk; its completion marker is written last; the
+manifest is finalized after every marker is there. Whatever stops the process, the markers tell what
+is done.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ from fmcluster.embedding.store.manifest import (
     Manifest,
     ShardRecord,
     check_same,
-    mark_path,
+    marker_path,
     read_manifest,
-    read_mark,
+    read_marker,
     shard_damage,
     shard_path,
     write_manifest,
-    write_mark,
+    write_marker,
 )
 from fmcluster.embedding.store.sharded import ShardedArray, map_shard
 from fmcluster.utils.errors import CorruptShardError, DataError
@@ -74,10 +75,10 @@ def prepare(folder: Path, header: dict[str, Any]) -> Manifest:
         manifest = read_manifest(folder)
         check_same(folder, manifest.header, header)
     else:
-        foreign = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
-        if foreign:
+        others = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
+        if others:
             raise FileExistsError(
-                f"{folder} holds {foreign[0]!r} and no {MANIFEST}: give an empty or a new folder"
+                f"{folder} holds {others[0]!r} and no {MANIFEST}: give an empty or a new folder"
             )
         manifest = Manifest(header=header)
         with explained(folder, "the manifest"):
@@ -164,7 +165,7 @@ def write_shard(
             truncated=dict(truncated or {}),
             content=content,
         )
-        write_mark(folder, number, record, manifest.header)
+        write_marker(folder, number, record, manifest.header)
 
 
 def reopen(folder: Path, header: dict[str, Any]) -> tuple[Manifest, dict[int, str]]:
@@ -190,16 +191,18 @@ def reopen(folder: Path, header: dict[str, Any]) -> tuple[Manifest, dict[int, st
     shards: Mapping[int, ShardRecord | None] = dict(enumerate(manifest.shards))
     if not manifest.complete:
         numbers = (int(path.stem.split("-")[1]) for path in folder.glob("shard-*.json"))
-        shards = {number: read_mark(folder, number, manifest.header) for number in sorted(numbers)}
+        shards = {
+            number: read_marker(folder, number, manifest.header) for number in sorted(numbers)
+        }
     for number, record in shards.items():
         problem = "its completion mark is damaged or of other settings"
         if record is not None:
             problem = shard_damage(folder, manifest, number, record, checksums=True) or ""
         if problem or record is None:
             damaged[number] = problem
-            mark_path(folder, number).unlink(missing_ok=True)
-        elif read_mark(folder, number, manifest.header) is None:
-            write_mark(folder, number, record, manifest.header)
+            marker_path(folder, number).unlink(missing_ok=True)
+        elif read_marker(folder, number, manifest.header) is None:
+            write_marker(folder, number, record, manifest.header)
     if damaged:
         manifest = replace(manifest, shards=(), complete=False)
         write_manifest(folder, manifest)
@@ -216,7 +219,7 @@ def finish(folder: Path, manifest: Manifest, n_shards: int) -> Manifest:
     DataError
         Row ids repeat, or no row could be read.
     """
-    marks = [read_mark(folder, number, manifest.header) for number in range(n_shards)]
+    marks = [read_marker(folder, number, manifest.header) for number in range(n_shards)]
     missing = [number for number, mark in enumerate(marks) if mark is None]
     if missing:
         raise CorruptShardError(
@@ -233,13 +236,13 @@ def finish(folder: Path, manifest: Manifest, n_shards: int) -> Manifest:
         if record.dims != shards[0].dims:
             raise CorruptShardError(
                 f"shard {number} of {folder} has columns {record.dims}, shard 0 has "
-                f"{shards[0].dims}: delete {mark_path(folder, number).name} and run again"
+                f"{shards[0].dims}: delete {marker_path(folder, number).name} and run again"
             )
     check_ids(load_ids(folder, shards))
-    sealed = replace(manifest, shards=shards, complete=True)
+    finalized = replace(manifest, shards=shards, complete=True)
     with explained(folder, "the manifest"):
-        write_manifest(folder, sealed)
-    return sealed
+        write_manifest(folder, finalized)
+    return finalized
 
 
 def load_ids(folder: Path, shards: tuple[ShardRecord, ...], *, remedy: str = "") -> NDArray[Any]:
