@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,15 +16,14 @@ from fmcluster.calibration.calibrator import Calibrator, with_confidence
 from fmcluster.calibration.from_labels import from_labels
 from fmcluster.functional.metrics import evaluate
 from fmcluster.heads.base import ClusterHead
+from fmcluster.result.cluster import Cluster
+from fmcluster.result.dataset import to_dataset
 from fmcluster.result.files import read_result, write_result
 from fmcluster.result.predictor import ClusterPipeline, prepared
-from fmcluster.utils.ids import IdIndex, check_ids
+from fmcluster.utils.ids import IdIndex
 from fmcluster.utils.validation import check_labels
 from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.preprocess import Preprocessor
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 
 @dataclass(frozen=True)
@@ -66,6 +65,9 @@ class ClusterResult:
     graph: KNNGraph | None = None
     embeddings: Any = field(default=None, compare=False)
     source: Any = field(default=None, compare=False)
+
+    # Methods that have a file of their own; each takes the result first.
+    to_dataset = to_dataset
 
     @property
     def n_rows(self) -> int:
@@ -241,69 +243,6 @@ class ClusterResult:
         """Return the row numbers of some ids; unknown or repeated ids raise ValueError."""
         return self.index.rows_of(ids)
 
-    def to_dataset(self, ds: Dataset, *, id_column: str | None = None) -> Dataset:
-        """Return `ds` with columns "cluster" (a ClassLabel) and "confidence", aligned by row id.
-
-        Rows of `ds` that were skipped get None in both.
-
-        Parameters
-        ----------
-        ds : Dataset
-            The data that was embedded, or, where rows have ids of their own, any rows of it in
-            any order.
-        id_column : str, optional
-            Column of `ds` that holds the row ids; by default the one that the data was read with.
-
-        Raises
-        ------
-        ValueError
-            Ids that are names, and no column to find them in; another number of rows; ids of
-            `ds` that occur twice.
-        """
-        from datasets import ClassLabel, Value
-
-        rows = self._rows_of_dataset(ds, id_column)
-        known = rows >= 0
-        cluster = [int(self.labels[r]) if ok else None for r, ok in zip(rows, known, strict=True)]
-        confidence = [
-            float(self.confidence[r]) if ok else None for r, ok in zip(rows, known, strict=True)
-        ]
-        taken = [name for name in ("cluster", "confidence") if name in ds.column_names]
-        ds = ds.remove_columns(taken)
-        ds = ds.add_column("cluster", cluster).add_column("confidence", confidence)
-        names = list(self.names) if self.names and len(set(self.names)) == len(self.names) else None
-        label_type = ClassLabel(num_classes=self.n_clusters, names=names)
-        return ds.cast_column("cluster", label_type).cast_column("confidence", Value("float32"))
-
-    def _rows_of_dataset(self, ds: Dataset, id_column: str | None) -> NDArray[np.int64]:
-        """Return the row of each row of `ds`, -1 where it has none."""
-        column = id_column or self.provenance.get("id_column")
-        if column in ds.column_names:
-            names = check_ids(ds[column])
-            if self.ids.dtype.kind == "U":
-                names = names.astype(np.str_)
-            rows = self.index.find(names)
-            if (rows < 0).all():
-                raise ValueError(
-                    f"no id in column {column!r} of the dataset is among the ids of this result, "
-                    f"such as {self.ids[0].item()!r}: give the dataset that was embedded"
-                )
-            return rows
-        if id_column is not None or not self.index.are_positions:
-            raise ValueError(
-                f"ids of this result, such as {self.ids[0].item()!r}, are names and no row "
-                f"numbers: give id_column=, the column that holds them; the dataset has columns "
-                f"{ds.column_names}"
-            )
-        if len(ds) != self.index.n_source:
-            raise ValueError(
-                f"the dataset has {len(ds)} rows, the data of this result had "
-                f"{self.index.n_source}: give the dataset that was embedded"
-            )
-        rows = np.full(len(ds), -1, np.int64)
-        rows[self.ids] = np.arange(self.n_rows)
-        return rows
-
     def report(self, path: str | os.PathLike[str], **options: Any) -> Path:
         """Write one self-contained HTML page and return its path."""
         from fmcluster.result.report import write_report
@@ -343,43 +282,3 @@ class ClusterResult:
             A file is damaged, or files do not belong together.
         """
         return cls(**read_result(folder))
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """One cluster of a result.
-
-    Attributes
-    ----------
-    result : ClusterResult
-        The result it is of.
-    label : int
-        Its number.
-    """
-
-    result: ClusterResult = field(repr=False)
-    label: int = 0
-
-    @property
-    def rows(self) -> NDArray[np.int64]:
-        """Row numbers of the cluster, most confident first."""
-        rows = np.flatnonzero(self.result.labels == self.label)
-        return rows[np.argsort(-self.result.confidence[rows], kind="stable")]
-
-    @property
-    def size(self) -> int:
-        """Number of rows."""
-        return int((self.result.labels == self.label).sum())
-
-    @property
-    def name(self) -> str:
-        """Its name, or its number."""
-        return self.result.names[self.label] if self.result.names else str(self.label)
-
-    def exemplars(self, count: int = 3) -> NDArray[np.int64]:
-        """Return the row numbers of the most confident rows."""
-        return self.rows[:count]
-
-    def unsure(self, count: int = 3) -> NDArray[np.int64]:
-        """Return the row numbers of the least confident rows, least confident first."""
-        return self.rows[::-1][:count]
