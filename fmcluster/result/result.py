@@ -19,6 +19,7 @@ from fmcluster.heads.base import ClusterHead
 from fmcluster.result.cluster import Cluster
 from fmcluster.result.dataset import to_dataset
 from fmcluster.result.files import read_result, write_result
+from fmcluster.result.loop.outliers import abstain, outlier_score, outliers, top
 from fmcluster.result.predictor import ClusterPipeline, prepared
 from fmcluster.utils.ids import IdIndex
 from fmcluster.utils.validation import check_labels
@@ -68,6 +69,8 @@ class ClusterResult:
 
     # Methods that have a file of their own; each takes the result first.
     to_dataset = to_dataset
+    top, abstain, outliers = top, abstain, outliers
+    outlier_score = cached_property(outlier_score)
 
     @property
     def n_rows(self) -> int:

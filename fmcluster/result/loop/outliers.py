@@ -1,0 +1,202 @@
+r"""Belonging nowhere: several clusters, none, or a row unlike all others; the same for every head.
+
+Three questions that one confidence cannot answer. Which clusters are near? `top`. Is the label sure
+enough? `abstain`, from the calibrated confidence. Does the row resemble anything here?
+`outlier_score`, `outliers` and, of new rows, `novelty`, from the neighbors: a row's distance to its
+nearest others, for their scale (`fmcluster.vectors.strangeness`), ranked among those of all rows.
+The rank is a conformal p-value: of rows like the others a share alpha has one of at most alpha.
+
+The head has no part in it: how sure a head is of rows that it was fitted on tells nothing exact of
+new rows (at alpha 5 % its largest probability flags 7), and less of rows of unseen classes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmcluster.functional.conformal import own_p_values, p_values
+from fmcluster.utils.validation import check_range
+from fmcluster.vectors.graph import KNNGraph
+from fmcluster.vectors.index import KNNIndex
+from fmcluster.vectors.rows import BLOCK_ROWS, JointRows, as_spaces, joint, zero_rows
+from fmcluster.vectors.strangeness import own_strangeness, strangeness, unknown_rows, width_of
+
+if TYPE_CHECKING:
+    from fmcluster.result.result import ClusterResult
+
+
+def top(result: ClusterResult, count: int = 3) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return the most probable clusters of each row: a row may be near several.
+
+    Parameters
+    ----------
+    result : ClusterResult
+        The result.
+    count : int
+        How many, 1..k.
+
+    Returns
+    -------
+    clusters : (n, count) int64
+        Most probable first.
+    proba : (n, count) float32
+        Their probabilities.
+
+    Raises
+    ------
+    ValueError
+        `count` is outside 1..k.
+    """
+    count = _whole(count, "count", high=result.n_clusters)
+    order = np.argsort(-result.proba, axis=1, kind="stable")[:, :count].astype(np.int64)
+    return order, np.take_along_axis(result.proba, order, axis=1)
+
+
+def abstain(result: ClusterResult, min_confidence: float = 0.8) -> NDArray[np.int64]:
+    """Return the labels (n,), -1 where the confidence is below `min_confidence`.
+
+    Parameters
+    ----------
+    result : ClusterResult
+        The result.
+    min_confidence : float
+        In [0, 1].
+
+    Raises
+    ------
+    ValueError
+        `min_confidence` is outside [0, 1].
+    """
+    check_range(min_confidence, "min_confidence", low=0, high=1)
+    return np.where(result.confidence >= min_confidence, result.labels, np.int64(-1))
+
+
+def outlier_score(result: ClusterResult) -> NDArray[np.float64]:
+    """Share of rows (n,) that fit better than this one, in [0, 1]; 1 for rows of zeros.
+
+    A row fits as its neighbors are near for the scale on which they lie themselves; every head is
+    judged alike, with or without the embeddings at hand.
+
+    Raises
+    ------
+    ValueError
+        The result has no neighbor graph.
+    """
+    scores, unknown = _scores(result)
+    known = scores[~unknown]
+    better = np.searchsorted(np.sort(known), scores, side="left")
+    return np.where(unknown, 1.0, better / max(len(known) - 1, 1))
+
+
+def outliers(result: ClusterResult, alpha: float = 0.01) -> NDArray[Any]:
+    """Return the ids of rows that resemble the others least, the least first.
+
+    Those whose conformal p-value among all rows is at most `alpha`. So about `alpha` n rows are
+    named even where all is well: `alpha` is how many good rows may be, not how many bad ones are.
+    Of rows that do not belong to the data (`novelty` of new rows) many more are.
+
+    Parameters
+    ----------
+    result : ClusterResult
+        The result.
+    alpha : float
+        In (0, 1).
+
+    Returns
+    -------
+    (m,) ids
+        Rows of zeros are always among them, first.
+
+    Raises
+    ------
+    ValueError
+        `alpha` is outside (0, 1), or the result has no neighbor graph.
+    """
+    check_alpha(alpha)
+    scores, unknown = _scores(result)
+    p = np.zeros(len(scores))
+    p[~unknown] = own_p_values(scores[~unknown])
+    found = np.flatnonzero(p <= alpha)
+    return result.ids[found[np.argsort(p[found], kind="stable")]]
+
+
+def novelty(result: ClusterResult, xs: Any) -> NDArray[np.float64]:
+    """Return conformal p-values (m,) of new rows: small where a row is unlike the result's rows.
+
+    Of new rows that come as the result's did, a share alpha gets a p-value of at most alpha. Rows
+    of zeros get 0.
+
+    Parameters
+    ----------
+    result : ClusterResult
+        With its embeddings and its graph.
+    xs : (m, d) array, store or list of those
+        New rows prepared as the head takes them (``prepared(result.pipeline, ...)``).
+
+    Raises
+    ------
+    ValueError
+        No embeddings or graph are at hand, or other dimensions than theirs.
+    """
+    graph = graph_of(result)
+    if result.embeddings is None:
+        raise ValueError(
+            "new rows are compared with the result's rows, and a loaded result has no embeddings: "
+            "give them by result.attach(embeddings)"
+        )
+    there, here = as_spaces(result.embeddings), as_spaces(xs)
+    dims = [[space.n_dims for space in spaces] for spaces in (there, here)]
+    if dims[0] != dims[1]:
+        raise ValueError(f"new rows have spaces of {dims[1]} dimensions, the result's {dims[0]}")
+    if there[0].n_rows != graph.n_rows:
+        raise ValueError(
+            f"the embeddings have {there[0].n_rows} rows, the graph has {graph.n_rows}: "
+            "attach those that the result was made from"
+        )
+    scores, unknown = _scores(result)
+    width = width_of(graph)
+    index = KNNIndex.build(JointRows(there), k=width)
+    out = np.zeros(here[0].n_rows)
+    for start in range(0, len(out), BLOCK_ROWS):
+        block = [space[start : start + BLOCK_ROWS] for space in here]
+        cosines, near = index.search(joint(block), width)
+        strange = strangeness(graph, near, np.clip(cosines, -1, 1))
+        out[start : start + BLOCK_ROWS] = p_values(strange, scores[~unknown])
+    out[zero_rows(here)] = 0
+    return out
+
+
+def graph_of(result: ClusterResult) -> KNNGraph:
+    """Return the neighbor graph of a result, or raise ValueError that says how to get one."""
+    if result.graph is None:
+        raise ValueError(
+            "this needs the neighbor graph, and the result has none: cluster again, or give it by "
+            "dataclasses.replace(result, graph=KNNGraph.build(embeddings))"
+        )
+    return result.graph
+
+
+def check_alpha(alpha: float) -> float:
+    """Return `alpha` if it lies in (0, 1)."""
+    check_range(alpha, "alpha", low=0, high=1, open_low=True)
+    if alpha == 1:
+        raise ValueError("alpha=1 is outside (0, 1): every row would be an outlier")
+    return float(alpha)
+
+
+def _scores(result: ClusterResult) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return the strangeness of each row and which rows nothing is known of."""
+    graph = graph_of(result)
+    return own_strangeness(graph), unknown_rows(graph)
+
+
+def _whole(value: Any, name: str, *, high: int) -> int:
+    """Return a whole number of 1..high."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name} must be a whole number, got {value!r}")
+    if not 1 <= value <= high:
+        raise ValueError(f"{name}={value} is outside 1..{high}, the clusters there are")
+    return int(value)
