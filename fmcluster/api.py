@@ -56,6 +56,7 @@ def embed(
     modality: str | None = None,
     random_state: int = 0,
     repair: bool = False,
+    reuse: Any = True,
     engine: str = "local",
     workers: int | None = None,
 ) -> EmbeddingStore:
@@ -97,6 +98,9 @@ def embed(
     repair : bool
         Hold every shard of a store that is there against its checksum, and encode the damaged
         ones again.
+    reuse : bool, path, store, or a list of paths and stores
+        Rows whose content an earlier store of the same encoder holds are copied, not encoded
+        (``store.n_reused``): those of the cache, and of stores named here. False encodes all.
     engine : {"local", "ray"}
         "ray" maps the encoders over the data by Ray Data (extra ``ray``), on the cluster that is
         connected or on one of this machine; the store is the same, byte for byte.
@@ -146,6 +150,7 @@ def embed(
         on_error=on_error,
         random_state=random_state,
         repair=repair,
+        reuse=reuse,
         engine=engine,
         workers=workers,
     )

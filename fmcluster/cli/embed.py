@@ -20,6 +20,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--repair", action="store_true", help="encode the shards again that are damaged"
     )
     parser.add_argument(
+        "--reuse",
+        action="append",
+        metavar="STORE",
+        help="copy the rows that this store holds, too (those in the cache are, anyway); repeat",
+    )
+    parser.add_argument(
         "--engine", choices=("local", "ray"), default="local", help="who runs the encoder"
     )
     parser.add_argument("--workers", type=int, metavar="N", help="Ray actors at most")
@@ -36,6 +42,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return {
         "store": None if store.folder is None else str(store.folder),
         "rows": len(store),
+        "n_reused": store.n_reused,
         "spaces": {name: store.space(name).shape[1] for name in store.spaces},
         "skipped_ids": store.skipped_ids,
         "bad_ids": store.bad_ids,
@@ -53,6 +60,8 @@ def render(payload: dict[str, Any]) -> str:
         f"{payload['seconds']} s, {payload['rows_per_second']} rows/s",
         f"store: {payload['store'] or 'in memory only (give --out to keep it)'}",
     ]
+    if payload["n_reused"]:
+        lines.append(f"{payload['n_reused']} rows copied from earlier stores, not encoded")
     for key, word in (("skipped_ids", "skipped"), ("bad_ids", "unreadable, kept as zero rows")):
         if payload[key]:
             some = ", ".join(map(str, payload[key][:10]))

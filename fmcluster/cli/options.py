@@ -81,6 +81,7 @@ def load_data(args: argparse.Namespace, *, folder: str | Path | None = None) -> 
         dtype=args.dtype,
         on_error=args.on_error,
         repair=getattr(args, "repair", False),
+        reuse=getattr(args, "reuse", None) or True,
         engine=getattr(args, "engine", "local"),
         workers=getattr(args, "workers", None),
         n_rows=args.limit,

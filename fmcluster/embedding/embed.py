@@ -8,11 +8,12 @@ processes nor on where an earlier run stopped: the bytes come out equal.
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import logging
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from fmcluster.embedding.encoders import resolve
 from fmcluster.embedding.encoders.base import Encoder
 from fmcluster.embedding.encoders.fitted import fit_or_restore
 from fmcluster.embedding.ray_engine import ray_engine
+from fmcluster.embedding.reuse import Known, known_rows
 from fmcluster.embedding.store.manifest import (
     COMPARED,
     DTYPES,
@@ -65,6 +67,7 @@ def embed_to_store(
     on_error: str = "raise",
     random_state: int | None = 0,
     repair: bool = False,
+    reuse: Any = True,
     engine: str = "local",
     workers: int | None = None,
 ) -> EmbeddingStore:
@@ -99,6 +102,10 @@ def embed_to_store(
         Seed of the views; None stands for 0, since cached views must be found again.
     repair : bool
         Hold every shard against its checksum first, and encode the damaged ones again.
+    reuse : bool, path, store, or a list of paths and stores
+        Rows whose content an earlier store of the same encoder holds are copied from it
+        (``store.n_reused``): from the newest stores of the cache, and first from those named here.
+        False encodes every row; see `fmcluster.embedding.reuse`.
     engine : "local" or "ray"
         Who runs the encoders: this process (or those of ``accelerate launch``), or actors of a
         Ray cluster. The store is the same, byte for byte.
@@ -161,6 +168,16 @@ def embed_to_store(
         )
     if repair or not _is_complete(target, header):
         encode = ray_engine(rows, workers=workers) if engine == "ray" else _here
+        if reuse is not False and not repair:
+            cache = target.parent if folder is None else stores_folder(cache_dir)
+            known = known_rows(
+                header,
+                list(named.values()),
+                target=target,
+                cache=cache,
+                given=() if reuse is True else _folders(reuse),
+            )
+            encode = functools.partial(encode, known=known)
         _write_store(target, header, rows, list(named.values()), encode, repair=repair)
     return EmbeddingStore.open(target)
 
@@ -243,12 +260,30 @@ def default_shard_rows(source: Source) -> int:
 def default_folder(header: dict[str, Any], cache_dir: str | os.PathLike[str] | None = None) -> Path:
     """Return the cache folder of a store: named by data, encoders and settings, not by layout."""
     key = stable_hash({name: header[name] for name in COMPARED})
-    given = cache_dir or os.environ.get(CACHE_VARIABLE)
-    if given:
-        return folder_of(given) / "embeddings" / key
+    if cache_dir or os.environ.get(CACHE_VARIABLE):
+        return stores_folder(cache_dir) / key
     from huggingface_hub import cached_assets_path
 
     return Path(cached_assets_path("fmcluster", namespace="embeddings", subfolder=key))
+
+
+def stores_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
+    """Return the folder of the cache's stores; nothing is made."""
+    given = cache_dir or os.environ.get(CACHE_VARIABLE)
+    if given:
+        return folder_of(given) / "embeddings"
+    from huggingface_hub.constants import HF_ASSETS_CACHE
+
+    return Path(HF_ASSETS_CACHE) / "fmcluster" / "embeddings"
+
+
+def _folders(given: Any) -> list[Path]:
+    """Return the folders of the stores that `reuse` names."""
+    each = given if isinstance(given, (list, tuple)) else [given]
+    found = [one.folder if isinstance(one, EmbeddingStore) else one for one in each]
+    if not all(isinstance(one, (str, os.PathLike)) for one in found):
+        raise TypeError(f"reuse={given!r} must be True, False, or folders of stores")
+    return [folder_of(one) for one in found]
 
 
 def _as_given(rows: Source, folder: str | os.PathLike[str] | None, dtype: str) -> EmbeddingStore:
@@ -304,9 +339,16 @@ def _say_truncated(manifest: Manifest, encoders: list[Encoder]) -> None:
             )  # fmt: skip
 
 
-def _here(folder: Path, manifest: Manifest, rows: Source, encoders: list[Encoder]) -> int:
+def _here(
+    folder: Path,
+    manifest: Manifest,
+    rows: Source,
+    encoders: list[Encoder],
+    *,
+    known: Sequence[Known | None] = (),
+) -> int:
     """Encode in this process."""
-    return EncodingRun(folder, manifest, rows, encoders).go()
+    return EncodingRun(folder, manifest, rows, encoders, known=known).go()
 
 
 def _write_store(

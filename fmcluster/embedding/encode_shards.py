@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from fmcluster.embedding.data.source import Block, Source
 from fmcluster.embedding.encoders.base import Encoder
 from fmcluster.embedding.prefetch import prefetch
-from fmcluster.embedding.store.manifest import Manifest, array_key, read_marker
-from fmcluster.embedding.store.store import cast
-from fmcluster.embedding.store.writer import write_shard
+from fmcluster.embedding.reuse import Known, digests_of
+from fmcluster.embedding.store.manifest import CONTENT, Manifest, array_key, read_marker
+from fmcluster.embedding.store.writer import cast, write_shard
 from fmcluster.utils import distributed
 from fmcluster.utils.progress import bar
 from fmcluster.utils.random import seed_of
@@ -41,6 +41,7 @@ class _Shard:
     skipped: list[list[Any]] = field(default_factory=list)
     marked: list[list[Any]] = field(default_factory=list)
     truncated: dict[str, int] = field(default_factory=dict)
+    reused: dict[str, int] = field(default_factory=dict)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the arrays to be written."""
@@ -56,6 +57,7 @@ class _Work:
     views: list[list[Any]]
     last: bool
     content: str
+    digests: NDArray[np.uint8]
 
 
 @dataclass
@@ -63,7 +65,8 @@ class EncodingRun:
     """One process's pass over its shards of a store that `prepare` made ready.
 
     `numbers` names the shards; by default they are this process's share of all. Those that are
-    there are skipped either way. `decoders` threads read images.
+    there are skipped either way. `decoders` threads read images. `known` says, by space, what
+    earlier stores hold.
     """
 
     folder: Path
@@ -72,6 +75,7 @@ class EncodingRun:
     encoders: Sequence[Encoder]
     numbers: Sequence[int] | None = None
     decoders: int = min(MOST_DECODERS, os.cpu_count() or 1)
+    known: Sequence[Known | None] = ()
 
     def __post_init__(self) -> None:
         settings = self.manifest.header["settings"]
@@ -102,6 +106,7 @@ class EncodingRun:
                         marked=shard.marked,
                         truncated=shard.truncated,
                         content=work.content,
+                        reused=shard.reused,
                     )
                     shard = _Shard()
         return self.n_shards
@@ -140,7 +145,8 @@ class EncodingRun:
                         part, start + low, on_error=self.settings["on_error"], pool=images
                     )
                     last = low + len(part) == len(raw)
-                    yield _Work(number, block, self._augmented(block), last, content)
+                    views, digests = self._augmented(block), digests_of(block.rows)
+                    yield _Work(number, block, views, last, content, digests)
 
     def _augmented(self, block: Block) -> list[list[Any]]:
         """Return the readable rows of a block, augmented once for each view."""
@@ -171,19 +177,48 @@ class EncodingRun:
         (shard.marked if self.mark else shard.skipped).extend(reasons)
         good = np.setdiff1d(np.arange(len(block.rows)), bad)
         shard.parts["ids"].append(block.ids if self.mark else block.ids[good])
+        shard.parts[CONTENT].append(work.digests if self.mark else work.digests[good])
         inputs = [_readable(block), *work.views]
         for space, encoder in enumerate(self.encoders):
             for view, rows in enumerate(inputs):
-                before = getattr(encoder, "truncated", 0)
-                values = self._values(encoder, rows, block.ids[good])
-                if not view and rows and (cut := getattr(encoder, "truncated", 0) - before):
-                    key = array_key(space)
-                    shard.truncated[key] = shard.truncated.get(key, 0) + cut
+                key = array_key(space, view - 1 if view else None)
+                if view:
+                    values = self._values(encoder, rows, block.ids[good])
+                else:
+                    values = self._clean(space, rows, block.ids[good], work.digests[good], shard)
                 if self.mark and bad:
                     whole = np.zeros((len(block.rows), values.shape[1]), values.dtype)
                     whole[good] = values
                     values = whole
-                shard.parts[array_key(space, view - 1 if view else None)].append(values)
+                shard.parts[key].append(values)
+
+    def _clean(
+        self,
+        space: int,
+        rows: list[Any],
+        ids: NDArray[Any],
+        digests: NDArray[np.uint8],
+        shard: _Shard,
+    ) -> NDArray[Any]:
+        """Return the embeddings of rows as they are: copied where they are known, else encoded."""
+        encoder, key = self.encoders[space], array_key(space)
+        known = self.known[space] if self.known else None
+        found, copied = known.find(digests) if known else (np.zeros(len(rows), bool), None)
+        before = getattr(encoder, "truncated", 0)
+        if copied is None:
+            values = self._values(encoder, rows, ids)
+        else:
+            values = np.empty((len(rows), copied.shape[1]), copied.dtype)
+            values[found] = copied
+            new = np.flatnonzero(~found)
+            if len(new):
+                values[new] = self._values(encoder, [rows[i] for i in new], ids[new])
+            if hasattr(encoder, "count_truncated"):
+                encoder.count_truncated([rows[i] for i in np.flatnonzero(found)])
+            shard.reused[key] = shard.reused.get(key, 0) + int(found.sum())
+        if rows and (cut := getattr(encoder, "truncated", 0) - before):
+            shard.truncated[key] = shard.truncated.get(key, 0) + cut
+        return values
 
     def _values(self, encoder: Encoder, rows: list[Any], ids: NDArray[Any]) -> NDArray[Any]:
         """Return embeddings (m, d) in the stored type, checked."""

@@ -24,6 +24,7 @@ from fmcluster.embedding.data.source import Source
 from fmcluster.embedding.encode_shards import MOST_DECODERS, EncodingRun
 from fmcluster.embedding.encoders.base import Encoder
 from fmcluster.embedding.encoders.fitted import is_fitted_on_data
+from fmcluster.embedding.reuse import Known
 from fmcluster.embedding.store.manifest import Manifest
 from fmcluster.embedding.store.writer import remove_leftovers
 from fmcluster.utils import distributed
@@ -76,13 +77,14 @@ def encode_on_ray(
     source: Source,
     encoders: Sequence[Encoder],
     *,
+    known: Sequence[Known | None] = (),
     workers: int | None = None,
 ) -> int:
     """Encode and write every missing shard on a Ray cluster; return the number of all shards.
 
     Parameters
     ----------
-    folder, manifest, source, encoders
+    folder, manifest, source, encoders, known
         As for `EncodingRun`.
     workers : int, optional
         Actors at most; by default one per GPU, or one per core.
@@ -105,7 +107,7 @@ def encode_on_ray(
         if not source.reader.seekable:
             groups = min(groups, GROUPS_PER_WORKER * share.workers)
         # Kept in the object store by this reference, so that an actor can be built again.
-        kept = ray.put((folder, manifest, source, list(encoders)))
+        kept = ray.put((folder, manifest, source, list(encoders), list(known)))
         # Blocks made here: a task that made them would wait for a core that an actor holds.
         shards = ray.data.from_items(missing, override_num_blocks=groups)
         pool = ray.data.ActorPoolStrategy(size=share.workers, max_tasks_in_flight_per_actor=1)
@@ -149,9 +151,9 @@ class ShardActor:
     @functools.cached_property
     def run(self) -> EncodingRun:
         """What encodes, with the encoders as this process unpickles them once."""
-        folder, manifest, source, encoders = require("ray", extra="ray").get(self.kept)
+        folder, manifest, source, encoders, known = require("ray", extra="ray").get(self.kept)
         decoders = max(1, min(MOST_DECODERS, self.cores))
-        return EncodingRun(folder, manifest, source, encoders, decoders=decoders)
+        return EncodingRun(folder, manifest, source, encoders, decoders=decoders, known=known)
 
     def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, Any]:
         """Write the shards ``batch["item"]`` (m,); give their numbers back, and what failed.

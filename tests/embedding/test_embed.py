@@ -523,7 +523,7 @@ def test_full_disk_keeps_finished_shards_and_says_so(fake, tmp_path, monkeypatch
     written = []
 
     def full(path, array):
-        if len(written) == 5:
+        if len(written) == 7:  # three files a shard
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         written.append(path)
         real(path, array)

@@ -115,6 +115,10 @@ class _LengthBatched(TorchEncoder):
         budget = CPU_TOKENS if self.device.type == "cpu" else GPU_TOKENS
         return max(1, min(budget // max(length, 1), 4096))
 
+    def count_truncated(self, rows: list[Any]) -> None:
+        """Count the texts that are cut, as `encode` does, without encoding any."""
+        self.prepare(rows)
+
     def check_texts(self, rows: list[Any]) -> None:
         """Refuse what is not text."""
         for number, row in enumerate(rows):

@@ -7,6 +7,8 @@ A store is a folder::
     ids-00000.npy            its row ids
     space0-00000.npy         its rows in the first space
     space0.view1-00000.npy   its rows from the second augmented view of that space
+    content-00000.npy        a digest of what the encoders saw of each row, so that a later store
+                             copies rows it knows
 
 File names follow from the space, view and shard numbers and are never read from JSON, so that no
 manifest can point outside its folder. Both kinds of JSON carry a digest of their own content.
@@ -28,7 +30,8 @@ SCHEMA = 1  # of the files; another one is refused, not guessed at
 MANIFEST = "manifest.json"
 DTYPES = ("float16", "float32")
 REMEDY = "embed once more with repair=True (--repair), which encodes only the damaged shards"
-_KEY = re.compile(r"ids|space\d+(\.view\d+)?")
+CONTENT = "content"  # array of the row digests; stores of version 0.1 have none
+_KEY = re.compile(rf"ids|{CONTENT}|space\d+(\.view\d+)?")
 # What must agree before rows of an existing store are reused; layout and info may differ.
 COMPARED = ("data", "encoders", "settings")
 
@@ -46,7 +49,8 @@ class ShardRecord:
     """One shard: rows kept, columns by array, its files, and the rows that could not be read.
 
     `truncated` counts, by space, the texts that an encoder cut; `content` is the digest of the raw
-    rows, where only a stream gives them.
+    rows, where only a stream gives them; `reused` counts, by space, the rows that were copied from
+    an earlier store.
     """
 
     rows: int
@@ -56,6 +60,7 @@ class ShardRecord:
     marked: list[list[Any]] = field(default_factory=list)
     truncated: dict[str, int] = field(default_factory=dict)
     content: str = ""
+    reused: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -139,6 +144,7 @@ def _shard_record(body: Any, path: Path) -> ShardRecord:
             marked=list(body["marked"]),
             truncated={str(key): int(n) for key, n in body.get("truncated", {}).items()},
             content=str(body.get("content", "")),
+            reused={str(key): int(n) for key, n in body.get("reused", {}).items()},
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CorruptShardError(f"{path} lacks or misstates {error}: {REMEDY}") from None
@@ -248,9 +254,11 @@ def check_same(folder: Path, stored: Mapping[str, Any], asked: Mapping[str, Any]
     """Raise StoreMismatchError that shows the differing fields of two headers."""
     differing = differences(stored, asked)
     if differing:
+        only_data = all(each.startswith("data.") for each in differing)
+        hint = " (with reuse= this one, only new rows are encoded)" if only_data else ""
         raise StoreMismatchError(
             f"the store in {folder} was made otherwise ({'; '.join(differing)}): "
-            "use another folder, or delete this one"
+            f"use another folder{hint}, or delete this one"
         )
 
 
@@ -277,7 +285,8 @@ def shard_damage(
     folder: Path, manifest: Manifest, number: int, record: ShardRecord, *, checksums: bool
 ) -> str | None:
     """Return what is wrong with one shard, or None."""
-    if set(record.files) != set(array_keys(len(manifest.space_names), manifest.n_views)):
+    expected = set(array_keys(len(manifest.space_names), manifest.n_views))
+    if set(record.files) - {CONTENT} != expected:
         return f"shard {number} of {folder} lists other arrays than the manifest"
     for key, file in record.files.items():
         path = shard_path(folder, key, number)

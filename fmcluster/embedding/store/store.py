@@ -28,6 +28,7 @@ from fmcluster.embedding.store.sharded import ShardedArray
 from fmcluster.embedding.store.writer import (
     as_ids,
     as_matrix,
+    cast,
     finish,
     folder_of,
     load_ids,
@@ -260,9 +261,22 @@ class EmbeddingStore:
     @property
     def truncated(self) -> dict[str, int]:
         """Texts that were longer than an encoder's token limit and were cut, by space."""
-        cut = [record.truncated for record in self.manifest.shards] if self.manifest else []
+        return self._counted("truncated")
+
+    @property
+    def reused(self) -> dict[str, int]:
+        """Rows that were copied from an earlier store rather than encoded, by space."""
+        return self._counted("reused")
+
+    @property
+    def n_reused(self) -> int:
+        """Rows that were copied from an earlier store, in the space that has most of them."""
+        return max(self.reused.values(), default=0)
+
+    def _counted(self, what: str) -> dict[str, int]:
+        counts = [getattr(record, what) for record in self.manifest.shards] if self.manifest else []
         names = enumerate(self.spaces)
-        total = {name: sum(one.get(array_key(i), 0) for one in cut) for i, name in names}
+        total = {name: sum(one.get(array_key(i), 0) for one in counts) for i, name in names}
         return {name: count for name, count in total.items() if count}
 
     @property
@@ -367,30 +381,6 @@ class EmbeddingStore:
         for array in (*self._arrays.values(), *(v for vs in self._views.values() for v in vs)):
             if isinstance(array, ShardedArray):
                 array.close()
-
-
-def cast(values: NDArray[Any], dtype: DTypeLike, ids: NDArray[Any]) -> NDArray[Any]:
-    """Return finite `values` as `dtype`, or say which rows leave its range.
-
-    Raises
-    ------
-    ValueError
-        Rows with NaN or infinity, or too large for float16; ids are named.
-    """
-    values = np.asarray(values)
-    check_finite_rows(values, name="embeddings", ids=ids)
-    with np.errstate(over="ignore"):
-        stored = values.astype(dtype, copy=False)
-    if stored is values:
-        return stored
-    over = np.flatnonzero(~np.isfinite(stored).all(axis=1))
-    if len(over):
-        largest = float(np.abs(values).max())
-        raise ValueError(
-            f"{len(over)} row(s) do not fit {np.dtype(dtype)} (largest value {largest:.3g}), the "
-            f"first is id {ids[over[0]].item()!r}: use dtype='float32'"
-        )
-    return stored
 
 
 def _raise_damage(damaged: Mapping[int, str]) -> None:

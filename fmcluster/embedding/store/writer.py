@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from fmcluster.embedding.data.ids import row_ids
 from fmcluster.embedding.data.values import as_array
 from fmcluster.embedding.store.manifest import (
+    CONTENT,
     MANIFEST,
     FileRecord,
     Manifest,
@@ -39,6 +40,7 @@ from fmcluster.embedding.store.sharded import ShardedArray, map_shard
 from fmcluster.utils.errors import CorruptShardError, DataError
 from fmcluster.utils.files import digest_file, is_alive, machine_id, write_array
 from fmcluster.utils.ids import check_ids
+from fmcluster.utils.validation import check_finite_rows
 
 # As `fmcluster.utils.files.atomic_path` names them; any other is of an old version, and dead.
 _TEMPORARY = re.compile(r".*\.(?P<machine>[0-9a-f]{8})-(?P<pid>\d+)-[0-9a-f]{8}\.tmp")
@@ -124,6 +126,7 @@ def write_shard(
     marked: list[list[Any]],
     truncated: Mapping[str, int] | None = None,
     content: str = "",
+    reused: Mapping[str, int] | None = None,
 ) -> None:
     """Write the arrays of one shard and then its completion mark.
 
@@ -136,13 +139,16 @@ def write_shard(
     number : int
         The shard.
     arrays : mapping of str to ndarray
-        ``ids`` (rows,) and one (rows, d) array for each space and view.
+        ``ids`` (rows,), one (rows, d) array for each space and view, and, where it is known,
+        the digests ``content`` (rows, 16).
     skipped, marked : list of [id, reason]
         Rows left out, and rows kept as zeros.
     truncated : mapping of str to int, optional
         Texts that were cut, by space.
     content : str
         Digest of a stream's raw rows.
+    reused : mapping of str to int, optional
+        Rows that were copied from an earlier store, by space.
     """
     with explained(folder, f"shard {number}"):
         files = {}
@@ -158,12 +164,13 @@ def write_shard(
             raise
         record = ShardRecord(
             rows=len(arrays["ids"]),
-            dims={key: array.shape[1] for key, array in arrays.items() if key != "ids"},
+            dims={k: array.shape[1] for k, array in arrays.items() if k not in ("ids", CONTENT)},
             files=files,
             skipped=skipped,
             marked=marked,
             truncated=dict(truncated or {}),
             content=content,
+            reused=dict(reused or {}),
         )
         write_marker(folder, number, record, manifest.header)
 
@@ -281,3 +288,27 @@ def as_matrix(X: Any, name: str) -> Any:
 def folder_of(path: str | os.PathLike[str]) -> Path:
     """Return a store's folder as an absolute path, ``~`` expanded."""
     return Path(path).expanduser().absolute()
+
+
+def cast(values: NDArray[Any], dtype: DTypeLike, ids: NDArray[Any]) -> NDArray[Any]:
+    """Return finite `values` as `dtype`, or say which rows leave its range.
+
+    Raises
+    ------
+    ValueError
+        Rows with NaN or infinity, or too large for float16; ids are named.
+    """
+    values = np.asarray(values)
+    check_finite_rows(values, name="embeddings", ids=ids)
+    with np.errstate(over="ignore"):
+        stored = values.astype(dtype, copy=False)
+    if stored is values:
+        return stored
+    over = np.flatnonzero(~np.isfinite(stored).all(axis=1))
+    if len(over):
+        largest = float(np.abs(values).max())
+        raise ValueError(
+            f"{len(over)} row(s) do not fit {np.dtype(dtype)} (largest value {largest:.3g}), the "
+            f"first is id {ids[over[0]].item()!r}: use dtype='float32'"
+        )
+    return stored
