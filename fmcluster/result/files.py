@@ -13,6 +13,15 @@ from numpy.typing import NDArray
 from fmcluster.calibration.calibrator import Calibrator
 from fmcluster.embedding.encoders.fitted import load_state, save_state
 from fmcluster.heads import load_head
+from fmcluster.result.loop.chain import count_after
+from fmcluster.result.loop.edit_files import (
+    EDITS,
+    UNEDITED,
+    read_edits,
+    read_unedited,
+    write_edits,
+    write_unedited,
+)
 from fmcluster.result.predictor import ClusterPipeline
 from fmcluster.utils.errors import CorruptShardError
 from fmcluster.utils.files import (
@@ -38,9 +47,9 @@ if TYPE_CHECKING:
 FORMAT = "fmcluster.result/1"
 MARKER = "result.json"
 NEEDED = {"labels.npy", "proba.npy", "score.npy", "prior.npy", "clusters.parquet", "pipeline.json"}
-PIPELINE = {"head", "encoders", "pipeline.json", "pipeline.safetensors"}
+PIPELINE = {"head", "encoders", "pipeline.json", "pipeline.safetensors", EDITS}
 # What a save replaces or removes; a report of the result that was there tells of another one.
-OWNED = {MARKER, "graph", "report.html"} | NEEDED | PIPELINE
+OWNED = {MARKER, "graph", "report.html", UNEDITED} | NEEDED | PIPELINE
 BESIDE = {"store"}  # the embeddings may stand there first, as the demo's do
 
 
@@ -63,6 +72,7 @@ def _write_result(result: ClusterResult, folder: Path, metrics: dict[str, float]
     _write_table(result, folder / "clusters.parquet")
     if result.graph is not None:
         result.graph.write(folder / "graph")
+    write_unedited(result.unedited, folder)
     write_pipeline(result.pipeline, folder)
     about: dict[str, Any] = {
         "format": FORMAT,
@@ -155,6 +165,7 @@ def write_pipeline(pipeline: ClusterPipeline, folder: Path) -> None:
         rest = {k: v for k, v in state.items() if k not in arrays}
         save_state(folder / "encoders", number, arrays, rest)
     write_json(folder / "pipeline.json", config)
+    write_edits(pipeline.edits, folder)
 
 
 def read_result(folder: str | os.PathLike[str]) -> dict[str, Any]:
@@ -207,6 +218,7 @@ def _result_of(folder: Path, about: dict[str, Any]) -> dict[str, Any]:
         ids=np.asarray(table["id"].to_pylist()),
         pipeline=pipeline,
         graph=KNNGraph.load(folder / "graph") if about.get("has_graph") else None,
+        unedited=read_unedited(folder),
     )
 
 
@@ -218,9 +230,11 @@ def read_pipeline(
         config = read_json(folder / "pipeline.json")
         preprocessors, calibrator, states = _parts_of(folder, config)
         head = load_head(safe_child(folder, "head"))
-    if names and len(names) != head.n_clusters_:
+        edits = read_edits(folder)
+        n_clusters = count_after(edits, head.n_clusters_)
+    if names and len(names) != n_clusters:
         raise CorruptShardError(
-            f"{folder} has {len(names)} names for {head.n_clusters_} clusters: save it again"
+            f"{folder} has {len(names)} names for {n_clusters} clusters: save it again"
         )
     return ClusterPipeline(
         head=head,
@@ -230,6 +244,7 @@ def read_pipeline(
         names=tuple(map(str, names)) if names else None,
         encoder_states=states,
         metrics=metrics or {},
+        edits=edits,
     )
 
 

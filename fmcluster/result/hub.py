@@ -6,6 +6,7 @@ and nothing in it is code. Rows of the training data are not part of it.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 
 from fmcluster.heads.base import ClusterHead
 from fmcluster.result.files import PIPELINE, check_digests, digests, read_pipeline, write_pipeline
+from fmcluster.result.loop.edit_files import hidden_rows
 from fmcluster.result.model_card import model_card
 from fmcluster.result.predictor import ClusterPipeline
 from fmcluster.utils.errors import CorruptShardError, EncoderUnavailableError
@@ -40,6 +42,7 @@ def save_pretrained(
 ) -> Path:
     """Write a pipeline (or that of a result) with its model card and return the folder."""
     pipeline = _pipeline_of(pipeline)
+    pipeline = dataclasses.replace(pipeline, edits=hidden_rows(pipeline.edits))
     metrics = {k: float(v) for k, v in (metrics or pipeline.metrics).items() if np.isfinite(v)}
     config: dict[str, Any] = {
         "format": FORMAT,

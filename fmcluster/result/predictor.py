@@ -21,6 +21,7 @@ from fmcluster.embedding.encoders.base import Encoder
 from fmcluster.embedding.encoders.fitted import load_state, restore
 from fmcluster.embedding.store.store import EmbeddingStore
 from fmcluster.heads.base import ClusterHead
+from fmcluster.result.loop.chain import Edit, count_after, repeat
 from fmcluster.utils.errors import (
     DataError,
     StoreMismatchError,
@@ -53,6 +54,8 @@ class ClusterPipeline:
         How it was made; ``provenance["encoders"]`` says what encodes raw rows.
     metrics : dict
         What an evaluation gave, maybe nothing.
+    edits : tuple of Edit
+        What a person changed, in order; repeated on new rows after head and calibrator.
     """
 
     head: ClusterHead
@@ -62,11 +65,12 @@ class ClusterPipeline:
     names: tuple[str, ...] | None = None
     encoder_states: dict[int, dict[str, Any]] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
+    edits: tuple[Edit, ...] = ()
 
     @property
     def n_clusters(self) -> int:
-        """Number of clusters."""
-        return self.head.n_clusters_
+        """Number of clusters, after all edits."""
+        return count_after(self.edits, self.head.n_clusters_)
 
     @property
     def is_calibrated(self) -> bool:
@@ -173,11 +177,14 @@ class Prediction:
         Probabilities; even for rows of which nothing is known.
     unreadable : dict
         Why, by id, for the rows that could not be read.
+    xs : list of (m, d) float32
+        Their prepared embeddings, one array a space, where they were asked for.
     """
 
     ids: NDArray[Any]
     proba: NDArray[np.float32]
     unreadable: dict[Any, str] = field(default_factory=dict)
+    xs: list[NDArray[np.float32]] = field(default_factory=list)
 
 
 def predict_rows(
@@ -190,6 +197,7 @@ def predict_rows(
     batch_size: int | None = None,
     device: str | None = None,
     on_error: str = "raise",
+    keep_rows: bool = False,
 ) -> Prediction:
     """Assign new rows, whatever `embed` and `cluster` take.
 
@@ -209,20 +217,34 @@ def predict_rows(
     on_error : {"raise", "mark"}
         What becomes of rows that cannot be read: an error that names the first, or even
         probabilities.
+    keep_rows : bool
+        Whether their embeddings are given back, too.
     """
     check_in(on_error, ("raise", "mark"), "on_error")
+    kept: list[list[NDArray[np.float32]]] = []
+
+    def seen(blocks: Iterator[list[NDArray[np.float32]]]) -> Iterator[list[NDArray[np.float32]]]:
+        for block in blocks:
+            if keep_rows:
+                kept.append(block)
+            yield block
+
+    def found(ids: NDArray[Any], proba: NDArray[np.float32], lost: dict[Any, str]) -> Prediction:
+        return Prediction(ids, proba, lost, [np.concatenate(x) for x in zip(*kept, strict=True)])
+
     if is_embeddings(data):
         blocks = _row_blocks(space_list(prepared(pipeline, data)))
-        proba = _joined(pipeline, blocks)
+        proba = _joined(pipeline, seen(blocks))
         ids = getattr(data, "ids", None)
-        return Prediction(np.arange(len(proba)) if ids is None else np.asarray(ids), proba)
+        return found(np.arange(len(proba)) if ids is None else np.asarray(ids), proba, {})
     modality = _modality(pipeline.provenance.get("encoders") or [])
     source = data
     if not isinstance(data, Source):
         source = Source(data, column=column, id_column=id_column, modality=modality)
     if source.modality == "embedding":
-        proba = _joined(pipeline, _row_blocks(space_list(prepared(pipeline, source.vectors()))))
-        return Prediction(source.ids(0, len(proba)), proba)
+        blocks = _row_blocks(space_list(prepared(pipeline, source.vectors())))
+        proba = _joined(pipeline, seen(blocks))
+        return found(source.ids(0, len(proba)), proba, {})
     encoders = load_encoders(pipeline, encoder=encoder, batch_size=batch_size, device=device)
     ids, unreadable = [], {}
 
@@ -233,8 +255,8 @@ def predict_rows(
                 unreadable[block.ids[place].item()] = reason
             yield _encoded(pipeline, block.rows, encoders)
 
-    proba = _joined(pipeline, encoded())
-    return Prediction(np.concatenate(ids), proba, unreadable)
+    proba = _joined(pipeline, seen(encoded()))
+    return found(np.concatenate(ids), proba, unreadable)
 
 
 def _decoded(source: Source, on_error: str) -> Iterator[Block]:
@@ -288,7 +310,7 @@ def _block_proba(pipeline: ClusterPipeline, xs: list[NDArray[np.float32]]) -> ND
         check_finite_rows(x, name="data")
     raw = pipeline.head.predict_proba(one_or_list(xs))
     proba = raw if pipeline.calibrator is None else pipeline.calibrator.transform(raw, xs)
-    return without_evidence(np.asarray(proba, dtype=np.float32), xs)
+    return repeat(pipeline.edits, without_evidence(np.asarray(proba, dtype=np.float32), xs), xs)
 
 
 def _check_same(made: dict[str, Any], given: dict[str, Any]) -> None:

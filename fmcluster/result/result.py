@@ -19,6 +19,17 @@ from fmcluster.heads.base import ClusterHead
 from fmcluster.result.cluster import Cluster
 from fmcluster.result.dataset import to_dataset
 from fmcluster.result.files import read_result, write_result
+from fmcluster.result.loop.chain import Unedited
+from fmcluster.result.loop.edits import (
+    dissolve,
+    edits,
+    merge,
+    move,
+    recalibrated,
+    rename,
+    split,
+    undo,
+)
 from fmcluster.result.loop.outliers import abstain, outlier_score, outliers, top
 from fmcluster.result.predictor import ClusterPipeline, prepared
 from fmcluster.utils.ids import IdIndex
@@ -54,6 +65,8 @@ class ClusterResult:
         Neighbors of the rows.
     embeddings, source
         What was clustered, while in this process; neither is saved with the result.
+    unedited : Unedited or None
+        What the result was before its first edit.
     """
 
     labels: NDArray[np.int64]
@@ -66,9 +79,13 @@ class ClusterResult:
     graph: KNNGraph | None = None
     embeddings: Any = field(default=None, compare=False)
     source: Any = field(default=None, compare=False)
+    unedited: Unedited | None = field(default=None, compare=False, repr=False)
 
     # Methods that have a file of their own; each takes the result first.
     to_dataset = to_dataset
+    merge, split, rename, move = merge, split, rename, move
+    dissolve, undo = dissolve, undo
+    edits = property(edits)
     top, abstain, outliers = top, abstain, outliers
     outlier_score = cached_property(outlier_score)
 
@@ -198,17 +215,16 @@ class ClusterResult:
             n_rows_total=self.n_rows,
             weights=weights,
             confidence=self.confidence,
-            base=self.calibrator,
+            base=None if self.pipeline.edits else self.calibrator,
             is_confidence=self.is_calibrated,
         )
         sure = np.clip(calibrator.curves["score"](self.confidence), 1 / self.n_clusters, 1)
         old = self.names or tuple(str(c) for c in range(self.n_clusters))
         found = calibrator.class_of_cluster
-        return self._recalibrated(
-            calibrator,
-            with_confidence(self.proba, sure),
-            names=tuple(str(found.get(c, old[c])) for c in range(self.n_clusters)),
-        )
+        names = tuple(str(found.get(c, old[c])) for c in range(self.n_clusters))
+        if self.pipeline.edits:  # the calibration is of what the edits made: one more step
+            return recalibrated(self, calibrator, names, (ids, labels, weights))
+        return self._recalibrated(calibrator, with_confidence(self.proba, sure), names=names)
 
     def with_calibrator(self, calibrator: Calibrator, xs: Any = None) -> ClusterResult:
         """Return the same clustering with probabilities of a calibrator fitted on the head's own.
@@ -220,6 +236,11 @@ class ClusterResult:
         xs : list of arrays, optional
             The embeddings, where the calibrator reads them.
         """
+        if self.pipeline.edits:
+            raise ValueError(
+                f"the result has {len(self.edits)} edit(s), after which its probabilities are no "
+                "longer the head's own: give the calibrator first, or calibrate(ids, labels)"
+            )
         return self._recalibrated(calibrator, calibrator.transform(self.proba, xs))
 
     def _recalibrated(
