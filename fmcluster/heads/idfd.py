@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fmcluster.heads.families.representation import AdapterHead, PairObjective, Representation
+from fmcluster.heads.training import draws
 from fmcluster.heads.training.data import TrainData
 from fmcluster.heads.training.views import Batch
 from fmcluster.utils.validation import check_range
@@ -67,7 +68,7 @@ class IDFDObjective(PairObjective):
         z = self.network.embed(batch.weak())
         near = batch.neighbor()[0]
         n = len(self.memory)
-        others = torch.randint(n, (min(MEMORY_ROWS, n),), device=z.device)
+        others = draws.integers(n, min(MEMORY_ROWS, n), z.device)
         positive = (z * self.memory[near]).sum(dim=1, keepdim=True)
         negative = z @ self.memory[others].T
         scores = torch.cat([positive, negative], dim=1) / self.temperature

@@ -33,6 +33,7 @@ from fmcluster.functional.losses import (
     smoothed_cross_entropy,
 )
 from fmcluster.heads.networks.layers import Heads, JointInput
+from fmcluster.heads.training import draws
 from fmcluster.heads.training.data import TrainData
 from fmcluster.heads.training.head import TrainedHead
 from fmcluster.heads.training.objective import Objective, Schedule
@@ -100,7 +101,7 @@ class SCANObjective(Objective):
     def network(self, head: int) -> nn.Module:
         """Return the inference network of one head."""
         n_heads, n_clusters = self.heads.shape
-        single = nn.Linear(self.input.n_dims, n_clusters)
+        single = draws.linear(self.input.n_dims, n_clusters)
         weight = self.heads.linear.weight.detach().view(n_heads, n_clusters, -1)[head]
         bias = self.heads.linear.bias.detach().view(n_heads, n_clusters)[head]
         single.load_state_dict({"weight": weight, "bias": bias})
@@ -200,7 +201,7 @@ class SCANHead(TrainedHead):
 
     def _network(self, dims: list[int], n_clusters: int) -> nn.Module:
         joint = JointInput(dims)
-        return nn.Sequential(joint, nn.Linear(joint.n_dims, n_clusters))
+        return nn.Sequential(joint, draws.linear(joint.n_dims, n_clusters))
 
     def _train(self, data: HeadData, rows: TrainData) -> nn.Module:
         check_in(self.regularizer, REGULARIZERS, "regularizer")

@@ -28,6 +28,7 @@ from torch.nn import functional as F
 
 from fmcluster.functional.losses import pmi
 from fmcluster.heads.networks.layers import JointInput
+from fmcluster.heads.training import draws
 from fmcluster.heads.training.data import TrainData
 from fmcluster.heads.training.head import TrainedHead
 from fmcluster.heads.training.objective import Objective
@@ -60,13 +61,13 @@ class ProjectionHeads(nn.Module):
     ) -> None:
         super().__init__()
         self.n_heads = n_heads
-        self.first = nn.Linear(n_inputs, n_heads * hidden)
+        self.first = draws.linear(n_inputs, n_heads * hidden)
         self.second = nn.Parameter(torch.empty(n_heads, hidden, bottleneck))
         self.bias = nn.Parameter(torch.zeros(n_heads, 1, bottleneck))
         self.last = nn.Parameter(torch.empty(n_heads, bottleneck, n_clusters))
         nn.init.zeros_(self.first.bias)
         for weight in (self.first.weight, self.second, self.last):
-            nn.init.trunc_normal_(weight, std=0.02)
+            nn.init.trunc_normal_(weight, std=0.02, generator=draws.generator())
 
     def forward(self, x: Tensor, *, freeze_last: bool = False) -> Tensor:
         """Return logits (H, B, K) of rows (B, d)."""

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from fmcluster.functional.losses import kl_to_prior
 from fmcluster.heads.networks.layers import InputScale
+from fmcluster.heads.training import draws
 from fmcluster.heads.training.data import TrainData
 from fmcluster.heads.training.head import TrainedHead
 from fmcluster.heads.training.objective import Objective
@@ -80,7 +81,7 @@ class TaskEncoder(nn.Module):
     def __init__(self, dims: list[int], n_clusters: int, *, normed: bool = True) -> None:
         super().__init__()
         self.scales = nn.ModuleList([InputScale(d) for d in dims])
-        layers = [nn.Linear(d, n_clusters) for d in dims]
+        layers = [draws.linear(d, n_clusters) for d in dims]
         if normed:
             layers = [nn.utils.parametrizations.weight_norm(layer) for layer in layers]
         self.linear = nn.ModuleList(layers)

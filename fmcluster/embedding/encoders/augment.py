@@ -11,6 +11,7 @@ rows are batched, resumed or shared among processes.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -92,19 +93,39 @@ def augment_fingerprint(modality: str, *, strength: str = "weak", seed: int = 0)
 
 
 def _images(rows: Sequence[Any], strength: str, seeds: list[int]) -> list[Image.Image]:
-    """Return augmented images, torch's global stream left as it was."""
-    import torch
-
     transforms: dict[tuple[int, int], Callable[[Any], Any]] = {}
     out = []
-    with torch.random.fork_rng(devices=[]):
-        for row, seed in zip(rows, seeds, strict=True):
-            image = to_rgb(row)
-            if image.size not in transforms:
-                transforms[image.size] = _transform(strength, image.size)
-            torch.manual_seed(seed)
+    for row, seed in zip(rows, seeds, strict=True):
+        image = to_rgb(row)
+        if image.size not in transforms:
+            transforms[image.size] = _transform(strength, image.size)
+        with _drawn_from(seed):
             out.append(transforms[image.size](image))
     return out
+
+
+def _drawn_from(seed: int) -> AbstractContextManager[Any]:
+    """Give what torch draws inside, on this thread, from a generator of its own.
+
+    torchvision's transforms draw from torch's global generator and take no other. Seeding that one
+    would move the caller's numbers, and mix the streams of two threads.
+    """
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    names = ("rand", "randn", "randint", "randperm", "multinomial")
+    drawing = {getattr(torch, name) for name in names}
+    drawing |= {torch.Tensor.uniform_, torch.Tensor.normal_}
+    generator = torch.Generator().manual_seed(seed)
+
+    class _Own(TorchFunctionMode):
+        def __torch_function__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            own = {"generator": generator} if func in drawing else {}
+            return func(*args, **{**(kwargs or {}), **own})
+
+    return _Own()
 
 
 def _transform(strength: str, size: tuple[int, int]) -> Callable[[Any], Any]:

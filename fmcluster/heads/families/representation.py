@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fmcluster.heads.networks.layers import JointInput
+from fmcluster.heads.training import draws
 from fmcluster.heads.training.data import TrainData
 from fmcluster.heads.training.determinism import one_thread
 from fmcluster.heads.training.head import TrainedHead
@@ -46,9 +47,9 @@ class Adapter(nn.Module):
 
     def __init__(self, n_dims: int, n_out: int) -> None:
         super().__init__()
-        self.linear = nn.Linear(n_dims, n_out, bias=False)
-        self.hidden = nn.Linear(n_dims, HIDDEN)
-        self.out = nn.Linear(HIDDEN, n_out)
+        self.linear = draws.linear(n_dims, n_out, bias=False)
+        self.hidden = draws.linear(n_dims, HIDDEN)
+        self.out = draws.linear(HIDDEN, n_out)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
@@ -68,7 +69,7 @@ class Readout(nn.Module):
 
     def __init__(self, n_dims: int, n_clusters: int) -> None:
         super().__init__()
-        self.centroids = nn.Parameter(F.normalize(torch.randn(n_clusters, n_dims), dim=1))
+        self.centroids = nn.Parameter(F.normalize(draws.normal(n_clusters, n_dims), dim=1))
         self.register_buffer("scale", torch.tensor(10.0))  # until `fit` measures it
 
     @torch.no_grad()
@@ -161,8 +162,7 @@ class RepresentationHead(TransformerMixin, TrainedHead):
 
     def _fresh(self, data: HeadData) -> Any:
         """Return a network whose random weights come from the head's own seed."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(data.seed("network"))
+        with draws.drawn_from(data.seed("network")):
             return self._network([space.n_dims for space in data.spaces], data.n_clusters)
 
     def __sklearn_tags__(self) -> Tags:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fmcluster.heads.networks.layers import JointInput, mlp
+from fmcluster.heads.training import draws
 from fmcluster.heads.training.data import TrainData
 from fmcluster.heads.training.halves import Runner, by_halves
 from fmcluster.heads.training.objective import Objective
@@ -20,7 +21,7 @@ class StudentT(nn.Module):
 
     def __init__(self, n_dims: int, n_clusters: int) -> None:
         super().__init__()
-        self.centres = nn.Parameter(torch.randn(n_clusters, n_dims))
+        self.centres = nn.Parameter(draws.normal(n_clusters, n_dims))
 
     def forward(self, z: Tensor) -> Tensor:
         # Through the products: the differences (B, K, d) would be larger than all else here.
@@ -37,7 +38,8 @@ def keep_lengths(layers: nn.Sequential) -> None:
     """
     linear = [layer for layer in layers if isinstance(layer, nn.Linear)]
     for layer in linear:
-        nn.init.orthogonal_(layer.weight, gain=1.0 if layer is linear[-1] else 2**0.5)
+        gain = 1.0 if layer is linear[-1] else 2**0.5
+        nn.init.orthogonal_(layer.weight, gain=gain, generator=draws.generator())
         nn.init.zeros_(layer.bias)
 
 
@@ -118,7 +120,7 @@ class DenoisingObjective(Objective):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         x = self.network.input(batch.x)
         # Half the time of F.dropout: uniform numbers, and no booleans to turn into floats.
-        kept = torch.rand_like(x).sub_(self.dropout).sign_().clamp_min_(0)
+        kept = draws.uniform_like(x).sub_(self.dropout).sign_().clamp_min_(0)
         noisy = kept.mul_(x).div_(max(1 - self.dropout, 1e-6))
         _, rebuilt = self.network.rebuild(noisy)
         return {"loss": F.mse_loss(rebuilt.float(), x)}

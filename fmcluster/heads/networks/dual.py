@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from fmcluster.functional.consensus import align_columns
 from fmcluster.heads.networks.layers import BatchNorm, Heads, UnitInput
+from fmcluster.heads.training import draws
 from fmcluster.heads.training.data import TrainData
 from fmcluster.vectors.rows import BLOCK_ROWS
 
@@ -34,7 +35,7 @@ class DualHead(nn.Module):
 
     def __init__(self, n_inputs: int, hidden: int, n_clusters: int, n_heads: int) -> None:
         super().__init__()
-        self.first = nn.Linear(n_inputs, hidden)
+        self.first = draws.linear(n_inputs, hidden)
         self.norm = BatchNorm(hidden)
         self.last = Heads(hidden, n_clusters, n_heads)
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fmcluster.heads.training import draws
 from fmcluster.utils import distributed
 from fmcluster.vectors.rows import SECONDARY_WEIGHT
 
@@ -50,7 +51,7 @@ class Heads(nn.Module):
 
     def __init__(self, n_dims: int, n_clusters: int, n_heads: int) -> None:
         super().__init__()
-        self.linear = nn.Linear(n_dims, n_clusters * n_heads)
+        self.linear = draws.linear(n_dims, n_clusters * n_heads)
         self.shape = (n_heads, n_clusters)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -63,7 +64,7 @@ class CosineHead(nn.Module):
 
     def __init__(self, n_dims: int, n_clusters: int, scale: float = 10.0) -> None:
         super().__init__()
-        self.prototypes = nn.Parameter(F.normalize(torch.randn(n_clusters, n_dims), dim=1))
+        self.prototypes = nn.Parameter(F.normalize(draws.normal(n_clusters, n_dims), dim=1))
         self.scale = scale
 
     def forward(self, x: Tensor) -> Tensor:
@@ -143,7 +144,7 @@ def mlp(
     """Return Linear(-BatchNorm)-activation layers over `dims`, the last layer bare."""
     layers: list[nn.Module] = []
     for i, (a, b) in enumerate(zip(dims[:-1], dims[1:], strict=True)):
-        layers.append(nn.Linear(a, b))
+        layers.append(draws.linear(a, b))
         if i < len(dims) - 2:
             layers += [BatchNorm(b)] * norm + [activation()]
     return nn.Sequential(*layers)

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fmcluster.heads.base import ClusterHead, _plain_params
+from fmcluster.heads.training import draws
 from fmcluster.heads.training.data import TrainData
-from fmcluster.heads.training.determinism import one_thread
+from fmcluster.heads.training.determinism import ONE_TRAINING, one_thread
 from fmcluster.heads.training.loop import train
 from fmcluster.heads.training.objective import Objective, Schedule, TrainOptions
 from fmcluster.heads.training.weights import from_arrays, to_arrays
@@ -77,9 +78,7 @@ class TrainedHead(ClusterHead):
         neighbors = data.graph(self.n_neighbors).indices if self.n_neighbors else None
         rows = TrainData(data.spaces, neighbors, data.n_clusters, data.seed("train"), device=device)
         self.history_: list[dict[str, Any]] = []
-        # Weights are drawn from the seed, and the caller's own stream of numbers is left alone.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(data.seed("network"))
+        with ONE_TRAINING, draws.drawn_from(data.seed("network")):
             network = self._train(data, rows)
         self.network_ = network.cpu().eval().requires_grad_(False).double()
 

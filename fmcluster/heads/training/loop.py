@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fmcluster.heads.training import draws
 from fmcluster.heads.training.checkpoint import Checkpoint
 from fmcluster.heads.training.data import TrainData, shuffled
 from fmcluster.heads.training.determinism import flush_denormals, one_thread
@@ -66,11 +67,11 @@ def train(
     """
     options = options or TrainOptions()
     check_in(schedule.optimizer, ("adam", "adamw", "sgd"), "optimizer")
-    with one_thread(data.device), flush_denormals():
-        torch.manual_seed(seed_of(data.seed, "weights"))
+    weights = seed_of(data.seed, "weights")
+    with one_thread(data.device), draws.drawn_from(weights) as stream:
         objective.to(data.device)
         objective.start(data)
-        return _Loop(objective, data, schedule, options, settings or {}).run()
+        return _Loop(objective, data, schedule, options, settings or {}, stream).run()
 
 
 class _Loop:
@@ -83,8 +84,10 @@ class _Loop:
         schedule: Schedule,
         options: TrainOptions,
         settings: dict[str, Any],
+        stream: draws.Stream,
     ) -> None:
         self.objective, self.data, self.schedule, self.options = objective, data, schedule, options
+        self.stream = stream
         self.accelerator = distributed.accelerator(
             cpu=data.device.type == "cpu",
             mixed_precision=options.mixed_precision,
@@ -135,10 +138,23 @@ class _Loop:
         return self.history
 
     def _epoch(self, epoch: int) -> dict[str, float]:
-        torch.manual_seed(seed_of(self.data.seed, "epoch", epoch, distributed.rank()))
+        self.stream.restart(seed_of(self.data.seed, "epoch", epoch, distributed.rank()))
         self.views.restart(epoch)
         self.objective.train()
         self.objective.before_epoch(epoch, self.data)
+        # In the steps alone: a thread that a library starts meanwhile keeps the mode for good.
+        with flush_denormals():
+            sums = self._steps(epoch)
+        totals = distributed.sum_over_ranks(np.array(list(sums.values())))
+        scale = 1 / (self.n_steps * distributed.world_size())
+        record = dict(zip(sums, (totals * scale).tolist(), strict=True))
+        self.objective.eval()
+        criterion = self.objective.criterion(self.data)
+        record["criterion"] = record["loss"] if criterion is None else float(criterion)
+        return {"epoch": epoch, **record}
+
+    def _steps(self, epoch: int) -> dict[str, float]:
+        """Take the steps of an epoch and return the sums of its losses."""
         sums: dict[str, float] = {}
         for step, rows in enumerate(self._batches(epoch)):
             rate = self._set_rate(epoch + step / self.n_steps)
@@ -157,13 +173,7 @@ class _Loop:
             self.objective.after_step()
             for key, loss in losses.items():
                 sums[key] = sums.get(key, 0.0) + float(loss.detach())
-        totals = distributed.sum_over_ranks(np.array(list(sums.values())))
-        scale = 1 / (self.n_steps * distributed.world_size())
-        record = dict(zip(sums, (totals * scale).tolist(), strict=True))
-        self.objective.eval()
-        criterion = self.objective.criterion(self.data)
-        record["criterion"] = record["loss"] if criterion is None else float(criterion)
-        return {"epoch": epoch, **record}
+        return sums
 
     def _batches(self, epoch: int) -> Iterator[Tensor]:
         """Yield this rank's rows of each step; every rank draws the same permutation."""
