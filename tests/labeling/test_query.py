@@ -13,6 +13,10 @@ from fmcluster.labeling.query import STRATEGIES, query
 from fmcluster.vectors.graph import KNNGraph
 
 
+# All but the one that needs a clustering's confidence.
+OF_ROWS = tuple(s for s in STRATEGIES if s != "certify")
+
+
 @pytest.fixture(scope="module")
 def data(blobs):
     return blobs(n=400, k=5, d=16, spread=0.15, seed=1)
@@ -33,7 +37,7 @@ def result(data):
     )
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", OF_ROWS)
 @pytest.mark.parametrize("budget", [1, 7, 40])
 def test_exact_distinct_unlabelled_and_repeatable(data, strategy, budget):
     labeled = [3, 5, 8]
@@ -44,7 +48,7 @@ def test_exact_distinct_unlabelled_and_repeatable(data, strategy, budget):
     assert np.array_equal(first, again)
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", OF_ROWS)
 def test_all_that_is_left_can_be_asked_for(data, strategy):
     x = data.x[:30]
     picks = query(x, 27, strategy=strategy, labeled=[0, 1, 2])
@@ -75,6 +79,40 @@ def test_uncertain_takes_the_lowest_confidence_of_the_result(result):
     assert query(result, 4, strategy="uncertain").tolist() == [f"row-{i}" for i in range(4)]
 
 
+def test_certify_draws_evenly_from_the_most_confident_rows(result):
+    ids, weights = query(result, 60, strategy="certify", accuracy=0.8, return_weights=True)
+    rows = np.array([int(i.split("-")[1]) for i in ids])
+    assert len(set(rows)) == 60
+    assert np.ptp(weights) == 0
+    region = round(60 * weights[0])
+    assert 60 <= region <= 400
+    assert rows.min() >= 400 - region  # confidence rises with the row number
+    again = query(result, 60, strategy="certify", accuracy=0.8)
+    assert np.array_equal(ids, again)
+
+
+def test_certify_needs_a_clustering_and_weights_need_a_draw(data, result):
+    with pytest.raises(ValueError, match="pass the ClusterResult"):
+        query(data.x, 5, strategy="certify")
+    with pytest.raises(ValueError, match=r"'auto' draws no random sample.*'random', 'certify'"):
+        query(result, 5, return_weights=True)
+    with pytest.raises(ValueError, match=r"accuracy=95"):
+        query(result, 5, strategy="certify", accuracy=95)
+
+
+def test_random_weights_stand_for_all_free_rows(data):
+    ids, weights = query(data.x, 20, strategy="random", labeled=[1, 2], return_weights=True)
+    assert len(ids) == 20
+    assert weights.sum() == pytest.approx(398)
+
+
+def test_answers_of_the_result_are_not_asked_again(result):
+    answered = SimpleNamespace(**vars(result), answers=SimpleNamespace(labels={"row-1": 0}))
+    picks = query(answered, 399, strategy="random")
+    assert "row-1" not in picks
+    assert len(set(picks)) == 399
+
+
 def test_labels_so_far_steer_auto(data):
     first = query(data.x, 5)
     known = dict(zip(first.tolist(), data.y[first].tolist(), strict=True))
@@ -95,7 +133,7 @@ def test_tail_asks_more_of_rare_clusters(blobs):
 
 def test_a_pool_smaller_than_the_data_still_covers(blobs, monkeypatch):
     x, y = blobs(n=3000, k=6, d=16, spread=0.1)
-    monkeypatch.setattr("fmcluster.labeling.query.POOL_ENTRIES", 20_000)
+    monkeypatch.setattr("fmcluster.labeling.strategies.POOL_ENTRIES", 20_000)
     picks = query(x, 6, labeled=[10])
     assert len(set(picks.tolist()) - {10}) == 6
     assert len(set(y[picks]) | {y[10]}) == 6
@@ -108,7 +146,7 @@ def test_many_labels_reach_rare_classes_in_the_open(monkeypatch):
     centres /= np.linalg.norm(centres, axis=1, keepdims=True)
     x = centres[y] + np.where(y < 5, 0.1, 0.22)[:, None] * rng.normal(size=(len(y), 16))
     met = len(set(y[query(x, 100)]))
-    monkeypatch.setattr("fmcluster.labeling.query.MIN_NEIGHBORS", 2)
+    monkeypatch.setattr("fmcluster.labeling.strategies.MIN_NEIGHBORS", 2)
     assert met >= 28 > len(set(y[query(x, 100)]))
 
 
