@@ -280,7 +280,7 @@ def stores_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
 def _folders(given: Any) -> list[Path]:
     """Return the folders of the stores that `reuse` names."""
     each = given if isinstance(given, (list, tuple)) else [given]
-    found = [one.folder if isinstance(one, EmbeddingStore) else one for one in each]
+    found: list[Any] = [one.folder if isinstance(one, EmbeddingStore) else one for one in each]
     if not all(isinstance(one, (str, os.PathLike)) for one in found):
         raise TypeError(f"reuse={given!r} must be True, False, or folders of stores")
     return [folder_of(one) for one in found]

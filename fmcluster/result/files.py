@@ -22,6 +22,8 @@ from fmcluster.result.loop.edit_files import (
     write_edits,
     write_unedited,
 )
+from fmcluster.result.loop.reference import FILES as SAMPLE_FILES
+from fmcluster.result.loop.reference import read_sample, write_sample
 from fmcluster.result.predictor import ClusterPipeline
 from fmcluster.utils.errors import CorruptShardError
 from fmcluster.utils.files import (
@@ -49,7 +51,7 @@ MARKER = "result.json"
 NEEDED = {"labels.npy", "proba.npy", "score.npy", "prior.npy", "clusters.parquet", "pipeline.json"}
 PIPELINE = {"head", "encoders", "pipeline.json", "pipeline.safetensors", EDITS}
 # What a save replaces or removes; a report of the result that was there tells of another one.
-OWNED = {MARKER, "graph", "report.html", UNEDITED} | NEEDED | PIPELINE
+OWNED = {MARKER, "graph", "report.html", UNEDITED, *SAMPLE_FILES} | NEEDED | PIPELINE
 BESIDE = {"store"}  # the embeddings may stand there first, as the demo's do
 
 
@@ -73,6 +75,7 @@ def _write_result(result: ClusterResult, folder: Path, metrics: dict[str, float]
     if result.graph is not None:
         result.graph.write(folder / "graph")
     write_unedited(result.unedited, folder)
+    write_sample(result, folder)
     write_pipeline(result.pipeline, folder)
     about: dict[str, Any] = {
         "format": FORMAT,
@@ -136,7 +139,8 @@ def _write_table(result: ClusterResult, path: Path) -> None:
         "confidence": result.confidence,
     }
     if result.names:
-        columns["name"] = np.array(result.names, dtype=object)[result.labels]
+        # The last name stands for label -1: none.
+        columns["name"] = np.array([*result.names, None], dtype=object)[result.labels]
     with atomic_path(path) as temporary:
         parquet.write_table(pa.table(columns), temporary)
 
@@ -219,6 +223,7 @@ def _result_of(folder: Path, about: dict[str, Any]) -> dict[str, Any]:
         pipeline=pipeline,
         graph=KNNGraph.load(folder / "graph") if about.get("has_graph") else None,
         unedited=read_unedited(folder),
+        reference=read_sample(folder, len(labels)),
     )
 
 

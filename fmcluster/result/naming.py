@@ -92,7 +92,7 @@ def name_by_source(result: ClusterResult, *, limit: int = 100_000) -> ClusterRes
             break
         block = source.decode(raw, number * PIECE_ROWS, on_error="skip")
         for id_, text in zip(block.ids.tolist(), block.rows, strict=True):
-            if text is not None and id_ in rows:
+            if text is not None and id_ in rows and result.labels[rows[id_]] >= 0:
                 texts.append(text)
                 labels.append(result.labels[rows[id_]])
     terms = cluster_terms(texts, np.asarray(labels, np.int64), result.n_clusters)
@@ -103,7 +103,9 @@ def name_by_terms(
     result: ClusterResult, texts: Iterable[str], *, n_terms: int = N_TERMS
 ) -> ClusterResult:
     """Return the result with clusters named after their most telling terms."""
-    terms = cluster_terms(texts, result.labels, result.n_clusters, n_terms=n_terms)
+    there = [(t, c) for t, c in zip(texts, result.labels.tolist(), strict=True) if c >= 0]
+    labels = np.array([c for _, c in there], np.int64)
+    terms = cluster_terms((t for t, _ in there), labels, result.n_clusters, n_terms=n_terms)
     return with_names(result, [", ".join(found) for found in terms])
 
 
@@ -138,7 +140,8 @@ def name_by_vocabulary(
             "use the encoder that made the rows, without preprocessing"
         )
     centers = np.zeros((result.n_clusters, rows.shape[1]))
-    np.add.at(centers, result.labels, rows)
+    there = result.labels >= 0
+    np.add.at(centers, result.labels[there], rows[there])
     cosines = unit_rows(centers) @ words.T
     nearest = (cosines - cosines.mean(axis=0)).argmax(axis=1)
     return with_names(result, [vocabulary[word] for word in nearest])

@@ -19,6 +19,7 @@ from fmcluster.heads.base import ClusterHead
 from fmcluster.result.cluster import Cluster
 from fmcluster.result.dataset import to_dataset
 from fmcluster.result.files import read_result, write_result
+from fmcluster.result.loop.certify import certify
 from fmcluster.result.loop.chain import Unedited
 from fmcluster.result.loop.edits import (
     dissolve,
@@ -31,6 +32,8 @@ from fmcluster.result.loop.edits import (
     undo,
 )
 from fmcluster.result.loop.outliers import abstain, outlier_score, outliers, top
+from fmcluster.result.loop.reference import Sample
+from fmcluster.result.loop.update import novel, update
 from fmcluster.result.predictor import ClusterPipeline, prepared
 from fmcluster.utils.ids import IdIndex
 from fmcluster.utils.validation import check_labels
@@ -45,7 +48,7 @@ class ClusterResult:
     Attributes
     ----------
     labels : (n,) int64
-        Cluster of each row, 0..k-1.
+        Cluster of each row, 0..k-1; -1 for rows that came by `update` and fit none.
     proba : (n, k) float32
         Probabilities; rows sum to one and their argmax is the label.
     confidence : (n,) float32
@@ -67,6 +70,8 @@ class ClusterResult:
         What was clustered, while in this process; neither is saved with the result.
     unedited : Unedited or None
         What the result was before its first edit.
+    reference : Sample or None
+        Some rows' embeddings, saved with the result, against which new rows are held.
     """
 
     labels: NDArray[np.int64]
@@ -80,6 +85,7 @@ class ClusterResult:
     embeddings: Any = field(default=None, compare=False)
     source: Any = field(default=None, compare=False)
     unedited: Unedited | None = field(default=None, compare=False, repr=False)
+    reference: Sample | None = field(default=None, compare=False, repr=False)
 
     # Methods that have a file of their own; each takes the result first.
     to_dataset = to_dataset
@@ -88,6 +94,8 @@ class ClusterResult:
     edits = property(edits)
     top, abstain, outliers = top, abstain, outliers
     outlier_score = cached_property(outlier_score)
+    certify = certify
+    update, novel = update, property(novel)
 
     @property
     def n_rows(self) -> int:
@@ -102,7 +110,7 @@ class ClusterResult:
     @property
     def sizes(self) -> NDArray[np.int64]:
         """Rows of each cluster (k,)."""
-        return np.bincount(self.labels, minlength=self.n_clusters)
+        return np.bincount(self.labels[self.labels >= 0], minlength=self.n_clusters)
 
     @property
     def is_calibrated(self) -> bool:

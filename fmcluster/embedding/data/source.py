@@ -102,8 +102,8 @@ class Source:
     ----------
     modality : str
         "image", "text" or "embedding".
-    column : str or None
-        Name of the column.
+    column, id_column : str or None
+        Names of the columns of rows and of their ids.
 
     Raises
     ------
@@ -131,6 +131,7 @@ class Source:
             raise DataError("give ids or id_column, not both")
         self.reader: Reader = open_reader(data, column=column, split=split)
         self.column = self.reader.column
+        self.id_column = id_column
         self._limit = n_rows
         first = self._first_rows()
         self.base = self.reader.base

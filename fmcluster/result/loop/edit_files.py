@@ -16,6 +16,7 @@ import numpy as np
 from fmcluster.calibration import Calibrator
 from fmcluster.heads import load_head
 from fmcluster.result.loop.chain import STEPS, Clustering, Edit, Recalibrate, Split, Unedited
+from fmcluster.result.loop.grow import Grow, NewClusters
 from fmcluster.utils.errors import CorruptShardError
 from fmcluster.utils.files import (
     as_corrupt,
@@ -28,8 +29,8 @@ from fmcluster.utils.files import (
 
 FORMAT = "fmcluster.edits/1"
 EDITS, UNEDITED = "edits", "unedited"
-# Fields that JSON does not hold: a head's folder, a calibrator's tensors.
-TENSORS = {"head", "calibrator"}
+# Fields that JSON does not hold: a head's folder, tensors of a calibrator and of new clusters.
+TENSORS = {"head", "calibrator", "model"}
 ROWS = ("labels", "proba", "confidence", "score", "cluster_prior")
 
 
@@ -51,6 +52,9 @@ def write_edits(edits: Sequence[Edit], folder: Path) -> None:
             arrays = {key: np.ascontiguousarray(value) for key, value in arrays.items()}
             with atomic_path(folder / EDITS / f"{number}.safetensors") as temporary:
                 save_file(arrays, temporary)
+        if isinstance(edit, Grow) and edit.model is not None:
+            with atomic_path(folder / EDITS / f"{number}.safetensors") as temporary:
+                save_file(edit.model.arrays(), temporary)
         steps.append({"op": edit.op, **step})
     write_json(folder / EDITS / "edits.json", {"format": FORMAT, "edits": steps})
 
@@ -77,18 +81,21 @@ def _edit_of(path: Path, number: int, saved: dict[str, Any]) -> Edit:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    kind = STEPS.get(saved["op"])
+    kind = (STEPS | {Grow.op: Grow}).get(saved["op"])
     if kind is None:
         raise CorruptShardError(f"{path} has an edit {saved['op']!r}: update fmcluster")
     given = {key: _frozen(value) for key, value in saved.items() if key != "op"}
     if kind is Split:
         given["head"] = load_head(path.parent / str(number))
-    if kind is Recalibrate:
-        given["given"] = saved["given"]
+    if kind in (Recalibrate, Grow):
         try:
             arrays = load_file(path.parent / f"{number}.safetensors")
         except (SafetensorError, ValueError, OSError) as error:
             raise CorruptShardError(f"{path.parent}/{number}.safetensors: {error}") from None
+    if kind is Grow:
+        given["model"] = NewClusters(**arrays)
+    if kind is Recalibrate:
+        given["given"] = saved["given"]
         given["calibrator"] = Calibrator.from_state(arrays, saved["calibrator"])
     return kind(**given)
 
