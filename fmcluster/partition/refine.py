@@ -178,11 +178,13 @@ def to_shares(Q: Array, shares: NDArray[Any], *, n_iter: int = 15) -> Array:
 
 def refine(
     context: RefinementContext,
-    labels: NDArray[Any],
+    start: NDArray[Any],
     n_clusters: int,
     *,
     model: str = "vmf",
     shares: NDArray[Any] | None = None,
+    fixed: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
+    evidence: Array | None = None,
     n_iter: int = 10,
 ) -> Array:
     """Refine a partition; return soft labels (n, k).
@@ -194,18 +196,29 @@ def refine(
     ----------
     context : RefinementContext
         Rows and graph.
-    labels : (n,) int
-        Start, in 0..k-1.
+    start : (n,) int or (n, k) float
+        Labels in 0..k-1, or soft ones.
     model : {"vmf", "lda"}
         The linear classifier.
     shares : (k,), optional
         Sizes to keep, largest first or even; learned where None.
+    fixed : (rows, labels), optional
+        Rows whose labels are known and stay.
+    evidence : (n, k), optional
+        Log-probabilities that something else gives the rows, added to the classifier's scores.
     n_iter : int
         Rounds.
     """
     context = context.diffused[MODEL_DIFFUSION[model]]
     S, gamma, k = context.smoothing, GRAPH_SHARE[model], n_clusters
-    Q = one_hot(labels, k)
+    Q = one_hot(start, k) if start.ndim == 1 else start.astype(np.float32)
+
+    def pin(labels: Array) -> Array:
+        if fixed is not None:
+            labels[fixed[0]] = one_hot(fixed[1], k)
+        return labels
+
+    Q = pin(Q)
     R, slope = S @ Q, 1.0
     for turn in range(n_iter):
         weights, offsets = linear_weights(context, Q, model)
@@ -220,12 +233,15 @@ def refine(
         if shares is None:
             sizes = np.maximum(Q.mean(axis=0), LEAST_SHARE / k)
             z += (information_share(Q, R) * np.log(sizes / sizes.sum())).astype(np.float32)
-        P = softmax_in_place(z)
+        if evidence is not None:
+            z += evidence
+        P = pin(softmax_in_place(z))
         P += TINY
         R = S @ P
         Q = P ** (1 - gamma) * R**gamma
         Q /= Q.sum(axis=1, keepdims=True)
         if shares is not None:
             Q = to_shares(Q, shares_by_rank(shares, Q.sum(axis=0)))
+        Q = pin(Q)
         R = S @ Q
     return Q

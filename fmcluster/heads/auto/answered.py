@@ -1,0 +1,185 @@
+r"""A partition with a person's answers: classes from labels, clusters where no label is.
+
+1. *Classes.* Labels spread over the neighbor graph and the classifier of all rows
+   (`functional.spread`), on the rows and on diffused ones: G. Links make pseudo-classes
+   (`functional.answers`), so labels and links are one thing; what they say is carried by the
+   clusters of their rows, for a link says less than a label.
+2. *Clusters without an answer* stay where there is room: labels say that the rest of k clusters
+   are classes nobody has met. Of the clusters that hold no answered row those come first that are
+   far from every answered row and keep their neighbors to themselves.
+3. *Refinement* of both (`partition.refine`), answered rows fixed, G as evidence beside the
+   classifier; and the geometric mean of what came in and what comes out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from fmcluster.functional.answers import RowAnswers, close_answers, pseudo_classes
+from fmcluster.functional.softmax import softmax
+from fmcluster.functional.spread import affinity, spread_labels
+from fmcluster.partition.refine import MODEL_DIFFUSION, Array, RefinementContext, one_hot, refine
+from fmcluster.partition.scores import edge_mass
+
+Ints = NDArray[np.int64]
+
+# Half of G: with the classifier it decides, with a whole one nothing else would.
+EVIDENCE = 0.5
+# A class that has been ruled out may come back: logarithms of soft labels end here.
+FLOOR = 1e-3
+# Of the rows an answer stands for: larger clusters without one are of a class that was met.
+SMALL = 1 / 3
+# A tenth of an answer: a cluster's first answer decides.
+CARRIED_PRIOR = 0.1
+# What a cluster without answers scores at least where no number was asked for: far by half the
+# rows, half of its neighbors its own.
+LEAST_SCORE = 0.25
+# Rows are as far from an answer as their nearest one, on rows diffused so often.
+FAR_DIFFUSION = 4
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A partition that holds what was answered.
+
+    Attributes
+    ----------
+    proba : (n, k) float32
+        Soft labels; the classes come first, in their order, then pseudo-classes of links, then
+        clusters without an answer.
+    rows, target : (m,) int64
+        Rows that an answer is about and their clusters.
+    """
+
+    proba: Array
+    rows: Ints
+    target: Ints
+
+
+def answer(
+    context: RefinementContext,
+    V: Array,
+    answers: RowAnswers,
+    n_clusters: int,
+    *,
+    others: Sequence[Ints] = (),
+    exact: bool = True,
+) -> Answered:
+    """Return the partition of the rows of `context` under `answers`.
+
+    Parameters
+    ----------
+    context : RefinementContext
+    V : (n, k) float32
+        What the rows say without answers.
+    answers : RowAnswers
+    n_clusters : int
+        Clusters to make; more where answers tell more classes.
+    others : sequence of (n,) int64
+        Other partitions, from which clusters are taken where `V` has too few.
+    exact : bool
+        Whether `n_clusters` was asked for; otherwise clusters without an answer have to look
+        like clusters.
+    """
+    groups = close_answers(answers)
+    target, n_classes = pseudo_classes(groups, V, answers, n_clusters)
+    rows = groups.rows
+    if n_classes == 1:
+        guess = np.zeros((len(V), 1), np.float32)
+    else:
+        told = np.isin(rows, answers.rows).mean()  # the others have a class by their links alone
+        guess = np.zeros((len(V), n_classes), np.float32)
+        if told > 0:
+            guess += told * spread_both(context, rows, target, n_classes)
+        if told < 1:
+            guess += (1 - told) * carried(V, rows, target, n_classes)
+    found = unanswered_clusters(
+        context, [V.argmax(axis=1), *others], rows, n_clusters - n_classes, exact=exact
+    )
+    k = n_classes + len(found)
+    start = np.zeros((len(V), k), np.float32)
+    start[:, :n_classes] = softmax(guess, dtype=None)
+    evidence = np.full((len(V), k), np.log(1 / n_classes), np.float32)
+    evidence[:, :n_classes] = np.log(start[:, :n_classes] + FLOOR)
+    for number, members in enumerate(found, n_classes):
+        start[members] = 0
+        start[members, number] = 1
+    if k > 1:
+        refined = refine(
+            context, start, k, model="lda", fixed=(rows, target), evidence=EVIDENCE * evidence
+        )
+        both = np.log(start + FLOOR) + np.log(refined + FLOOR)
+        start = softmax(both / 2).astype(np.float32)
+    start[rows] = one_hot(target, k)
+    return Answered(start, rows, target)
+
+
+def carried(V: Array, rows: Ints, target: Ints, n_classes: int) -> Array:
+    """Return log-shares (n, c) of the classes that the answered rows of its clusters have."""
+    table = V[rows].T @ one_hot(target, n_classes)
+    prior = table.sum(axis=0) / table.sum()
+    shares = (table + CARRIED_PRIOR * prior) / (table.sum(axis=1, keepdims=True) + CARRIED_PRIOR)
+    return np.log(V @ shares + FLOOR).astype(np.float32)
+
+
+def spread_both(context: RefinementContext, rows: Ints, target: Ints, n_classes: int) -> Array:
+    """Return the log-classes (n, c) of all rows, spread from some, on rows and diffused rows."""
+    graph = affinity(context.graph.indices, context.graph.similarities)
+    total = np.zeros((len(context.rows), n_classes), np.float32)
+    for time in (0, MODEL_DIFFUSION["lda"]):
+        found, _ = spread_labels(context.diffused[time].rows, graph, rows, target, n_classes)
+        total += np.log(found + FLOOR)
+    return (total / 2).astype(np.float32)
+
+
+def unanswered_clusters(
+    context: RefinementContext, partitions: Sequence[Ints], rows: Ints, room: int, *, exact: bool
+) -> list[Ints]:
+    """Return the rows of up to `room` clusters that no answer is about, the likeliest first.
+
+    Those of the first partition come first; the others fill up, where `exact`, with small ones:
+    so many answers leave no large class unmet.
+    """
+    n = len(context.rows)
+    far = distance_ranks(context, rows)
+    found: list[Ints] = []
+    taken = np.zeros(n, bool)
+    for turn, several in enumerate((partitions[:1], partitions[1:] if exact else [])):
+        most = n if turn == 0 else max(n * SMALL / len(rows), 2)
+        pool = [c for labels in several for c in _free_clusters(context, labels, rows, far)]
+        pool.sort(key=lambda one: -one[0])
+        for score, members in pool:
+            if len(found) >= room:
+                return found
+            if len(members) > most or taken[members].any() or (not exact and score <= LEAST_SCORE):
+                continue
+            found.append(members)
+            taken[members] = True
+    return found
+
+
+def distance_ranks(context: RefinementContext, rows: Ints) -> NDArray[np.float64]:
+    """Return how far each row is from the nearest of `rows`, as a rank in 0..1."""
+    out = np.zeros(len(context.rows))
+    for time in (0, FAR_DIFFUSION):
+        x = context.diffused[time].rows
+        out += 0.5 * rankdata(-(x @ x[rows].T).max(axis=1)) / len(x)
+    return out
+
+
+def _free_clusters(
+    context: RefinementContext, labels: Ints, rows: Ints, far: NDArray[np.float64]
+) -> list[tuple[float, Ints]]:
+    """Return the clusters of a partition that hold none of `rows`: (score, members)."""
+    k = int(labels.max()) + 1
+    mass = edge_mass(labels, k, context.graph)
+    inside = np.diag(mass) / np.maximum(mass.sum(axis=1), 1)
+    sizes = np.bincount(labels, minlength=k)
+    score = np.bincount(labels, far, minlength=k) / np.maximum(sizes, 1) * inside
+    free = np.setdiff1d(np.flatnonzero(sizes > 1), labels[rows])
+    return [(float(score[c]), np.flatnonzero(labels == c)) for c in free]
