@@ -36,6 +36,7 @@ _HOMES = {
     "estimate_prior": "fmcluster.partition.estimate",
     "make_long_tail": "fmcluster.partition.estimate",
     "query": "fmcluster.labeling.query",
+    "query_pairs": "fmcluster.labeling.query_pairs",
     "propagate": "fmcluster.labeling.propagate",
     "find_label_issues": "fmcluster.labeling.issues",
     "fit_robust": "fmcluster.labeling.robust",

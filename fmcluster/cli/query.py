@@ -20,13 +20,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--strategy",
         default="auto",
-        help="auto, random, typical, centroid, coverage, herding, coreset, uncertain or tail",
+        help="auto, random, typical, centroid, coverage, herding, coreset, uncertain, tail or "
+        "certify (rows for `fmcluster certify`)",
+    )
+    parser.add_argument(
+        "--accuracy",
+        type=float,
+        default=0.95,
+        metavar="SHARE",
+        help="with --strategy certify: the share that is to be promised (default: 0.95)",
     )
     parser.add_argument("--embeddings", metavar="STORE", help="store or .npy the result is of")
     parser.add_argument(
         "--labeled", metavar="FILE", help="CSV with a column id (and label): done already"
     )
-    parser.add_argument("--out", metavar="FILE", help="CSV of id, cluster, confidence")
+    parser.add_argument("--out", metavar="FILE", help="CSV of id, cluster, confidence (and weight)")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -42,17 +50,23 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     labeled = None
     if args.labeled:
         labeled = _labeled(read_table(args.labeled, ["id"], index=result.index))
+    weighted = args.strategy == "certify"
     ids = query(
         result,
         budget=args.budget,
         strategy=args.strategy,
         labeled=labeled,
         random_state=args.seed,
+        accuracy=args.accuracy,
+        return_weights=weighted,
     )
+    ids, weights = ids if weighted else (ids, None)
     rows = result.rows_of(ids)
     table = pd.DataFrame(
         {"id": ids, "cluster": result.labels[rows], "confidence": result.confidence[rows]}
     )
+    if weights is not None:
+        table["weight"] = weights
     if args.out:
         write_table(args.out, table)
     return {

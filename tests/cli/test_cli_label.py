@@ -157,3 +157,44 @@ def test_ids_of_text_and_labels_that_look_empty_stay_text(tmp_path):
     assert table.to_dict("records") == [
         {"id": "007", "given": "None", "suggested": "3", "score": 0.25}
     ]
+
+
+def test_certify_draws_labels_and_promises_or_exits_3(folder, capsys):
+    argv = ["cluster", folder / "X.npy", "--n-clusters", 4, "--head", "kmeans", "--no-report"]
+    assert run(*argv, "--out", folder / "run") == 0
+    query = ["query", folder / "run", "--budget", 90, "--strategy", "certify"]
+    assert run(*query, "--embeddings", folder / "X.npy", "--out", folder / "a.csv") == 0
+    drawn = pd.read_csv(folder / "a.csv")
+    assert list(drawn.columns) == ["id", "cluster", "confidence", "weight"]
+    drawn["label"] = np.load(folder / "true.npy")[drawn["id"]]
+    drawn.to_csv(folder / "answers.csv", index=False)
+    capsys.readouterr()
+    base = ["certify", folder / "run", "--answers"]
+    assert run(*base, folder / "answers.csv", "--accuracy", 0.9, "--json") == 0
+    payload = json.loads(capsys.readouterr().out)
+    assert payload["threshold"] is not None and payload["accuracy_lower"] >= 0.9 - 1e-3
+    assert payload["coverage"] > 0.5
+    assert payload["n_labels"] + payload["n_set_aside"] == 90
+    assert run(*base, folder / "answers.csv", "--accuracy", 0.9) == 0
+    assert "at least 90 % are right, with probability 95 %" in capsys.readouterr().out
+    drawn[:10].to_csv(folder / "few.csv", index=False)
+    assert run(*base, folder / "few.csv", "--json") == 3
+    payload = json.loads(capsys.readouterr().out)
+    assert payload["threshold"] is None and "are needed" in payload["reason"]
+    assert run(*base, folder / "few.csv") == 3
+    assert "nothing certified from" in capsys.readouterr().out
+
+
+def test_certify_says_what_is_wrong_with_answers(folder, capsys):
+    argv = ["cluster", folder / "X.npy", "--n-clusters", 4, "--head", "kmeans", "--no-report"]
+    assert run(*argv, "--out", folder / "run") == 0
+    capsys.readouterr()
+    for text, said in (
+        ("id,name\n1,a\n", "a label is needed"),
+        ("id,label\n1,a\n2,\n", r"no label at position\(s\) 1"),
+        ("id,label\n1,a\n999,b\n", "999"),
+        ("id,label,weight\n1,a,x\n", "column weight"),
+    ):
+        (folder / "bad.csv").write_text(text)
+        assert run("certify", folder / "run", "--answers", folder / "bad.csv") == 2
+        assert re.search(said, capsys.readouterr().err)
