@@ -234,6 +234,18 @@ def _manifests(
             return
 
 
+def find_store(cache: Path, fingerprint: str) -> Path | None:
+    """Return the folder of the cache's store of this fingerprint, if it is among the newest."""
+    for folder in _newest(cache):
+        try:
+            manifest = read_manifest(folder)
+        except (OSError, CorruptShardError):
+            continue
+        if manifest.complete and stable_hash(manifest.header) == fingerprint:
+            return folder
+    return None
+
+
 def _newest(cache: Path) -> list[Path]:
     """Return the stores below a folder that are this user's own, newest first."""
     dated = []

@@ -259,6 +259,11 @@ def predict_rows(
     return found(np.concatenate(ids), proba, unreadable)
 
 
+def proba_of_prepared(pipeline: ClusterPipeline, xs: Any) -> NDArray[np.float32]:
+    """Return probabilities (m, k) of rows that are prepared as the head takes them."""
+    return _joined(pipeline, _row_blocks(space_list(xs)))
+
+
 def _decoded(source: Source, on_error: str) -> Iterator[Block]:
     start = 0
     for _, raw in source.pieces(BLOCK_ROWS, iter(range(2**62))):

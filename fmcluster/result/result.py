@@ -21,6 +21,7 @@ from fmcluster.result.dataset import to_dataset
 from fmcluster.result.files import read_result, write_result
 from fmcluster.result.loop.certify import certify
 from fmcluster.result.loop.chain import Unedited
+from fmcluster.result.loop.drift import drift
 from fmcluster.result.loop.edits import (
     dissolve,
     edits,
@@ -95,7 +96,7 @@ class ClusterResult:
     top, abstain, outliers = top, abstain, outliers
     outlier_score = cached_property(outlier_score)
     certify = certify
-    update, novel = update, property(novel)
+    update, novel, drift = update, property(novel), drift
 
     @property
     def n_rows(self) -> int:

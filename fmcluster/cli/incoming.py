@@ -1,0 +1,65 @@
+"""What `update` and `drift` share: new data as it was clustered, and the embeddings of the old."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def add_new_data(parser: argparse.ArgumentParser) -> None:
+    """Add the result, the new data and how to read it."""
+    parser.add_argument("result", help="folder that `fmcluster cluster --out` wrote")
+    parser.add_argument("data", help="file, folder of images, .npy of embeddings, or store")
+    parser.add_argument("--column", help="column that holds the texts or images")
+    parser.add_argument("--encoder", metavar="DIR", help="where the encoder's folder is now")
+    parser.add_argument("--batch-size", type=int, metavar="N")
+    parser.add_argument("--device")
+    parser.add_argument(
+        "--embeddings",
+        metavar="STORE",
+        help="the result's own embeddings, store or .npy (default: those in the cache, if any)",
+    )
+    parser.add_argument("--cache-dir", help="where stores are kept when no folder is named")
+
+
+def new_data(args: argparse.Namespace) -> Any:
+    """Return the new data as `predict` takes it."""
+    from fmcluster.embedding.store.store import EmbeddingStore
+    from fmcluster.utils.files import read_array
+
+    path = Path(args.data)
+    if not path.exists():
+        raise FileNotFoundError(f"{args.data}: no such file or folder")
+    if (path / "manifest.json").is_file():
+        return EmbeddingStore.open(path)
+    return read_array(path, mmap=True) if path.suffix == ".npy" else str(path)
+
+
+def load_result(args: argparse.Namespace) -> Any:
+    """Return the result with its embeddings, where they were given or lie in the cache."""
+    from fmcluster.cli.options import open_embeddings
+    from fmcluster.embedding.embed import stores_folder
+    from fmcluster.embedding.reuse import find_store
+    from fmcluster.embedding.store.store import EmbeddingStore
+    from fmcluster.result.result import ClusterResult
+
+    result = ClusterResult.load(args.result)
+    if args.embeddings:
+        if not Path(args.embeddings).exists():
+            raise FileNotFoundError(f"{args.embeddings}: no such store or file")
+        embeddings = open_embeddings(args.embeddings)
+        if len(embeddings) != result.n_rows:
+            raise ValueError(
+                f"--embeddings {args.embeddings} has {len(embeddings)} rows, the result "
+                f"{result.n_rows}: give those that it was made from"
+            )
+        return result.attach(embeddings)
+    fingerprint = result.provenance.get("data")
+    folder = find_store(stores_folder(args.cache_dir), fingerprint) if fingerprint else None
+    if folder is None:
+        return result
+    store = EmbeddingStore.open(folder)
+    return result.attach(store) if np.array_equal(store.ids, result.ids) else result
