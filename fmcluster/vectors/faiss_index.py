@@ -19,10 +19,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,18 +59,45 @@ def faiss_module() -> Any:
     return require("faiss", extra="cpu", package="faiss (faiss-cpu or faiss-gpu)")
 
 
+class _Inside:
+    """How many threads are inside `one_blas_thread`, and the counts that the first one found."""
+
+    lock = threading.Lock()
+    n_threads = 0
+    counts: ClassVar[dict[str, int]] = {}
+
+
 @contextlib.contextmanager
 def one_blas_thread() -> Iterator[None]:
     """Run matrix products on one thread inside: sums in one order, whatever the machine.
 
     faiss brings a BLAS of its own, which a limit reaches only once it is loaded: a fit that loaded
-    it inside the limit gave other probabilities than the next.
+    it inside the limit gave other probabilities than the next. A BLAS on OpenMP keeps a count for
+    each thread. The others have one for the process, so their limit begins with the first thread
+    that comes in and ends with the last that leaves.
     """
-    from threadpoolctl import threadpool_limits
+    from threadpoolctl import ThreadpoolController
 
-    faiss_module()
-    with threadpool_limits(1, user_api="blas"):
+    faiss = faiss_module()
+    with _Inside.lock:
+        # As OpenMP tells it: such a BLAS reports the count of whoever asked for one last.
+        own = faiss.omp_get_max_threads()
+        libraries = ThreadpoolController().select(user_api="blas").lib_controllers
+        for library in libraries:
+            if _Inside.n_threads == 0 or library.filepath not in _Inside.counts:
+                _Inside.counts[library.filepath] = library.num_threads
+            library.set_num_threads(1)
+        _Inside.n_threads += 1
+    try:
         yield
+    finally:
+        with _Inside.lock:
+            _Inside.n_threads -= 1
+            for library in libraries:
+                if getattr(library, "threading_layer", None) == "openmp":
+                    library.set_num_threads(own)
+                elif _Inside.n_threads == 0:
+                    library.set_num_threads(_Inside.counts[library.filepath])
 
 
 def choose_method(n_rows: int, n_dims: int, *, memory_bytes: int | None = None) -> str:
