@@ -40,7 +40,7 @@ def width_of(graph: KNNGraph) -> int:
 
 def unknown_rows(graph: KNNGraph) -> NDArray[np.bool_]:
     """Return which rows (n,) have no direction: rows of zeros, whose every cosine is zero."""
-    return ~graph.similarities.any(axis=1)
+    return np.asarray(~graph.similarities.any(axis=1))
 
 
 def own_strangeness(graph: KNNGraph) -> NDArray[np.float64]:
