@@ -23,6 +23,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="raise",
         help="what to do with rows that cannot be read (default: raise)",
     )
+    parser.add_argument(
+        "--encoder",
+        action="append",
+        metavar="DIR",
+        help="where the encoder's folder is now, if it was moved; repeat for several spaces",
+    )
     parser.add_argument("--batch-size", type=int, metavar="N")
     parser.add_argument("--device")
     parser.add_argument(
@@ -51,6 +57,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     found = result.pipeline.predict_rows(
         data,
         column=args.column,
+        encoder=args.encoder[0] if args.encoder and len(args.encoder) == 1 else args.encoder,
         id_column=args.id_column or _known_column(result.provenance.get("id_column"), path),
         batch_size=args.batch_size,
         device=args.device,

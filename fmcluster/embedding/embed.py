@@ -23,6 +23,7 @@ from fmcluster.embedding.encode_shards import EncodingRun
 from fmcluster.embedding.encoders import resolve
 from fmcluster.embedding.encoders.base import Encoder
 from fmcluster.embedding.encoders.fitted import fit_or_restore
+from fmcluster.embedding.encoders.places import shown_name
 from fmcluster.embedding.ray_engine import ray_engine
 from fmcluster.embedding.reuse import Known, known_rows
 from fmcluster.embedding.store.manifest import (
@@ -239,7 +240,9 @@ def name_spaces(encoders: Any, modality: str | None) -> dict[str, Encoder]:
     named: dict[str, Encoder] = {}
     for each in given:
         found = resolve(each, modality=modality)
-        base = str(found.spec.get("encoder") or found.fingerprint.get("encoder") or "embedding")
+        base = shown_name(
+            str(found.spec.get("encoder") or found.fingerprint.get("encoder") or "embedding")
+        )
         name = next(
             n for i in itertools.count(1) if (n := base if i == 1 else f"{base}#{i}") not in named
         )

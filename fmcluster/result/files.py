@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from fmcluster.calibration.calibrator import Calibrator
 from fmcluster.embedding.encoders.fitted import load_state, save_state
+from fmcluster.embedding.encoders.places import shared_record
 from fmcluster.heads import load_head
-from fmcluster.result.loop.chain import count_after
-from fmcluster.result.loop.edit_files import (
+from fmcluster.result.editing.chain import count_after
+from fmcluster.result.editing.files import (
     EDITS,
     UNEDITED,
     read_edits,
@@ -241,9 +242,11 @@ def read_pipeline(
         raise CorruptShardError(
             f"{folder} has {len(names)} names for {n_clusters} clusters: save it again"
         )
+    # Those of older versions hold paths of the machine that made them.
+    shared = [shared_record(each) for each in provenance.get("encoders") or []]
     return ClusterPipeline(
         head=head,
-        provenance=provenance,
+        provenance={**provenance, "encoders": shared},
         preprocessors=preprocessors,
         calibrator=calibrator,
         names=tuple(map(str, names)) if names else None,

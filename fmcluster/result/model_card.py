@@ -17,7 +17,11 @@ def model_card(
     from huggingface_hub import EvalResult, ModelCardData
 
     records = pipeline.provenance.get("encoders") or []
-    hub_ids = [r["name"] for r in records if "/" in r["name"] and ":" not in r["name"]]
+    hub_ids = [
+        record["spec"]["encoder"]
+        for record in records
+        if "/" in record["spec"].get("encoder", "") and ":" not in record["spec"]["encoder"]
+    ]
     modality = {record["spec"].get("modality") for record in records}
     name = repo_id or "pipeline"
     results = [

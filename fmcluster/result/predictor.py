@@ -19,9 +19,10 @@ from fmcluster.embedding.data.source import Block, Source
 from fmcluster.embedding.encoders import resolve
 from fmcluster.embedding.encoders.base import Encoder
 from fmcluster.embedding.encoders.fitted import load_state, restore
+from fmcluster.embedding.encoders.places import found_spec, shared_record
 from fmcluster.embedding.store.store import EmbeddingStore
 from fmcluster.heads.base import ClusterHead
-from fmcluster.result.loop.chain import Edit, count_after, repeat
+from fmcluster.result.editing.chain import Edit, count_after, repeat
 from fmcluster.utils.errors import (
     DataError,
     StoreMismatchError,
@@ -91,12 +92,15 @@ class ClusterPipeline:
 
 
 def encoder_records(store: EmbeddingStore) -> list[dict[str, Any]]:
-    """Return name, spec and fingerprint of the encoder of each space; empty for given arrays."""
+    """Return name, spec and fingerprint of the encoder of each space; empty for given arrays.
+
+    No path of this machine is in them: they are saved with the result and shown to others.
+    """
     if store.manifest is None:
         return []
     specs = store.manifest.header.get("info", {}).get("specs", [])
     return [
-        {"name": name, "fingerprint": fingerprint, "spec": spec}
+        shared_record({"name": name, "fingerprint": fingerprint, "spec": spec})
         for (name, fingerprint), spec in zip(store.encoders.items(), specs, strict=False)
     ]
 
@@ -132,7 +136,9 @@ def load_encoders(
     found = []
     for number, (record, own) in enumerate(zip(records, given, strict=True)):
         made: Any = resolve(
-            record["spec"] if own is None else own, batch_size=batch_size, device=device
+            found_spec(record["spec"], record["fingerprint"]) if own is None else own,
+            batch_size=batch_size,
+            device=device,
         )
         if number in pipeline.encoder_states:
             made = restore(made, pipeline.encoder_states[number])
@@ -319,7 +325,12 @@ def _block_proba(pipeline: ClusterPipeline, xs: list[NDArray[np.float32]]) -> ND
 
 
 def _check_same(made: dict[str, Any], given: dict[str, Any]) -> None:
-    """Raise StoreMismatchError that shows the fields in which two sets of encoders differ."""
+    """Raise StoreMismatchError that shows the fields in which two sets of encoders differ.
+
+    What a space is called is no part of it: a folder of the same weights may have been renamed.
+    """
+    if list(made.values()) == list(given.values()):
+        return
     differing = []
     for name in sorted(set(made) | set(given)):
         there, here = made.get(name, {}), given.get(name, {})
