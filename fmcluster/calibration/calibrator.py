@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fmcluster.functional.calibration import with_confidence
 from fmcluster.utils.validation import check_proba
-from fmcluster.vectors.rows import BLOCK_ROWS, JointRows, as_spaces, iter_blocks
+from fmcluster.vectors.rows import JointRows, as_spaces, iter_blocks
 
 Floats = NDArray[np.float64]
 # Votes and the head's own score err apart: half and half favors neither.
@@ -184,38 +185,6 @@ class Calibrator:
             else None,
             base=None if config["base"] is None else cls.from_state(inner, config["base"]),
         )
-
-
-def with_confidence(proba: NDArray[Any], confidence: Floats) -> NDArray[np.float32]:
-    """Return rows whose largest entry is `confidence`, at the argmax of `proba`; sums are one."""
-    out = np.ones(proba.shape, dtype=np.float32)
-    if proba.shape[1] > 1:
-        for start in range(0, len(proba), BLOCK_ROWS):
-            rows = slice(start, start + BLOCK_ROWS)
-            out[rows] = _with_confidence(proba[rows], confidence[rows])
-    return out
-
-
-def _with_confidence(proba: NDArray[Any], confidence: Floats) -> Floats:
-    """Return a block of `with_confidence` in float64."""
-    values = np.asarray(proba, dtype=np.float64)
-    n_rows, k = values.shape
-    rows, top = np.arange(n_rows), values.argmax(axis=1)
-    # A hair above 1/k, so that the label stays the only largest entry in float32 too.
-    target = np.clip(confidence, (1.0 + 1e-4) / k, 1.0)
-    rest = values.copy()
-    rest[rows, top] = 0.0
-    mass = rest.sum(axis=1, keepdims=True)
-    even = np.full_like(rest, 1.0 / (k - 1))
-    rest = np.where(mass > 1e-12, rest / np.maximum(mass, 1e-12), even)
-    largest = rest.max(axis=1)
-    # Mix with the even share just enough that the runner-up stays below the label.
-    ceiling = np.minimum(1.0, (1.0 - 2e-5) * target / np.maximum(1.0 - target, 1e-12))
-    spread = np.maximum(largest - 1.0 / (k - 1), 1e-12)
-    mix = np.clip((largest - ceiling) / spread, 0.0, 1.0)[:, None]
-    out = ((1 - mix) * rest + mix / (k - 1)) * (1.0 - target)[:, None]
-    out[rows, top] = target
-    return out
 
 
 def isotonic(score: Floats, target: Floats, weights: Floats) -> Curve:

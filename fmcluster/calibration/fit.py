@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmcluster.calibration.calibrator import Calibrator, with_confidence
+from fmcluster.calibration.calibrator import Calibrator
 from fmcluster.calibration.label_free import label_free
+from fmcluster.functional.calibration import with_confidence
 from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.rows import JointRows, Rows, as_spaces, zero_rows
 

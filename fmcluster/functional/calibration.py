@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
 from scipy.stats import rankdata
 
-from fmcluster.functional.softmax import softmax_in_place
+from fmcluster.functional.softmax import BLOCK_ROWS, softmax_in_place
 from fmcluster.utils.validation import check_in
 
 # By convention (Guo et al., 2017): figures of papers are of 15.
@@ -290,3 +290,35 @@ def temperature_for_mean(proba: ArrayLike, mean_confidence: float) -> float:
         else:
             high = middle
     return float(np.exp((low + high) / 2))
+
+
+def with_confidence(proba: NDArray[Any], confidence: Floats) -> NDArray[np.float32]:
+    """Return rows whose largest entry is `confidence`, at the argmax of `proba`; sums are one."""
+    out = np.ones(proba.shape, dtype=np.float32)
+    if proba.shape[1] > 1:
+        for start in range(0, len(proba), BLOCK_ROWS):
+            rows = slice(start, start + BLOCK_ROWS)
+            out[rows] = _with_confidence(proba[rows], confidence[rows])
+    return out
+
+
+def _with_confidence(proba: NDArray[Any], confidence: Floats) -> Floats:
+    """Return a block of `with_confidence` in float64."""
+    values = np.asarray(proba, dtype=np.float64)
+    n_rows, k = values.shape
+    rows, top = np.arange(n_rows), values.argmax(axis=1)
+    # A hair above 1/k, so that the label stays the only largest entry in float32 too.
+    target = np.clip(confidence, (1.0 + 1e-4) / k, 1.0)
+    rest = values.copy()
+    rest[rows, top] = 0.0
+    mass = rest.sum(axis=1, keepdims=True)
+    even = np.full_like(rest, 1.0 / (k - 1))
+    rest = np.where(mass > 1e-12, rest / np.maximum(mass, 1e-12), even)
+    largest = rest.max(axis=1)
+    # Mix with the even share just enough that the runner-up stays below the label.
+    ceiling = np.minimum(1.0, (1.0 - 2e-5) * target / np.maximum(1.0 - target, 1e-12))
+    spread = np.maximum(largest - 1.0 / (k - 1), 1e-12)
+    mix = np.clip((largest - ceiling) / spread, 0.0, 1.0)[:, None]
+    out = ((1 - mix) * rest + mix / (k - 1)) * (1.0 - target)[:, None]
+    out[rows, top] = target
+    return out

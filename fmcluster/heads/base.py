@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from fmcluster.functional.answers import RowAnswers
 from fmcluster.utils.errors import CollapseWarning, CorruptShardError
 from fmcluster.utils.files import atomic_path, digest_file, read_json, safe_child, write_json
 from fmcluster.utils.folders import replaced_folder
@@ -76,6 +77,8 @@ class ClusterHead(ClusterMixin, BaseEstimator):
     self_calibrated: ClassVar[bool] = False
     # Whether it looks for neighbors in a space of its own, unless a graph was asked for.
     own_neighbors: ClassVar[bool] = False
+    # What `fit` takes of a person's answers: "labels", "links" or both.
+    takes_answers: ClassVar[tuple[str, ...]] = ()
 
     n_clusters: int | str = 8
     _: KW_ONLY
@@ -100,7 +103,14 @@ class ClusterHead(ClusterMixin, BaseEstimator):
 
     # -- the estimator ----------------------------------------------------------------------
 
-    def fit(self, X: Any, y: Any = None, *, graph: KNNGraph | None = None) -> Self:
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        graph: KNNGraph | None = None,
+        answers: RowAnswers | None = None,
+    ) -> Self:
         """Learn clusters from embeddings.
 
         Parameters
@@ -111,23 +121,32 @@ class ClusterHead(ClusterMixin, BaseEstimator):
             Present for scikit-learn; labels are never read.
         graph : KNNGraph, optional
             Ready neighbors of the rows; built when needed otherwise.
+        answers : RowAnswers, optional
+            What a person said about some rows, for heads that take it (`takes_answers`).
 
         Raises
         ------
         ValueError
-            NaN or infinite rows (named), more clusters than (distinct) rows, a single row.
+            NaN or infinite rows (named), more clusters than (distinct) rows, a single row;
+            answers that this head does not take, or of more classes than clusters.
         """
-        self._fit_spaces(self._open(X, reset=True), graph)
+        self._fit_spaces(self._open(X, reset=True), graph, answers)
         return self
 
     def _fit_spaces(
-        self, spaces: list[Rows], graph: KNNGraph | None, *, keep: bool = False
+        self,
+        spaces: list[Rows],
+        graph: KNNGraph | None,
+        answers: RowAnswers | None,
+        *,
+        keep: bool = False,
     ) -> NDArray[np.float32] | None:
         """Fit on opened spaces; with `keep` return the rows' probabilities, computed once."""
         n_rows = spaces[0].n_rows
         if graph is not None and graph.n_rows != n_rows:
             raise ValueError(f"the graph has {graph.n_rows} rows, X has {n_rows}: rebuild it")
-        data = HeadData(spaces, 0, seed_of(self.random_state, self.name), graph)
+        self._check_answers(answers)
+        data = HeadData(spaces, 0, seed_of(self.random_state, self.name), graph, answers)
         data.n_clusters = self._resolve_n_clusters(data)
         for stale in ("cluster_prior_", "columns_", "n_clusters_"):
             self.__dict__.pop(stale, None)
@@ -154,10 +173,12 @@ class ClusterHead(ClusterMixin, BaseEstimator):
         """Fit and return `labels_`."""
         return self.fit(X, graph=graph).labels_
 
-    def fit_predict_proba(self, X: Any, *, graph: KNNGraph | None = None) -> NDArray[np.float32]:
+    def fit_predict_proba(
+        self, X: Any, *, graph: KNNGraph | None = None, answers: RowAnswers | None = None
+    ) -> NDArray[np.float32]:
         """Fit and return the probabilities (n, n_clusters_) of the rows of `X`, computed once."""
         spaces = self._open(X, reset=True)
-        proba = self._fit_spaces(spaces, graph, keep=True)
+        proba = self._fit_spaces(spaces, graph, answers, keep=True)
         return self.predict_proba(spaces) if proba is None else proba
 
     # -- shared machinery -------------------------------------------------------------------
@@ -188,12 +209,31 @@ class ClusterHead(ClusterMixin, BaseEstimator):
             )
         return spaces
 
+    def _check_answers(self, answers: RowAnswers | None) -> None:
+        """Refuse answers that this head does not take."""
+        if answers is None:
+            return
+        links = len(answers.must_link) + len(answers.cannot_link) > 0
+        given = {"labels": len(answers.rows) > 0, "links": links}
+        for kind in [kind for kind in given if given[kind] and kind not in self.takes_answers]:
+            raise ValueError(
+                f"head {self.name!r} takes no {kind}: 'auto' takes labels and links"
+                + (", 'kmeans', 'scan', 'cdc', 'p2ot' and 'sp2ot' labels" * (kind == "labels"))
+            )
+
     def _resolve_n_clusters(self, data: HeadData) -> int:
+        least = 0 if data.answers is None else data.answers.n_classes
         if isinstance(self.n_clusters, str) and self.n_clusters == "auto":
             from fmcluster.partition.number import choose_n_clusters
 
-            return 1 if count_distinct(data.joint, 2) < 2 else choose_n_clusters(data)
+            found = 1 if count_distinct(data.joint, 2) < 2 else choose_n_clusters(data)
+            return max(found, least)
         asked = check_n_clusters(self.n_clusters, data.n_rows)
+        if asked < least:
+            raise ValueError(
+                f"n_clusters={asked} is below the {least} classes of the labels: ask for at least "
+                f"{least}"
+            )
         distinct = count_distinct(data.spaces[0], asked) if len(data.spaces) == 1 else asked
         return check_n_clusters(asked, data.n_rows, n_distinct=distinct)
 

@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fmcluster.calibration.calibrator import Calibrator, with_confidence
+from fmcluster.calibration.calibrator import Calibrator
 from fmcluster.calibration.from_labels import from_labels
+from fmcluster.functional.calibration import with_confidence
 from fmcluster.functional.metrics import evaluate
 from fmcluster.heads.base import ClusterHead
 from fmcluster.result.cluster import Cluster
 from fmcluster.result.dataset import to_dataset
+from fmcluster.result.editing.chain import Unedited
 from fmcluster.result.files import read_result, write_result
 from fmcluster.result.loop.certify import certify
-from fmcluster.result.loop.chain import Unedited
 from fmcluster.result.loop.drift import drift
 from fmcluster.result.loop.edits import (
     dissolve,
@@ -32,6 +33,7 @@ from fmcluster.result.loop.edits import (
     split,
     undo,
 )
+from fmcluster.result.loop.levels import at_level, level_tree, levels, tree
 from fmcluster.result.loop.outliers import abstain, outlier_score, outliers, top
 from fmcluster.result.loop.reference import Sample
 from fmcluster.result.loop.update import novel, update
@@ -95,6 +97,8 @@ class ClusterResult:
     edits = property(edits)
     top, abstain, outliers = top, abstain, outliers
     outlier_score = cached_property(outlier_score)
+    levels, tree, at_level = cached_property(levels), property(tree), at_level
+    _level_tree = cached_property(level_tree)
     certify = certify
     update, novel, drift = update, property(novel), drift
 

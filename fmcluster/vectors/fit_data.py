@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,9 @@ from numpy.typing import NDArray
 from fmcluster.utils.random import seed_of
 from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.rows import JointRows, Rows, sample_indices
+
+if TYPE_CHECKING:
+    from fmcluster.functional.answers import RowAnswers
 
 
 @dataclass
@@ -24,12 +28,15 @@ class HeadData:
         The number asked for, already resolved where it was "auto".
     random_state : int
         Base of every random stream; use `seed`.
+    answers : RowAnswers, optional
+        What a person said about rows, for heads that take it.
     """
 
     spaces: list[Rows]
     n_clusters: int
     random_state: int
     _graph: KNNGraph | None = field(default=None, repr=False)
+    answers: RowAnswers | None = None
 
     def __post_init__(self) -> None:
         self._given = self._graph
