@@ -11,8 +11,12 @@ from scipy.sparse import csr_matrix
 
 from fmcluster.functional.calibration import apply_temperature, temperature_for_mean
 from fmcluster.functional.spread import affinity, spread_labels
+from fmcluster.functional.spread_accuracy import SpreadAccuracy, spread_accuracy
 from fmcluster.labeling.inputs import LabelingInput
+from fmcluster.utils.random import seed_of
 from fmcluster.utils.validation import check_labels
+from fmcluster.vectors.graph import evidence_graph
+from fmcluster.vectors.rows import unit_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,6 +25,8 @@ if TYPE_CHECKING:
 N_NEIGHBORS = 15
 # Rows that the mean is taken of; its error is a hundredth of a row's spread.
 SAMPLE_ROWS = 20_000
+# Beyond it labels are spread over so many rows again, and how well they do is told from those.
+TRIAL_ROWS = 5_000
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,12 @@ class Propagated:
     cluster_names : dict of int to label
         The class that weighs most in each cluster; empty without a clustering.
     expected_accuracy : float
-        What `proba` was calibrated to: the estimated accuracy on rows without a label.
+        What `proba` was calibrated to: the estimated accuracy on rows without a label; rows of
+        classes that no label has met count as wrong.
+    accuracy_interval : (low, high)
+        Where that accuracy lies in nine of ten cases.
+    unseen_mass : float
+        Estimated share of rows whose class no label has met.
     """
 
     ids: NDArray[Any]
@@ -49,6 +60,13 @@ class Propagated:
     classes: NDArray[Any]
     cluster_names: dict[int, Any]
     expected_accuracy: float
+    accuracy_interval: tuple[float, float] = (0.0, 1.0)
+    unseen_mass: float = 0.0
+
+    @property
+    def labels(self) -> NDArray[Any]:
+        """The same as `label`."""
+        return self.label
 
     @property
     def confidence(self) -> NDArray[np.float32]:
@@ -96,7 +114,8 @@ def propagate(
     near = inputs.neighbors(N_NEIGHBORS, random_state=random_state)
     graph = affinity(near.indices, near.similarities)
     proba, agreement = spread_labels(x, graph, rows, target, len(classes))
-    accuracy = float(np.clip(agreement, 1 / len(classes) + 1e-3, 0.995))
+    honest = _accuracy(x, graph, rows, target, proba, agreement, random_state)
+    accuracy = float(np.clip(honest.accuracy, 1 / len(classes) + 1e-3, 0.995))
     free = np.ones(len(proba), bool)
     free[rows] = False
     if free.any():
@@ -106,7 +125,41 @@ def propagate(
     proba[rows] = np.eye(len(classes), dtype=np.float32)[target]
     names = _name_clusters(inputs.labels, proba, classes)
     label = classes[proba.argmax(axis=1)]
-    return Propagated(inputs.ids, label, proba, classes, names, accuracy)
+    low, high = honest.interval
+    return Propagated(
+        inputs.ids,
+        label,
+        proba,
+        classes,
+        names,
+        accuracy,
+        (min(low, accuracy), max(high, accuracy)),
+        honest.unseen_mass,
+    )
+
+
+def _accuracy(
+    x: Any,
+    graph: csr_matrix,
+    rows: NDArray[np.int64],
+    target: NDArray[np.int64],
+    proba: NDArray[np.float32],
+    agreement: float,
+    random_state: int,
+) -> SpreadAccuracy:
+    """Return what to expect of the labels: of many rows, by spreading over a sample of them."""
+    seed = seed_of(random_state, "propagate", "accuracy")
+    n = len(proba)
+    if n > TRIAL_ROWS:
+        rng = np.random.default_rng(seed)
+        others = np.setdiff1d(np.arange(n), rows)
+        count = min(len(others), max(TRIAL_ROWS - len(rows), len(rows)))
+        some = np.sort(np.concatenate([rows, rng.choice(others, count, replace=False)]))
+        x, rows = np.asarray(x[some], np.float32), np.searchsorted(some, rows)
+        near = evidence_graph(unit_rows(x), k=N_NEIGHBORS, random_state=random_state)
+        graph = affinity(near.indices, near.similarities)
+        proba, agreement = spread_labels(x, graph, rows, target, proba.shape[1])
+    return spread_accuracy(x, graph, rows, target, proba, agreement, seed=seed)
 
 
 class Centered:

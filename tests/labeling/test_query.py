@@ -12,7 +12,6 @@ from fmcluster.labeling.propagate import propagate
 from fmcluster.labeling.query import STRATEGIES, query
 from fmcluster.vectors.graph import KNNGraph
 
-
 # All but the one that needs a clustering's confidence.
 OF_ROWS = tuple(s for s in STRATEGIES if s != "certify")
 
@@ -246,7 +245,31 @@ def test_confidence_is_near_accuracy(blobs):
     spread = propagate(x, rows, y[rows])
     accuracy = (spread.label == y)[rest].mean()
     assert spread.confidence[rest].mean() == pytest.approx(spread.expected_accuracy, abs=0.02)
-    assert spread.expected_accuracy == pytest.approx(accuracy, abs=0.15)
+    assert spread.expected_accuracy == pytest.approx(accuracy, abs=0.1)
+    low, high = spread.accuracy_interval
+    assert low < accuracy < high
+    assert spread.unseen_mass == 0
+
+
+def test_unmet_classes_are_said_to_exist(blobs):
+    x, y = blobs(n=900, k=60, d=40, spread=0.15, seed=2)
+    rows = query(x, 40)
+    spread = propagate(x, rows, y[rows])
+    missing = (~np.isin(y, y[rows])).mean()
+    assert missing > 0.2
+    assert spread.unseen_mass == pytest.approx(missing, abs=0.15)
+    assert spread.expected_accuracy < 1 - missing / 2
+    assert spread.labels is spread.label
+
+
+def test_many_rows_are_judged_by_a_sample_of_them(blobs, monkeypatch):
+    x, y = blobs(n=900, k=5, d=30, spread=0.3, seed=0)
+    rows = query(x, 25)
+    whole = propagate(x, rows, y[rows])
+    monkeypatch.setattr("fmcluster.labeling.propagate.TRIAL_ROWS", 400)
+    part = propagate(x, rows, y[rows])
+    assert np.array_equal(part.label, whole.label)
+    assert part.expected_accuracy == pytest.approx(whole.expected_accuracy, abs=0.1)
 
 
 @pytest.mark.parametrize(
