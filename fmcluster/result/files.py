@@ -23,6 +23,7 @@ from fmcluster.result.editing.files import (
     write_edits,
     write_unedited,
 )
+from fmcluster.result.loop.answers import Answers
 from fmcluster.result.loop.reference import FILES as SAMPLE_FILES
 from fmcluster.result.loop.reference import read_sample, write_sample
 from fmcluster.result.predictor import ClusterPipeline
@@ -49,10 +50,11 @@ if TYPE_CHECKING:
 
 FORMAT = "fmcluster.result/1"
 MARKER = "result.json"
+ANSWERS = "answers.json"
 NEEDED = {"labels.npy", "proba.npy", "score.npy", "prior.npy", "clusters.parquet", "pipeline.json"}
 PIPELINE = {"head", "encoders", "pipeline.json", "pipeline.safetensors", EDITS}
 # What a save replaces or removes; a report of the result that was there tells of another one.
-OWNED = {MARKER, "graph", "report.html", UNEDITED, *SAMPLE_FILES} | NEEDED | PIPELINE
+OWNED = {MARKER, "graph", "report.html", ANSWERS, UNEDITED, *SAMPLE_FILES} | NEEDED | PIPELINE
 BESIDE = {"store"}  # the embeddings may stand there first, as the demo's do
 
 
@@ -75,6 +77,8 @@ def _write_result(result: ClusterResult, folder: Path, metrics: dict[str, float]
     _write_table(result, folder / "clusters.parquet")
     if result.graph is not None:
         result.graph.write(folder / "graph")
+    if len(result.answers):
+        write_json(folder / ANSWERS, result.answers.state())
     write_unedited(result.unedited, folder)
     write_sample(result, folder)
     write_pipeline(result.pipeline, folder)
@@ -224,8 +228,14 @@ def _result_of(folder: Path, about: dict[str, Any]) -> dict[str, Any]:
         pipeline=pipeline,
         graph=KNNGraph.load(folder / "graph") if about.get("has_graph") else None,
         unedited=read_unedited(folder),
+        answers=_read_answers(folder),
         reference=read_sample(folder, len(labels)),
     )
+
+
+def _read_answers(folder: Path) -> Answers:
+    path = folder / ANSWERS
+    return Answers.from_state(read_json(path)) if path.is_file() else Answers()
 
 
 def read_pipeline(

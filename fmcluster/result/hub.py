@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fmcluster.heads.base import ClusterHead
+from fmcluster.result.editing.files import hidden_rows
 from fmcluster.result.files import PIPELINE, check_digests, digests, read_pipeline, write_pipeline
-from fmcluster.result.loop.edit_files import hidden_rows
 from fmcluster.result.model_card import model_card
 from fmcluster.result.predictor import ClusterPipeline
 from fmcluster.utils.errors import CorruptShardError, EncoderUnavailableError

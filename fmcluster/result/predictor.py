@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmcluster.calibration import Calibrator, without_evidence
+from fmcluster.embedding.data.blocks import IMAGE_ROWS, decoded_blocks
 from fmcluster.embedding.data.source import Block, Source
 from fmcluster.embedding.encoders import resolve
 from fmcluster.embedding.encoders.base import Encoder
@@ -31,7 +32,7 @@ from fmcluster.utils.validation import check_finite_rows, check_in
 from fmcluster.vectors.preprocess import Preprocessor
 from fmcluster.vectors.rows import is_embeddings, is_store, one_or_list, space_list
 
-# Raw rows that are decoded and encoded at a time: a bound on memory, many batches of any encoder.
+# Texts that are encoded at a time: a bound on memory, many batches of any encoder.
 BLOCK_ROWS = 4_096
 
 
@@ -272,10 +273,11 @@ def proba_of_prepared(pipeline: ClusterPipeline, xs: Any) -> NDArray[np.float32]
 
 def _decoded(source: Source, on_error: str) -> Iterator[Block]:
     start = 0
-    for _, raw in source.pieces(BLOCK_ROWS, iter(range(2**62))):
+    size = IMAGE_ROWS if source.modality == "image" else BLOCK_ROWS
+    for _, raw in source.pieces(size, iter(range(2**62))):
         if not raw:
             return
-        yield source.decode(raw, start, on_error=on_error)
+        yield from decoded_blocks(source, raw, start, most_rows=size, on_error=on_error)
         start += len(raw)
 
 

@@ -21,6 +21,7 @@ from fmcluster.result.cluster import Cluster
 from fmcluster.result.dataset import to_dataset
 from fmcluster.result.editing.chain import Unedited
 from fmcluster.result.files import read_result, write_result
+from fmcluster.result.loop.answers import Answers
 from fmcluster.result.loop.certify import certify
 from fmcluster.result.loop.drift import drift
 from fmcluster.result.loop.edits import (
@@ -37,6 +38,7 @@ from fmcluster.result.loop.levels import at_level, level_tree, levels, tree
 from fmcluster.result.loop.outliers import abstain, outlier_score, outliers, top
 from fmcluster.result.loop.reference import Sample
 from fmcluster.result.loop.update import novel, update
+from fmcluster.result.loop.with_answers import with_answers
 from fmcluster.result.predictor import ClusterPipeline, prepared
 from fmcluster.utils.ids import IdIndex
 from fmcluster.utils.validation import check_labels
@@ -75,6 +77,8 @@ class ClusterResult:
         What the result was before its first edit.
     reference : Sample or None
         Some rows' embeddings, saved with the result, against which new rows are held.
+    answers : Answers
+        What was answered so far: `labels` by id, `must_link` and `cannot_link` pairs of ids.
     """
 
     labels: NDArray[np.int64]
@@ -89,9 +93,11 @@ class ClusterResult:
     source: Any = field(default=None, compare=False)
     unedited: Unedited | None = field(default=None, compare=False, repr=False)
     reference: Sample | None = field(default=None, compare=False, repr=False)
+    answers: Answers = field(default_factory=Answers, compare=False, repr=False)
 
     # Methods that have a file of their own; each takes the result first.
     to_dataset = to_dataset
+    with_answers = with_answers
     merge, split, rename, move = merge, split, rename, move
     dissolve, undo = dissolve, undo
     edits = property(edits)

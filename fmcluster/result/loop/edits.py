@@ -1,10 +1,10 @@
 """Edits by a person: merge, rename, move, dissolve (`split` has a file of its own).
 
 Nothing is changed in place: each returns a new result. Its pipeline keeps the steps in order
-(`chain`), so that ``predict`` repeats them on new rows; the result keeps what it was before the
-first, so that `undo` gives back exactly what was there. Labels, probabilities, shares and names
-follow by the rules of `columns`: rows that were together stay so, and of the clusters that are not
-named in an edit at most the last ones change their number, to fill a gap.
+(`editing.chain`), so that ``predict`` repeats them on new rows; the result keeps what it was before
+the first, so that `undo` gives back exactly what was there. Labels, probabilities, shares and names
+follow by the rules of `editing.columns`: rows that were together stay so, and of the clusters that
+are not named in an edit at most the last ones change their number, to fill a gap.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fmcluster.calibration import Calibrator
-from fmcluster.result.loop.apply import (
+from fmcluster.result.editing.apply import (
     check_cluster,
     check_name,
     check_unique,
@@ -24,8 +24,8 @@ from fmcluster.result.loop.apply import (
     edited,
     undo,
 )
-from fmcluster.result.loop.chain import Dissolve, Merge, Move, Recalibrate, Rename
-from fmcluster.result.loop.split import split
+from fmcluster.result.editing.split import split
+from fmcluster.result.editing.steps import Dissolve, Merge, Move, Recalibrate, Rename
 
 if TYPE_CHECKING:
     from fmcluster.result.result import ClusterResult

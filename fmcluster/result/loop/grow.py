@@ -30,8 +30,8 @@ from scipy.special import expit
 from fmcluster.functional.few_labels import LinePrior, fit_line
 from fmcluster.heads import make_head
 from fmcluster.partition.number import STRUCTURE, estimate_number
-from fmcluster.result.loop.chain import Edit, Names, Prior, full_names
-from fmcluster.result.loop.columns import Labels, Proba
+from fmcluster.result.editing.chain import Edit, Names, Prior, full_names
+from fmcluster.result.editing.columns import Labels, Proba
 from fmcluster.result.loop.reference import Reference
 from fmcluster.utils.errors import CollapseWarning
 from fmcluster.vectors.graph import KNNGraph

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmcluster.result.loop.columns import settle
+from fmcluster.result.editing.columns import settle
 from fmcluster.result.loop.grow import Grow, find_clusters, fit_new_clusters, grown_columns
 from fmcluster.result.loop.incoming import Batch, batch_of, source_of
-from fmcluster.result.loop.joined import joined_source
+from fmcluster.result.loop.joined import JoinedSource, is_readable, joined_source
 from fmcluster.result.loop.outliers import check_alpha
 from fmcluster.result.loop.reference import Reference, extended, joint_rows, reference_of
 from fmcluster.result.naming import name_by_source
@@ -185,7 +185,7 @@ def _grown(
         reference=None if embeddings is not None else extended(result.reference, n + came, x[came]),
         unedited=None,
     )
-    return grown if step is None else _named(grown, step, k)
+    return grown if step is None else _named(grown, step, k, batch)
 
 
 def _rows_without(result: ClusterResult) -> NDArray[np.int64]:
@@ -280,11 +280,15 @@ def _provenance(
     return out
 
 
-def _named(grown: ClusterResult, step: Grow, k: int) -> ClusterResult:
+def _named(grown: ClusterResult, step: Grow, k: int, batch: Batch) -> ClusterResult:
     """Return the result with its new clusters named after their texts, where those are at hand."""
-    named = name_by_source(grown).names if grown.source is not None else None
-    if named is None:
+    source = grown.source
+    if source is None and is_readable(batch.source):  # against the other new rows, then
+        source = JoinedSource(None, batch.source, batch.offset)
+    found = name_by_source(dataclasses.replace(grown, source=source))
+    if found.names is None or found.names == grown.names:
         return grown
+    named = found.names
     names = list(grown.names or (f"cluster {c}" for c in range(k)))[:k]
     for name in named[k:]:
         number, unique = 1, name

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmcluster.result.loop.chain import Clustering, Edit, Recalibrate, Unedited
+from fmcluster.result.editing.chain import Clustering, Edit, Unedited
+from fmcluster.result.editing.steps import Recalibrate
 
 if TYPE_CHECKING:
     from fmcluster.result.result import ClusterResult

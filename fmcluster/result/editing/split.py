@@ -18,8 +18,8 @@ from fmcluster.heads import make_head
 from fmcluster.heads.base import ClusterHead
 from fmcluster.partition.candidates import sample_with_graph
 from fmcluster.partition.number import STRUCTURE, estimate_number
-from fmcluster.result.loop.apply import check_cluster, edited
-from fmcluster.result.loop.chain import Merge, Rename, Split
+from fmcluster.result.editing.apply import check_cluster, edited
+from fmcluster.result.editing.steps import Merge, Rename, Split
 from fmcluster.result.naming import name_by_source
 from fmcluster.utils.errors import CollapseWarning
 from fmcluster.utils.random import seed_of

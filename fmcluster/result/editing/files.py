@@ -15,7 +15,8 @@ import numpy as np
 
 from fmcluster.calibration import Calibrator
 from fmcluster.heads import load_head
-from fmcluster.result.loop.chain import STEPS, Clustering, Edit, Recalibrate, Split, Unedited
+from fmcluster.result.editing.chain import Clustering, Edit, Unedited
+from fmcluster.result.editing.steps import STEPS, Recalibrate, Split
 from fmcluster.result.loop.grow import Grow, NewClusters
 from fmcluster.utils.errors import CorruptShardError
 from fmcluster.utils.files import (

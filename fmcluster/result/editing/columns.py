@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmcluster.calibration.calibrator import with_confidence
+from fmcluster.functional.calibration import with_confidence
 
 Proba = NDArray[np.float32]
 Labels = NDArray[np.int64]
