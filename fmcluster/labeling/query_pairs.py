@@ -174,7 +174,8 @@ def _parts(inputs: LabelingInput, budget: int, seed: int) -> _Parts:
     wanted = max(2 * k, budget)
     share = np.sqrt(np.bincount(labels, minlength=k))
     share = share / share.sum()
-    cluster, centroid, proba, size, typical = [], [], [], [], []
+    cluster: list[int] = []
+    centroid, proba, size, typical = [], [], [], []
     of_row = np.full(n, -1, np.int64)
     for c in np.unique(labels):
         own = np.flatnonzero(labels == c)
