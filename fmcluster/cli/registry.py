@@ -10,6 +10,7 @@ COMMANDS = {
     "embed": "turn raw images or texts into a store of embeddings",
     "cluster": "cluster raw data or embeddings, with calibrated confidence",
     "predict": "assign new data to the clusters of a saved result",
+    "edit": "merge, split, rename, move or dissolve clusters of a saved result, or undo it",
     "update": "add new data to a saved result; old rows stay as they are",
     "drift": "compare new data with a saved result: cluster shares, rows unlike anything",
     "certify": "promise a share of right labels, as far as a random sample of labels allows",

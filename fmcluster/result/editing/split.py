@@ -68,6 +68,11 @@ def split(result: ClusterResult, cluster: int, *, into: int | str = 2) -> Cluste
             "result.attach(embeddings) first"
         )
     spaces = as_spaces(result.embeddings)
+    if spaces[0].n_rows != result.n_rows:
+        raise ValueError(
+            f"the embeddings have {spaces[0].n_rows} rows, the result {result.n_rows}: attach "
+            "those that it was made from"
+        )
     inside = [Rows(space[rows]) for space in spaces]
     seed = seed_of(int(result.provenance.get("random_state") or 0), "split")
     n_parts = n_asked if not isinstance(into, str) else _count_parts(inside, c, seed)
