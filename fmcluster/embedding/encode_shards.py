@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fmcluster.embedding.data.blocks import IMAGE_ROWS, decoded_blocks
 from fmcluster.embedding.data.source import Block, Source
 from fmcluster.embedding.encoders.base import Encoder
 from fmcluster.embedding.prefetch import prefetch
@@ -24,9 +25,6 @@ from fmcluster.utils import distributed
 from fmcluster.utils.progress import bar
 from fmcluster.utils.random import seed_of
 
-# Rows encoded together. Texts go by whole shards, so that sorting by length pays; decoded images
-# are large, and three blocks of them are in memory at once.
-IMAGE_BLOCK = 128
 # Threads that decode: four keep a GPU fed; more take cores from the encoder.
 MOST_DECODERS = 4
 # The smallest input that the convolutional encoders take.
@@ -80,7 +78,7 @@ class EncodingRun:
     def __post_init__(self) -> None:
         settings = self.manifest.header["settings"]
         self.shard_rows = int(self.manifest.header["layout"]["shard_rows"])
-        self.block_rows = IMAGE_BLOCK if self.source.modality == "image" else self.shard_rows
+        self.block_rows = IMAGE_ROWS if self.source.modality == "image" else self.shard_rows
         self.mark = settings["on_error"] == "mark"
         self.settings = settings
         self.n_shards = 0
@@ -138,13 +136,16 @@ class EncodingRun:
                         yield None
                         continue
                 start = number * self.shard_rows
-                for low in range(0, len(raw), self.block_rows):
-                    part = raw[low : low + self.block_rows]
-                    images = pool if self.source.modality == "image" else None
-                    block = self.source.decode(
-                        part, start + low, on_error=self.settings["on_error"], pool=images
-                    )
-                    last = low + len(part) == len(raw)
+                for block in decoded_blocks(
+                    self.source,
+                    raw,
+                    start,
+                    most_rows=self.block_rows,
+                    copies=1 + self.settings["n_views"],
+                    on_error=self.settings["on_error"],
+                    pool=pool if self.source.modality == "image" else None,
+                ):
+                    last = block.start - start + len(block.rows) == len(raw)
                     views, digests = self._augmented(block), digests_of(block.rows)
                     yield _Work(number, block, views, last, content, digests)
 

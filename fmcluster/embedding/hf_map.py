@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fmcluster.embedding import encoders
+from fmcluster.embedding.data.blocks import IMAGE_ROWS, decoded_blocks
 from fmcluster.embedding.data.source import Source
 from fmcluster.utils.errors import DataError
 from fmcluster.utils.files import stable_hash
@@ -78,8 +79,12 @@ class EmbedFunction:
         if self._encoder is None:
             self._encoder = encoders.resolve(self._custom or self._spec, **self._options)
         rows = list(batch[self.column])
-        decoded = Source(rows, modality=self.modality).decode(rows, 0).rows
-        return {self.output: list(np.asarray(self._encoder.encode(decoded), np.float32))}
+        source = Source(rows, modality=self.modality)
+        most = IMAGE_ROWS if source.modality == "image" else len(rows)
+        found: list[Any] = []
+        for block in decoded_blocks(source, rows, 0, most_rows=most):
+            found.extend(np.asarray(self._encoder.encode(block.rows), np.float32))
+        return {self.output: found}
 
     def __getstate__(self) -> dict[str, Any]:
         # What the datasets cache hashes and what a worker process receives: no weights.

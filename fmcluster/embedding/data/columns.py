@@ -46,6 +46,8 @@ class Reader:
         Whether ``rows(start)`` is cheap for any start.
     repeatable : bool
         Whether the rows can be read a second time for less than embedding them costs.
+    files : tuple of Path
+        The files that hold the rows: none of them may change while they are read.
     """
 
     rows: Callable[[int], Iterator[Any]]
@@ -57,6 +59,7 @@ class Reader:
     values_of: Callable[[str], Sequence[Any]] | None = None
     seekable: bool = True
     repeatable: bool = True
+    files: tuple[Path, ...] = ()
 
 
 def pick_column(kinds: Mapping[str, str | None], column: str | None) -> str:

@@ -6,11 +6,13 @@ given to an encoder directly, and what is augmented.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import os
 import stat
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,8 +63,9 @@ def readable_suffixes() -> frozenset[str]:
     return frozenset(suffix for suffix, name in SUFFIXES.items() if name in known)
 
 
-def read_regular(path: str | os.PathLike[str]) -> bytes:
-    """Return the bytes of a regular file.
+@contextlib.contextmanager
+def open_regular(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a regular file for reading.
 
     Raises
     ------
@@ -74,17 +77,24 @@ def read_regular(path: str | os.PathLike[str]) -> bytes:
     with open(descriptor, "rb") as handle:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(f"{os.fspath(path)!r} is no regular file")
+        yield handle
+
+
+def read_regular(path: str | os.PathLike[str]) -> bytes:
+    """Return the bytes of a regular file; errors as of `open_regular`."""
+    with open_regular(path) as handle:
         return handle.read()
 
 
 _BINARY = getattr(os, "O_BINARY", 0)
 
 
-def open_image(content: bytes) -> Image.Image:
-    """Open encoded bytes as one of the formats that are known to be safe; nothing is decoded."""
+def open_image(content: bytes | BinaryIO) -> Image.Image:
+    """Open an encoded image as one of the formats that are known to be safe; none is decoded."""
     from PIL import Image
 
-    return Image.open(io.BytesIO(content), formats=readable_formats())
+    opened = io.BytesIO(content) if isinstance(content, (bytes, bytearray)) else content
+    return Image.open(opened, formats=readable_formats())
 
 
 def to_rgb(row: Any) -> Image.Image:

@@ -81,6 +81,10 @@ def _open_path(path: Path, column: str | None, split: str | None) -> Reader:
         raise DataError(f"{path} is no regular file (a pipe or a device): save its content first")
     if split is not None:
         logger.warning("split=%r has no meaning for the one file %s: it is read whole", split, path)
+    return replace(_open_file(path, column), files=(path,))
+
+
+def _open_file(path: Path, column: str | None) -> Reader:
     suffix = path.suffix.lower()
     if suffix == ".parquet":
         return open_parquet([path], column)
@@ -200,7 +204,8 @@ def _open_folder(folder: Path, column: str | None, split: str | None) -> Reader:
         )
     parquet = sorted(folder.glob("*.parquet")) or sorted(folder.glob("*/*.parquet"))
     if parquet:
-        return open_parquet(files_of_split(parquet, folder, split), column)
+        chosen = files_of_split(parquet, folder, split)
+        return replace(open_parquet(chosen, column), files=tuple(chosen))
     raise DataError(
         f"{folder} is empty of data: it has no image ({', '.join(sorted(IMAGE_SUFFIXES))}) "
         "and no .parquet file"

@@ -12,7 +12,7 @@ import hashlib
 import itertools
 import logging
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -37,6 +37,7 @@ from fmcluster.embedding.data.values import (
     read_text,
     update_digest,
 )
+from fmcluster.embedding.data.watch import Watch
 from fmcluster.utils.errors import DataError
 from fmcluster.utils.files import stable_hash
 from fmcluster.utils.validation import check_in, check_range
@@ -136,6 +137,7 @@ class Source:
         first = self._first_rows()
         self.base = self.reader.base
         self._paths = modality == "image" or (modality is None and self._are_paths(first))
+        self._watch = Watch(self.reader.files, self.base, strings_are_paths=self._paths)
         self.modality = modality or str(kind_of(first[0], strings_are_paths=self._paths))
         if modality is None and self.modality == "text" and all(map(_is_written_vector, first)):
             raise DataError(
@@ -225,8 +227,11 @@ class Source:
         digest = hashlib.sha256()
         count = 0
         limit = _HEAD_ROWS if self.is_stream else self._limit
+        del self._watch.rows[:]
         for row in itertools.islice(self.reader.rows(0), limit):
             self._check_kind(row, count)
+            if self.modality == "image" and not self.is_stream:
+                self._watch.note(row)
             update_digest(digest, row, base=self.base, strings_are_paths=self._paths)
             count += 1
         parts = {"modality": self.modality, "rows": digest.hexdigest()}
@@ -235,6 +240,18 @@ class Source:
         if self._ids is not None or self.reader.ids is not None:
             parts["ids"] = stable_hash(self.ids(0, count))
         return stable_hash(parts), count
+
+    def check_unchanged(self, rows: Sequence[Any] = (), start: int = 0) -> None:
+        """Raise DataError if a file of the data is not the one that was opened.
+
+        Parameters
+        ----------
+        rows : sequence
+            Raw rows that were just read: files that they name are held against the fingerprint.
+        start : int
+            Row number of the first.
+        """
+        self._watch.check(rows, start)
 
     def digest_of(self, raw: list[Any]) -> str:
         """Return the digest of some raw rows: by it a stream's shards are known again."""

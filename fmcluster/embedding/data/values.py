@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from fmcluster.embedding.data.images import (
     IMAGE_SUFFIXES,
     open_image,
+    open_regular,
     read_regular,
     to_rgb,
 )
@@ -264,9 +266,46 @@ def read_image(row: Any, base: Path | None = None) -> Image:
 def _opened(row: Any, base: Path | None) -> Image:
     if is_pil(row):
         return _unloaded(row)
-    if isinstance(row, Mapping):
-        row = row["bytes"] if row.get("bytes") is not None else path_in_row(row["path"], base)
-    elif isinstance(row, (str, os.PathLike)):
-        row = resolve_path(row, base)
+    row = _bytes_or_path(row, base)
     # Read whole: an image opened by name would keep its file handle.
     return open_image(read_regular(row) if isinstance(row, os.PathLike) else row)
+
+
+def _bytes_or_path(row: Any, base: Path | None) -> Any:
+    """Return the encoded bytes that an image row holds, or the file that it names."""
+    if isinstance(row, Mapping):
+        return row["bytes"] if row.get("bytes") is not None else path_in_row(row["path"], base)
+    return resolve_path(row, base) if isinstance(row, (str, os.PathLike)) else row
+
+
+def decoded_bytes(row: Any, base: Path | None = None) -> int:
+    """Return how many bytes an image row takes as RGB, by its header; 0 where none can be read."""
+    if is_missing(row):
+        return 0
+    if isinstance(row, np.ndarray):
+        return 3 * row.shape[0] * row.shape[1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of too many pixels: decoding says it by the row
+        try:
+            if is_pil(row):
+                return int(3 * row.width * row.height)
+            found = _bytes_or_path(row, base)
+            if not isinstance(found, os.PathLike):
+                image = open_image(found)
+                return int(3 * image.width * image.height)
+            with open_regular(found) as handle:
+                image = open_image(handle)
+                return int(3 * image.width * image.height)
+        except Exception:  # as in `read_image`; it will name the row
+            return 0
+
+
+def file_of(row: Any, base: Path | None, *, strings_are_paths: bool = False) -> Path | None:
+    """Return the file that an image row names; None where it names none that may be read."""
+    named = isinstance(row, os.PathLike) or (strings_are_paths and isinstance(row, str))
+    if is_missing(row) or not (named or (isinstance(row, Mapping) and row.get("bytes") is None)):
+        return None
+    try:
+        return Path(_bytes_or_path(row, base))
+    except UnreadableRow:
+        return None

@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fmcluster.embedding.data.values import is_pil, read_image
 from fmcluster.utils.ids import IdIndex
 
 # Side of a thumbnail by how many are shown: even noise, which hardly compresses, stays small.
 THUMBNAIL_SIDES = ((600, 64), (1_200, 48), (10**9, 32))
 # Side of a picture on the map: 2,500 of them are one JPEG of about 1 MB.
 SPRITE_SIDE = 24
+# Side of the pictures that are held until the page is made: twice a thumbnail's, 48 kB each.
+HELD_SIDE = 128
 
 
 class Items:
@@ -90,8 +93,9 @@ class Items:
     @staticmethod
     def _decoded(source: Any, raw: Any, position: int) -> Any:
         if source is None:
-            return raw
-        return source.decode([raw], position, on_error="skip").rows[0]
+            return raw if isinstance(raw, str) else _shrunk(raw)
+        row = source.decode([raw], position, on_error="skip").rows[0]
+        return row if row is None or isinstance(row, str) else _shrunk(row)
 
     def text(self, row: int, length: int) -> str:
         """Return the row's text, cut; empty for images and missing rows."""
@@ -124,6 +128,16 @@ class Items:
                 small = value.convert("RGB").resize((SPRITE_SIDE, SPRITE_SIDE))
                 sheet.paste(small, (place % columns * SPRITE_SIDE, place // columns * SPRITE_SIDE))
         return _data_url(sheet, quality=55)
+
+
+def _shrunk(image: Any) -> Any:
+    """Return a picture no larger than is needed of it: hundreds are held until the page is made."""
+    if not is_pil(image) or max(image.size) <= HELD_SIDE:
+        return image
+    decoded = read_image(image)  # one that was opened by name stays unread
+    small = decoded.copy() if decoded is image else decoded
+    small.thumbnail((HELD_SIDE, HELD_SIDE))
+    return small
 
 
 def thumbnail(image: Any, side: int = 64) -> str:
