@@ -81,6 +81,8 @@ def merge_columns(proba: Proba, labels: Labels, numbers: Labels) -> tuple[Proba,
     out = np.zeros((len(proba), int(numbers.max()) + 1), np.float32)
     for old, new in enumerate(numbers):
         out[:, new] += proba[:, old]
+    if out.shape[1] == 1:
+        out[:] = 1  # whatever the sums were rounded to
     return settle(np.minimum(out, 1), renumber(labels, numbers))
 
 

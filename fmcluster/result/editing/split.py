@@ -19,7 +19,7 @@ from fmcluster.heads.base import ClusterHead
 from fmcluster.partition.candidates import sample_with_graph
 from fmcluster.partition.number import STRUCTURE, estimate_number
 from fmcluster.result.editing.apply import check_cluster, edited
-from fmcluster.result.editing.steps import Merge, Rename, Split
+from fmcluster.result.editing.steps import Split
 from fmcluster.result.naming import name_by_source
 from fmcluster.utils.errors import CollapseWarning
 from fmcluster.utils.random import seed_of
@@ -142,20 +142,10 @@ def _fitted(
 
 def _part_names(after: ClusterResult, step: Split, result: ClusterResult) -> tuple[str, ...] | None:
     """Return names of the parts after their own texts; None where a person gave the old name."""
-    own = result.names[step.cluster] if result.names else None
-    given = {
-        name
-        for edit in result.pipeline.edits
-        for name in (
-            dict(edit.names).values()
-            if isinstance(edit, Rename)
-            else edit.names
-            if isinstance(edit, Merge)
-            else ()
-        )
-    }
+    if result.names is not None and result.names[step.cluster] not in _found_names(result):
+        return None
     named = name_by_source(after)
-    if own in given or named is after or named.names is None:
+    if named is after or named.names is None:
         return None
     k = result.n_clusters
     places = [step.cluster, *range(k, k + len(step.order) - 1)]
@@ -169,3 +159,12 @@ def _part_names(after: ClusterResult, step: Split, result: ClusterResult) -> tup
         taken.add(name)
         found.append(name)
     return tuple(found)
+
+
+def _found_names(result: ClusterResult) -> set[str]:
+    """Return the names that nobody gave: of the terms of texts."""
+    if (result.provenance.get("calibration") or {}).get("n_labels"):
+        return set()
+    base = result.names if result.unedited is None else result.unedited.rows.names
+    parts = [edit.names for edit in result.pipeline.edits if isinstance(edit, Split)]
+    return {name for names in (base, *parts) for name in names or ()}
