@@ -11,6 +11,7 @@ a score until calibrated.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,6 +69,7 @@ class KMeansHead(ClusterHead):
     max_iter: int = 50
 
     def _fit(self, data: HeadData) -> None:
+        self.groups_: NDArray[np.int64] | None = None
         check_range(self.n_init, "n_init", low=1)
         check_range(self.max_iter, "max_iter", low=1)
         seed = data.seed("kmeans")
@@ -100,11 +102,56 @@ class KMeansHead(ClusterHead):
     def _proba(self, xs: list[NDArray[np.float32]]) -> NDArray[np.floating]:
         # float64, so that a row's answer does not depend on the rows beside it.
         cosines = joint(xs).astype(np.float64) @ self.centroids_.T.astype(np.float64)
-        return softmax(cosines / self.temperature_)
+        return grouped_proba(softmax(cosines / self.temperature_), self.groups_)
+
+    def grouped(self, groups: NDArray[np.int64], *, temperature: float) -> KMeansHead:
+        """Return a fitted head whose clusters are unions of the clusters of this one.
+
+        Every row stays with the group of its nearest centroid, so that the clusters of a coarser
+        grouping are unions of those of a finer one.
+
+        Parameters
+        ----------
+        groups : (n_clusters_,) int64
+            Group 0..p-1 of each cluster, none empty.
+        temperature : float
+            Divides the cosines before the softmax.
+        """
+        head = copy.copy(self)
+        head.n_clusters = head.n_clusters_ = int(groups.max()) + 1
+        head.centroids_, head.groups_ = self.cluster_centers_, np.asarray(groups, np.int64)
+        head.columns_, head.temperature_ = np.arange(head.n_clusters_), float(temperature)
+        head.labels_ = head.groups_[self.labels_]
+        head.cluster_prior_ = np.bincount(head.labels_) / len(head.labels_)
+        return head
 
     def _state(self) -> dict[str, NDArray[Any]]:
-        return {"centroids": self.centroids_, "temperature": np.array([self.temperature_])}
+        state = {"centroids": self.centroids_, "temperature": np.array([self.temperature_])}
+        return state if self.groups_ is None else state | {"groups": self.groups_}
 
     def _load_state(self, arrays: dict[str, NDArray[Any]]) -> None:
-        self.centroids_ = arrays["centroids"]
+        self.centroids_, self.groups_ = arrays["centroids"], arrays.get("groups")
         self.temperature_ = float(arrays["temperature"][0])
+
+
+def grouped_proba(
+    proba: NDArray[np.float64], groups: NDArray[np.int64] | None
+) -> NDArray[np.float64]:
+    """Return the probabilities (n, p) of groups of clusters, the largest that of the label.
+
+    Parameters
+    ----------
+    proba : (n, k) float64
+        Probabilities of the clusters.
+    groups : (k,) int64, optional
+        Group 0..p-1 of each; None for one a cluster.
+    """
+    if groups is None:
+        return proba
+    member = np.zeros((proba.shape[1], int(groups.max()) + 1))
+    member[np.arange(len(groups)), groups] = 1
+    out, own = proba @ member, groups[proba.argmax(axis=1)]
+    at = np.arange(len(out)), own
+    # Several clusters that are near together outweigh the nearest: a hair more for its group.
+    out[at] = np.maximum(out[at], out.max(axis=1) * np.where(out.argmax(axis=1) == own, 1, 1.001))
+    return out / out.sum(axis=1, keepdims=True)

@@ -109,12 +109,17 @@ def condensed_cut(
 
 
 def merge_tree(
-    mini: MiniClusters, linkage: str, graph: KNNGraph | None = None
+    mini: MiniClusters,
+    linkage: str,
+    graph: KNNGraph | None = None,
+    *,
+    apart: NDArray[np.int64] | None = None,
 ) -> NDArray[np.int64]:
     """Merge mini-clusters bottom-up: (m - 1, 2) pairs of cluster numbers in order of merging.
 
     Numbers are as in scipy's linkage: 0..m-1 are mini-clusters, m + t is made by merge t. The
     sizes of the mini-clusters count, so ``average`` equals average linkage over all rows of them.
+    Of several groups, `apart` (m,), each is merged whole before any two are joined.
     """
     check_in(linkage, LINKAGES, "linkage")
     sizes = mini.sizes
@@ -132,4 +137,8 @@ def merge_tree(
         density = edge_mass(mini.labels, len(sizes), graph) / pairs
         # Cosines order what no edge joins.
         distance = -density + 1e-9 * distance
+    if apart is not None:
+        # Ward's updates grow with sizes: far enough apart that no join of groups comes first.
+        gap = len(sizes) * sizes.sum() * (np.ptp(distance) + 1e-9)
+        distance = distance + gap * (apart[:, None] != apart)
     return agglomerate(distance, sizes, linkage == "ward")
