@@ -30,7 +30,7 @@ from fmcluster.functional.certify import exact_p_value, grid_ends
 
 SETS = ("agnews", "stackoverflow", "banking77", "tweet", "googlenews_t", "cifar10_test")
 N_ROWS, N_ANSWERS, DELTA = 2_000, 50, 0.05
-CASES = tuple((a, b) for a in (0.9, 0.95) for b in (100, 200, 400))
+CASES = ((0.9, 200), (0.95, 200), (0.95, 400))
 
 
 def clustered(name: str, cache: Path | None) -> tuple[fmc.ClusterResult, np.ndarray, np.ndarray]:

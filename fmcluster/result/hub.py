@@ -49,7 +49,7 @@ def save_pretrained(
         "fmcluster_version": __version__,
         "n_clusters": pipeline.n_clusters,
         "names": pipeline.names,
-        "provenance": pipeline.provenance,
+        "provenance": _without_rows(pipeline.provenance),
         "metrics": metrics,
     }
     card = model_card(pipeline, metrics=metrics, repo_id=repo_id or Path(folder).resolve().name)
@@ -60,6 +60,15 @@ def save_pretrained(
         write_text(target / "README.md", card)
         write_json(target / MARKER, config)
     return Path(folder)
+
+
+def _without_rows(provenance: dict[str, Any]) -> dict[str, Any]:
+    """Return provenance without the ids of rows that were labeled: they stay with the result."""
+    calibration = provenance.get("calibration")
+    if not calibration:
+        return provenance
+    kept = {key: value for key, value in calibration.items() if key != "labeled_ids"}
+    return {**provenance, "calibration": kept}
 
 
 def from_pretrained(

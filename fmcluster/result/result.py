@@ -243,7 +243,11 @@ class ClusterResult:
         names = tuple(str(found.get(c, old[c])) for c in range(self.n_clusters))
         if self.pipeline.edits:  # the calibration is of what the edits made: one more step
             return recalibrated(self, calibrator, names, (ids, labels, weights))
-        return self._recalibrated(calibrator, with_confidence(self.proba, sure), names=names)
+        found_by = (self.provenance.get("calibration") or {}).get("labeled_ids") or []
+        after = self._recalibrated(calibrator, with_confidence(self.proba, sure), names=names)
+        # `certify` must not count them again.
+        about = {**calibrator.about(), "labeled_ids": [*found_by, *self.ids[rows].tolist()]}
+        return after.with_pipeline(provenance={**after.provenance, "calibration": about})
 
     def with_calibrator(self, calibrator: Calibrator, xs: Any = None) -> ClusterResult:
         """Return the same clustering with probabilities of a calibrator fitted on the head's own.

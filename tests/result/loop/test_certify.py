@@ -148,3 +148,14 @@ def test_bad_input_is_one_line(world, change, message):
     with pytest.raises(ValueError, match=message) as error:
         world.result.certify(given.pop("ids"), given.pop("classes"), **given)
     assert "\n" not in str(error.value)
+
+
+def test_labels_that_calibrated_prove_nothing(world):
+    told = np.arange(0, 1200, 20)
+    named = world.result.calibrate(told, world.y[told])
+    with pytest.raises(ValueError, match="all 60 rows were answered, moved or calibrated"):
+        named.certify(told, world.y[told])
+    again = named.calibrate([1, 2, 3], world.y[[1, 2, 3]])
+    both = np.concatenate([told, [1, 2, 3, 4]])
+    found = again.certify(both, world.y[both])
+    assert (found.n_labels, found.n_set_aside) == (1, 63)
