@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from fmcluster.calibration import CalibratedFit, fit_calibrated
 from fmcluster.embedding import encoders
@@ -16,13 +17,17 @@ from fmcluster.embedding.embed import embed_to_store
 from fmcluster.embedding.store.store import EmbeddingStore
 from fmcluster.heads import make_head
 from fmcluster.heads.base import ClusterHead
+from fmcluster.result.loop.answers import Answers
+from fmcluster.result.loop.with_answers import answered
 from fmcluster.result.naming import name_by_source
 from fmcluster.result.predictor import ClusterPipeline, encoder_records, encoder_states
 from fmcluster.result.result import ClusterResult
+from fmcluster.utils.ids import IdIndex
 from fmcluster.utils.version import __version__
 from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.preprocess import Preprocessor
 from fmcluster.vectors.rows import (
+    as_spaces,
     is_embeddings,
     is_space_list,
     is_store,
@@ -168,6 +173,9 @@ def cluster(
     preprocess: str | None = None,
     calibrate: bool = True,
     graph: KNNGraph | None = None,
+    labels: Any = None,
+    must_link: ArrayLike | None = None,
+    cannot_link: ArrayLike | None = None,
     encoder: Any = None,
     column: str | None = None,
     split: str | None = None,
@@ -195,6 +203,11 @@ def cluster(
         Whether probabilities are calibrated (without labels).
     graph : KNNGraph, optional
         Ready neighbors.
+    labels : dict of id to class, or (ids, classes), optional
+        Classes of some rows, of any plain type: the clusters hold them and are named after them.
+        Heads "auto", "kmeans", "scan", "cdc", "p2ot" and "sp2ot" take them.
+    must_link, cannot_link : (m, 2) array-like of ids, optional
+        Pairs of rows that belong together, and apart; head "auto".
     head_params : dict, optional
         More arguments of the head.
 
@@ -217,7 +230,17 @@ def cluster(
     store = emb if is_store(emb) else None
     spaces, steps = _preprocess(emb, preprocess)
     estimator = _head(head, n_clusters, cluster_prior, random_state, head_params or {})
-    fit = fit_calibrated(estimator, spaces, graph, calibrate=calibrate, random_state=random_state)
+    ids = np.arange(as_spaces(spaces)[0].n_rows) if store is None else np.asarray(store.ids)
+    index = IdIndex(ids, () if store is None else tuple(store.skipped_ids))
+    answers = Answers.of(index, labels, must_link, cannot_link)
+    fit = fit_calibrated(
+        estimator,
+        spaces,
+        graph,
+        calibrate=calibrate,
+        answers=answers.rows(index) if len(answers) else None,
+        random_state=random_state,
+    )
     pipeline = ClusterPipeline(
         head=estimator,
         provenance=_provenance(store, steps, fit, random_state, calibrate),
@@ -226,18 +249,18 @@ def cluster(
         encoder_states={} if store is None else encoder_states(store),
     )
     result = ClusterResult(
-        labels=estimator.labels_,
+        labels=fit.proba.argmax(axis=1).astype(np.int64) if len(answers) else estimator.labels_,
         proba=fit.proba,
         confidence=fit.proba.max(axis=1),
         score=fit.scores.max(axis=1),
         cluster_prior=np.asarray(estimator.cluster_prior_),
-        ids=np.arange(len(fit.proba)) if store is None else np.asarray(store.ids),
+        ids=ids,
         pipeline=pipeline,
         graph=fit.graph,
         embeddings=spaces,
         source=getattr(store, "source", None),
     )
-    result = name_by_source(result)
+    result = answered(result, fit, answers) if len(answers) else name_by_source(result)
     if store is not None and store.bad_ids:
         result.provenance["unreadable_ids"] = store.bad_ids
     result.provenance["seconds"] = round(time.perf_counter() - started, 3)

@@ -174,7 +174,7 @@ def test_the_head_of_contributing_keeps_the_contract(blobs, tmp_path, monkeypatc
     assert adjusted_rand_score(y, result.labels) > 0.6
     np.testing.assert_array_equal(head.predict(X), head.labels_)
     head.save_pretrained(tmp_path / "head")
-    from fmcluster.heads.base import read_head_config
+    from fmcluster.heads.config import read_head_config
 
     again = median_head._from_saved(tmp_path / "head", read_head_config(tmp_path / "head"))
     np.testing.assert_array_equal(again.predict_proba(X), head.predict_proba(X))

@@ -9,16 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fmcluster.calibration.calibrator import Calibrator
 from fmcluster.calibration.label_free import label_free
+from fmcluster.functional.answers import RowAnswers
 from fmcluster.functional.calibration import with_confidence
 from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.rows import JointRows, Rows, as_spaces, zero_rows
+
+if TYPE_CHECKING:
+    from fmcluster.heads.base import ClusterHead
 
 # What reports show beside a row, labels spread over and `issues` votes with; heads that need more
 # neighbors say so by their parameter `n_neighbors`.
@@ -59,6 +63,10 @@ def fit_calibrated(
     graph: KNNGraph | None = None,
     *,
     calibrate: bool = True,
+    shown: KNNGraph | None = None,
+    answers: RowAnswers | None = None,
+    before: ClusterHead | None = None,
+    edited: NDArray[np.float32] | None = None,
     random_state: int = 0,
 ) -> CalibratedFit:
     """Fit `head` on embeddings and calibrate its probabilities without labels.
@@ -74,6 +82,14 @@ def fit_calibrated(
         given; heads that look for neighbors in a space of their own (`own_neighbors`) then do.
     calibrate : bool
         Whether scores are calibrated.
+    shown : KNNGraph, optional
+        Neighbors that were built for this before: they are not built again, nor given to heads
+        that look for their own.
+    answers : RowAnswers, optional
+        What a person said about rows, for heads that take it.
+    before, edited : ClusterHead and (n, k) array, optional
+        The head that was fitted on these rows before the answers, and what a person made of its
+        clusters.
     random_state : int
         Of an approximate index and of the calibration's base partitions.
 
@@ -83,20 +99,40 @@ def fit_calibrated(
         As `ClusterHead.fit`.
     """
     spaces = as_spaces(X)
-    given = graph
+    given, graph = graph, graph or shown
     if graph is None:
         k = max(N_NEIGHBORS, int(getattr(head, "n_neighbors", 0) or 0))
         graph = KNNGraph.build(JointRows(spaces), k=k, random_state=random_state)
-    scores = head.fit_predict_proba(spaces, graph=given if head.own_neighbors else graph)
+    near = given if head.own_neighbors else graph
+    if answers is not None and before is not None:
+        scores = head.fit_answered(before, spaces, answers, graph=near, edited=edited)
+    else:
+        scores = head.fit_predict_proba(spaces, graph=near, answers=answers)
+    scores = head.of_own_rows(scores)
     if not calibrate or head.self_calibrated or scores.shape[1] == 1:
-        proba = without_evidence(scores, spaces)
+        proba = held(without_evidence(scores, spaces), answers, head)
         return CalibratedFit(head, spaces, graph, scores, proba)
     views = [space.views for space in spaces] if any(space.views for space in spaces) else None
     calibrator = label_free(
         scores, spaces=spaces, labels=head.labels_, views=views, random_state=random_state
     )
     proba = without_evidence(calibrator.transform(scores, spaces), spaces)
+    proba = held(proba, answers, head)
     return CalibratedFit(head, spaces, graph, scores, proba, calibrator)
+
+
+def held(
+    proba: NDArray[np.float32], answers: RowAnswers | None, head: ClusterHead
+) -> NDArray[np.float32]:
+    """Return `proba` with certainty for labeled rows; classes are the head's first columns."""
+    if answers is None or len(answers.rows) == 0:
+        return proba
+    place = np.empty(int(head.columns_.max()) + 1, np.int64)
+    place[head.columns_] = np.arange(len(head.columns_))
+    proba = proba.copy()
+    proba[answers.rows] = 0
+    proba[answers.rows, place[answers.target]] = 1
+    return proba
 
 
 def without_evidence(proba: NDArray[np.float32], spaces: Sequence[Any]) -> NDArray[np.float32]:

@@ -59,14 +59,23 @@ class RowAnswers:
             np.concatenate([self.rows, self.must_link.ravel(), self.cannot_link.ravel()])
         )
 
-    def renumbered(self, position: Ints) -> RowAnswers:
-        """Return the answers in other row numbers: row i is ``position[i]``, none is lost."""
+    def moved(self, rows: Ints, place: Ints) -> RowAnswers:
+        """Return the answers about other rows: ``rows[i]``, ascending, becomes ``place[i]``.
+
+        Where two rows become one, it has the class of the first, and links in it are gone.
+        """
+
+        def there(one: Ints) -> Ints:
+            return place[np.searchsorted(rows, one)]
+
+        labeled, first = np.unique(there(self.rows), return_index=True)
+        must, cannot = there(self.must_link), there(self.cannot_link)
         return RowAnswers(
-            position[self.rows],
-            self.target,
+            labeled,
+            self.target[first],
             self.n_classes,
-            position[self.must_link],
-            position[self.cannot_link],
+            must[must[:, 0] != must[:, 1]],
+            cannot[cannot[:, 0] != cannot[:, 1]],
         )
 
 

@@ -7,7 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from fmcluster.heads.base import ClusterHead, read_head_config
+from fmcluster.heads.base import ClusterHead
+from fmcluster.heads.config import read_head_config
 from fmcluster.utils.files import as_corrupt
 
 # name -> (module, class); a head is imported when it is asked for.

@@ -21,8 +21,9 @@ from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fmcluster.functional.answers import RowAnswers
+from fmcluster.heads.config import FORMAT, SAVED, plain_params
 from fmcluster.utils.errors import CollapseWarning, CorruptShardError
-from fmcluster.utils.files import atomic_path, digest_file, read_json, safe_child, write_json
+from fmcluster.utils.files import atomic_path, digest_file, safe_child, write_json
 from fmcluster.utils.folders import replaced_folder
 from fmcluster.utils.random import seed_of
 from fmcluster.utils.validation import check_finite_rows, check_n_clusters
@@ -39,9 +40,6 @@ from fmcluster.vectors.rows import (
     is_space_list,
     is_store,
 )
-
-FORMAT = "fmcluster.head/1"
-SAVED = ("config.json", "model.safetensors")
 
 
 @dataclass(eq=False, repr=False)
@@ -154,7 +152,8 @@ class ClusterHead(ClusterMixin, BaseEstimator):
         self.is_single_ = data.n_clusters == 1 and not self.fits_one_cluster
         if not self.is_single_:
             self._fit(data)
-        return self._finish(spaces, data.n_clusters, keep=keep)
+        # A class that was answered is a cluster, even where no row is predicted to be in it.
+        return self._finish(spaces, data.n_clusters, keep=keep, whole=answers is not None)
 
     def predict(self, X: Any) -> NDArray[np.int64]:
         """Return the cluster of each row of `X`, in 0..n_clusters_-1."""
@@ -180,6 +179,33 @@ class ClusterHead(ClusterMixin, BaseEstimator):
         spaces = self._open(X, reset=True)
         proba = self._fit_spaces(spaces, graph, answers, keep=True)
         return self.predict_proba(spaces) if proba is None else proba
+
+    def fit_answered(
+        self,
+        before: ClusterHead,
+        X: Any,
+        answers: RowAnswers,
+        *,
+        graph: KNNGraph | None = None,
+        edited: NDArray[np.float32] | None = None,
+    ) -> NDArray[np.float32]:
+        """Fit with answers, after `before` was fitted on the same rows; as `fit_predict_proba`.
+
+        `edited` (n, k) is what a person made of the clusters of `before`, for heads that can use
+        it.
+        """
+        return self.fit_predict_proba(X, graph=graph, answers=answers)
+
+    def of_own_rows(self, proba: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return what the fit knows of its own rows, where that is more than `predict_proba`."""
+        return proba
+
+    def reorder(self, order: NDArray[np.int64]) -> None:
+        """Renumber the clusters: number j is what was ``order[j]``."""
+        place = np.argsort(order)
+        for name in ("columns_", "cluster_prior_"):
+            setattr(self, name, getattr(self, name)[order])
+        self.labels_: NDArray[np.int64] = place[self.labels_]
 
     # -- shared machinery -------------------------------------------------------------------
 
@@ -237,7 +263,9 @@ class ClusterHead(ClusterMixin, BaseEstimator):
         distinct = count_distinct(data.spaces[0], asked) if len(data.spaces) == 1 else asked
         return check_n_clusters(asked, data.n_rows, n_distinct=distinct)
 
-    def _finish(self, spaces: list[Rows], asked: int, *, keep: bool) -> NDArray[np.float32] | None:
+    def _finish(
+        self, spaces: list[Rows], asked: int, *, keep: bool, whole: bool = False
+    ) -> NDArray[np.float32] | None:
         """Set labels without gaps, the map from probability columns to labels, and the prior.
 
         With `keep` return the probabilities; None where clusters without rows were dropped.
@@ -249,6 +277,8 @@ class ClusterHead(ClusterMixin, BaseEstimator):
         else:
             raw = proba.argmax(axis=1)
         alive, labels = np.unique(raw, return_inverse=True)
+        if whole:
+            alive, labels = np.arange(asked), raw
         self.columns_ = alive
         self.n_clusters_ = len(alive)
         self.labels_ = labels.astype(np.int64).reshape(-1)
@@ -312,7 +342,7 @@ class ClusterHead(ClusterMixin, BaseEstimator):
             "format": FORMAT,
             "fmcluster_version": __version__,
             "head": self.name,
-            "params": _plain_params(self),
+            "params": plain_params(self),
             "n_features_in": int(self.n_features_in_),
             "space_dims": list(self.space_dims_),
             "n_clusters": int(self.n_clusters_),
@@ -350,32 +380,3 @@ class ClusterHead(ClusterMixin, BaseEstimator):
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "columns_")
-
-
-def _plain_params(head: ClusterHead) -> dict[str, Any]:
-    """Return the constructor arguments that JSON can hold; run-time options are left out."""
-    params = {}
-    for key, value in head.get_params(deep=False).items():
-        if isinstance(value, np.generic):
-            value = value.item()
-        if isinstance(value, np.ndarray):
-            value = value.tolist()
-        if isinstance(value, tuple):
-            value = list(value)
-        if value is None or isinstance(value, (bool, int, float, str, list)):
-            params[key] = value
-    return params
-
-
-def read_head_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read and check the ``config.json`` of a saved head."""
-    path = Path(folder) / "config.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"{folder} holds no saved head: there is no config.json in it")
-    config = read_json(path)
-    needed = {"format", "head", "params", "n_features_in", "space_dims", "n_clusters"}
-    if not isinstance(config, dict) or not needed <= set(config):
-        raise CorruptShardError(f"{path} is not a head's config: it lacks {sorted(needed)}")
-    if config["format"] != FORMAT:
-        raise CorruptShardError(f"{path} has format {config['format']!r}, expected {FORMAT!r}")
-    return config

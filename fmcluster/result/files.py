@@ -246,7 +246,7 @@ def read_pipeline(
         config = read_json(folder / "pipeline.json")
         preprocessors, calibrator, states = _parts_of(folder, config)
         head = load_head(safe_child(folder, "head"))
-        edits = read_edits(folder)
+        edits = read_edits(folder, head.n_clusters_)
         n_clusters = count_after(edits, head.n_clusters_)
     if names and len(names) != n_clusters:
         raise CorruptShardError(

@@ -15,7 +15,8 @@ import fmcluster as fmc
 from fmcluster.embedding.store.store import EmbeddingStore
 from fmcluster.functional.softmax import softmax
 from fmcluster.heads import list_heads, load_head, make_head
-from fmcluster.heads.base import ClusterHead, read_head_config
+from fmcluster.heads.base import ClusterHead
+from fmcluster.heads.config import read_head_config
 from fmcluster.heads.training.data import TrainData
 from fmcluster.heads.training.prior import PriorTarget, resolve_prior
 from fmcluster.utils.errors import CollapseWarning, CorruptShardError

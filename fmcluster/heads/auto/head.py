@@ -25,6 +25,7 @@ r"""The toolkit's own head: partitions of many families, refined, scored and joi
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
@@ -32,10 +33,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fmcluster.functional.answers import RowAnswers
+from fmcluster.heads.auto.answered import answer
 from fmcluster.heads.auto.starts import FAMILIES, starts
 from fmcluster.heads.auto.student import Student, teach
 from fmcluster.heads.auto.vote import sizes_look_balanced, smooth, vote
 from fmcluster.heads.base import ClusterHead
+from fmcluster.partition.kmeans import nearest_centroid
 from fmcluster.partition.refine import RefinementContext, refine
 from fmcluster.partition.scores import Candidate, score_candidate
 from fmcluster.partition.sizes import estimate_sizes, evenness, shares_by_rank
@@ -46,6 +50,8 @@ from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.pca import principal_axes
 from fmcluster.vectors.rows import joint, unit_rows
 
+logger = logging.getLogger(__name__)
+
 PRIORS = ("auto", "uniform", "estimate")
 # 20 move cifar10_test by up to three points, others by less than one: benchmarks/results/auto,
 # log, 28.
@@ -54,6 +60,41 @@ N_NEIGHBORS = 10
 BALANCED_STARTS = 5
 # How many of the best families are drawn again, each time: starts are chance (log, 16).
 MORE_DRAWS = (2, 1)
+
+
+@dataclass(frozen=True)
+class Unanswered:
+    """What a fit makes of the rows before any answer, kept in memory for the next answers.
+
+    Attributes
+    ----------
+    n_rows : int
+        Rows of the data.
+    index : (m,) int64
+        Those that it saw, ascending.
+    graph : KNNGraph
+        Their neighbors.
+    centre, axes : arrays
+        What makes the head's rows of the data's.
+    candidates : list of (m,) int32
+        The partitions.
+    votes : (m, k) float32
+    sizes : (k,) float64 or None
+        Estimated sorted shares.
+    families, even_sizes
+        Attributes of the head.
+    """
+
+    n_rows: int
+    index: NDArray[np.int64]
+    graph: KNNGraph
+    centre: NDArray[np.float32]
+    axes: NDArray[np.float32]
+    candidates: list[NDArray[np.int32]]
+    votes: NDArray[np.float32]
+    sizes: NDArray[np.float64] | None
+    families: dict[str, float]
+    even_sizes: bool
 
 
 @dataclass(eq=False, repr=False)
@@ -78,6 +119,7 @@ class AutoHead(ClusterHead):
 
     name = "auto"
     self_calibrated = True
+    takes_answers = ("labels", "links")
     own_neighbors = True  # of rows less their mean, which is no neighborhood of theirs
 
     n_clusters: int | str = "auto"
@@ -89,32 +131,148 @@ class AutoHead(ClusterHead):
     def _fit(self, data: HeadData) -> None:
         check_range(self.max_rows, "max_rows", low=2)
         k = data.n_clusters
-        shares = resolve_shares(self.cluster_prior, k)
+        self.answered_: tuple[NDArray[np.int64], NDArray[np.float32]] | None = None
         with one_blas_thread():
-            estimates = isinstance(self.cluster_prior, str) and self.cluster_prior != "uniform"
-            estimated = estimate_sizes(data) if estimates else None
-            known = [given for given in (estimated, shares) if given is not None]
-            field = self._prepare(data, largest=float(known[0].max()))
-            candidates = make_candidates(field, k, shares, seed=data.seed("starts"))
-            self.families_ = {c.name: c.score for c in candidates}
-            voters, self.even_sizes_ = select_voters(candidates, self.cluster_prior, estimated)
-            V = smooth(field, vote(voters, k))
-            self.student_ = teach(field, V, seed=data.seed("student"))
-            proba = self.student_.proba(field.rows)
+            context, kept = self._unanswered(data)
+            V, estimated = kept.votes, kept.sizes
+            if data.answers is not None:
+                V = self._answer(context, kept, data)
+                k, estimated = V.shape[1], None
+            self.student_ = teach(context, V, seed=data.seed("student"))
+            proba = self.student_.proba(context.rows)
             labels = proba.argmax(axis=1)
             self.cluster_prior_: NDArray[Any] = np.bincount(labels, minlength=k) / len(labels)
+            if data.answers is not None:
+                # What answers make of the rows is nearer to the truth than what its student does.
+                self.cluster_prior_ = V.mean(axis=0, dtype=np.float64)
+                self.student_.bound(proba, float(V.max(axis=1).mean()))
             if estimated is not None:
                 self.student_.bound(proba, most_correct(self.cluster_prior_, estimated))
                 if not self.even_sizes_:
                     self.cluster_prior_ = shares_by_rank(estimated, self.cluster_prior_)
 
-    def _prepare(self, data: HeadData, *, largest: float) -> RefinementContext:
+    def _unanswered(self, data: HeadData) -> tuple[RefinementContext, Unanswered]:
+        """Return what the rows say by themselves, kept for the next answers."""
+        shares = resolve_shares(self.cluster_prior, data.n_clusters)
+        kept = self.__dict__.pop("start_", None)
+        if kept is not None and kept.n_rows == data.n_rows:
+            self.centre_, self.axes_ = kept.centre, kept.axes
+            self.families_, self.even_sizes_ = kept.families, kept.even_sizes
+            rows = self._project(data.joint[kept.index])
+            context = RefinementContext(rows, kept.graph, data.seed("slope"))
+        else:
+            estimates = isinstance(self.cluster_prior, str) and self.cluster_prior != "uniform"
+            estimated = estimate_sizes(data) if estimates else None
+            known = [given for given in (estimated, shares) if given is not None]
+            index, context = self._prepare(data, largest=float(known[0].max()))
+            candidates = make_candidates(context, data.n_clusters, shares, seed=data.seed("starts"))
+            self.families_ = {c.name: c.score for c in candidates}
+            voters, self.even_sizes_ = select_voters(candidates, self.cluster_prior, estimated)
+            V = smooth(context, vote(voters, data.n_clusters))
+            kept = Unanswered(
+                data.n_rows,
+                index,
+                context.graph,
+                self.centre_,
+                self.axes_,
+                [c.labels.astype(np.int32) for c in candidates],
+                V,
+                estimated,
+                self.families_,
+                self.even_sizes_,
+            )
+        self.unanswered_ = kept
+        return context, kept
+
+    def _answer(
+        self, context: RefinementContext, kept: Unanswered, data: HeadData
+    ) -> NDArray[np.float32]:
+        """Return soft labels (m, k') that hold the answers, and keep them."""
+        assert data.answers is not None
+        V = self.__dict__.pop("edited_", None)
+        if V is None:
+            student = teach(context, kept.votes, seed=data.seed("student"))
+            V = student.proba(context.rows)
+            if kept.sizes is not None:
+                shares = np.bincount(V.argmax(axis=1), minlength=V.shape[1]) / len(V)
+                student.bound(V, most_correct(shares, kept.sizes))
+                V = student.proba(context.rows)
+        else:
+            V = V[kept.index]
+        found = answer(
+            context,
+            V.astype(np.float32),
+            self._seen_answers(data.answers, kept, data),
+            data.n_clusters,
+            others=[labels.astype(np.int64) for labels in kept.candidates],
+            exact=self.n_clusters != "auto",
+        )
+        self.answered_ = kept.index, found.proba
+        if found.proba.shape[1] < data.n_clusters:
+            logger.info(
+                "of %d clusters %d remain: no other rows look like one that the answers leave",
+                data.n_clusters,
+                found.proba.shape[1],
+            )
+        data.n_clusters = found.proba.shape[1]
+        return found.proba
+
+    def _seen_answers(self, answers: RowAnswers, kept: Unanswered, data: HeadData) -> RowAnswers:
+        """Return answers about the rows it saw: of the others the nearest ones stand for them."""
+        if len(kept.index) == data.n_rows:
+            return answers
+        rows = answers.answered
+        place = np.searchsorted(kept.index, rows).clip(max=len(kept.index) - 1)
+        lost = np.flatnonzero(kept.index[place] != rows)
+        if len(lost):
+            seen = self._project(data.joint[kept.index])
+            place[lost] = nearest_centroid(self._project(data.joint[rows[lost]]), seen)
+        return answers.moved(rows, place)
+
+    def fit_answered(
+        self,
+        before: ClusterHead,
+        X: Any,
+        answers: RowAnswers,
+        *,
+        graph: KNNGraph | None = None,
+        edited: NDArray[np.float32] | None = None,
+    ) -> NDArray[np.float32]:
+        """As the base's; partitions and graph of `before` serve again, where it still has them."""
+        kept = getattr(before, "unanswered_", None)
+        if kept is not None:
+            self.start_ = kept
+        if edited is not None:
+            self.edited_ = edited
+        return super().fit_answered(before, X, answers, graph=graph)
+
+    def of_own_rows(self, proba: NDArray[np.float32]) -> NDArray[np.float32]:
+        """As the base's: what answers made of the rows, which a student carries only so far."""
+        answered = getattr(self, "answered_", None)
+        if answered is None:
+            return proba
+        index, found = answered
+        proba = proba.copy()
+        proba[index] = found[:, self.columns_]
+        return proba
+
+    def _resolve_n_clusters(self, data: HeadData) -> int:
+        start = self.__dict__.get("start_")
+        if start is None or data.answers is None or self.n_clusters != "auto":
+            return super()._resolve_n_clusters(data)
+        edited = self.__dict__.get("edited_")
+        known = start.votes if edited is None else edited
+        return max(known.shape[1], data.answers.n_classes)
+
+    def _prepare(
+        self, data: HeadData, *, largest: float
+    ) -> tuple[NDArray[np.int64], RefinementContext]:
         """Center the (sampled) rows, less if one cluster is most of them; find their neighbors."""
-        index: Any = slice(None)
+        index = np.arange(data.n_rows)
         if data.n_rows > self.max_rows:
             order = np.random.default_rng(data.seed("rows")).permutation(data.n_rows)
             index = np.sort(order[: self.max_rows])
-        rows = data.joint[index]
+        rows = data.joint[index if len(index) < data.n_rows else slice(None)]
         common = (1 - largest) * rows.mean(axis=0, dtype=np.float64)
         self.centre_ = common.astype(np.float32)
         self.axes_ = principal_axes(rows - self.centre_)
@@ -122,7 +280,7 @@ class AutoHead(ClusterHead):
         k = min(N_NEIGHBORS, len(rows) - 1)
         given = data.given_graph(k) if len(rows) == data.n_rows else None
         graph = KNNGraph.build(rows, k=k) if given is None else given
-        return RefinementContext(rows, graph, data.seed("slope"))
+        return index, RefinementContext(rows, graph, data.seed("slope"))
 
     def _project(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         centered = rows - self.centre_

@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from fmcluster.heads.base import ClusterHead, _plain_params
+from fmcluster.heads.base import ClusterHead
+from fmcluster.heads.config import plain_params
 from fmcluster.heads.training import draws
 from fmcluster.heads.training.data import TrainData
 from fmcluster.heads.training.determinism import ONE_TRAINING, one_thread
@@ -116,7 +117,7 @@ class TrainedHead(ClusterHead):
                     "n_clusters": rows.n_clusters,
                     "params": {
                         key: value
-                        for key, value in _plain_params(self).items()
+                        for key, value in plain_params(self).items()
                         if key not in (*without, "random_state")
                     },
                 },

@@ -1,0 +1,224 @@
+"""`with_answers`: cluster again with what a person said about some rows or pairs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fmcluster.calibration.fit import CalibratedFit, fit_calibrated
+from fmcluster.functional.assignment import hungarian
+from fmcluster.heads.base import ClusterHead
+from fmcluster.result.loop.answers import Answers
+from fmcluster.result.naming import name_by_source
+
+if TYPE_CHECKING:
+    from fmcluster.result.result import ClusterResult
+
+Ints = NDArray[np.int64]
+
+
+def with_answers(
+    result: ClusterResult,
+    labels: Any = None,
+    *,
+    must_link: ArrayLike | None = None,
+    cannot_link: ArrayLike | None = None,
+) -> ClusterResult:
+    """Cluster again with all answers so far; clusters that match keep their numbers.
+
+    Labels decide what they can: which classes there are and their names, how many clusters at
+    least, which rows belong together and how sure that is. Clusters without any answer remain
+    clusters, as far as there is room. The head's partitions and graph are kept in memory, so that
+    the second answer costs a fraction of the first fit; of a result that was loaded they are made
+    again. Edits are taken in: what they made of the clusters is where the answers begin.
+
+    Parameters
+    ----------
+    labels : dict of id to class, or (ids, classes), optional
+        Classes of any plain type (text, numbers).
+    must_link, cannot_link : (m, 2) array-like of ids, optional
+        Pairs of rows that belong together, and apart.
+
+    Returns
+    -------
+    ClusterResult
+        Answered rows have what was answered, with certainty. `answers` holds all of them.
+
+    Raises
+    ------
+    ValueError
+        No answer at all, unknown or skipped ids, one id with two classes (earlier answers
+        included), links that contradict one another or labels, a head that takes no answers.
+
+    Notes
+    -----
+    Propagation as in Zhou et al., "Learning with local and global consistency" (NIPS 2003); links
+    as in Wagstaff et al., "Constrained k-means clustering with background knowledge" (ICML 2001).
+    """
+    new = Answers.of(result.index, labels, must_link, cannot_link)
+    if not len(new):
+        raise ValueError("no answer was given: give labels, must_link or cannot_link")
+    answers = result.answers.joined(new, result.index)
+    if result.embeddings is None:
+        raise ValueError(
+            "the result was loaded without the embeddings it was made from: give them with "
+            "result.attach(embeddings) first"
+        )
+    head = _unfitted(result, len(answers.classes))
+    edited = bool(result.pipeline.edits)
+    fit = fit_calibrated(
+        head,
+        result.embeddings,
+        calibrate=result.is_calibrated,
+        shown=result.graph,
+        answers=answers.rows(result.index),
+        before=result.head,
+        edited=result.proba if edited else None,
+        random_state=int(result.provenance.get("random_state") or 0),
+    )
+    order, old = number_as_before(result.labels, fit.proba.argmax(axis=1), fit.proba.shape[1])
+    names = None
+    if result.names:
+        names = [result.names[c] if c >= 0 else f"cluster {j}" for j, c in enumerate(old)]
+    return answered(result, fit, answers, order=order, names=names)
+
+
+def answered(
+    result: ClusterResult,
+    fit: CalibratedFit,
+    answers: Answers,
+    *,
+    order: Ints | None = None,
+    names: Sequence[str] | None = None,
+) -> ClusterResult:
+    """Return `result` with a fit that holds `answers`.
+
+    Parameters
+    ----------
+    order : (k,), optional
+        Number j is to be what the fit calls ``order[j]``.
+    names : (k,), optional
+        Of clusters that no class names, in the new numbers.
+    """
+    head, proba, scores = fit.head, fit.proba, fit.scores
+    order = np.arange(proba.shape[1]) if order is None else order
+    columns = head.columns_.copy()
+    head.reorder(order)
+    proba, scores = proba[:, order], scores[:, order]
+    calibration: dict[str, Any] | None = None
+    if fit.calibrator is not None:
+        calibration = fit.calibrator.about()
+    elif result.is_calibrated:
+        level = float(proba.max(axis=1).mean())
+        calibration = {"method": f"{head.name} head", "n_labels": len(answers.labels)}
+        calibration["level"] = level
+    params = {**result.provenance["head"], "params": _plain_params(head)}
+    provenance = {
+        **result.provenance,
+        "head": params,
+        "calibration": calibration,
+        "answers": {
+            "n_labels": len(answers.labels),
+            "n_classes": len(answers.classes),
+            "n_must_link": len(answers.must_link),
+            "n_cannot_link": len(answers.cannot_link),
+        },
+    }
+    if result.pipeline.edits:
+        earlier = list(result.provenance.get("edits_before_answers", []))
+        provenance["edits_before_answers"] = [*earlier, *result.edits]
+    pipeline = dataclasses.replace(
+        result.pipeline,
+        head=head,
+        calibrator=fit.calibrator,
+        names=None,
+        provenance=provenance,
+        edits=(),
+    )
+    found = dataclasses.replace(
+        result,
+        labels=proba.argmax(axis=1).astype(np.int64),
+        proba=proba,
+        confidence=proba.max(axis=1),
+        score=scores.max(axis=1),
+        cluster_prior=np.asarray(head.cluster_prior_),
+        graph=fit.graph,
+        pipeline=pipeline,
+        unedited=None,
+        answers=answers,
+    )
+    if names is None:
+        names = name_by_source(found).names or [f"cluster {j}" for j in range(len(order))]
+    classes = answers.classes
+    place = {int(column): j for j, column in enumerate(columns[order])}
+    told = {place[c]: str(name) for c, name in enumerate(classes) if c in place}
+    if not told and not result.names:
+        return found
+    return found.with_pipeline(names=_unique(told, names))
+
+
+def number_as_before(before: Ints, after: Ints, n_clusters: int) -> tuple[Ints, Ints]:
+    """Return how to number clusters so that those which match keep their number.
+
+    Returns
+    -------
+    order : (k,) int64
+        Number j is to be what is now called ``order[j]``.
+    old : (k,) int64
+        The cluster of before that number j matches, -1 for none.
+    """
+    known = before >= 0
+    n_before = int(before.max(initial=-1)) + 1
+    table = np.zeros((n_clusters, max(n_before, 1)))
+    np.add.at(table, (after[known], before[known]), 1)
+    match = hungarian(table)
+    match[[m >= 0 and table[c, m] == 0 for c, m in enumerate(match)]] = -1
+    order, old = np.full(n_clusters, -1, np.int64), np.full(n_clusters, -1, np.int64)
+    for cluster, number in enumerate(match):
+        if 0 <= number < n_clusters:
+            order[number], old[number] = cluster, number
+    left = [c for c in range(n_clusters) if c not in set(order.tolist())]
+    for number in np.flatnonzero(order < 0):
+        order[number] = left.pop(0)
+        old[number] = match[order[number]]
+    return order, old
+
+
+def _unfitted(result: ClusterResult, n_classes: int) -> ClusterHead:
+    """Return the head of a result to be fitted again, with room for the classes."""
+    from sklearn.base import clone
+
+    head: ClusterHead = clone(result.head)
+    asked = head.n_clusters
+    if not isinstance(asked, str):
+        if result.pipeline.edits:
+            asked = result.n_clusters
+        head.set_params(n_clusters=max(int(asked), n_classes))
+    prior = head.get_params(deep=False).get("cluster_prior")
+    if isinstance(prior, (list, np.ndarray)) and len(prior) != head.n_clusters:
+        head.set_params(cluster_prior="estimate")  # shares of clusters that are no more
+    return head
+
+
+def _plain_params(head: ClusterHead) -> dict[str, Any]:
+    plain = (str, int, float, bool, list, type(None))
+    return {k: v for k, v in head.get_params(deep=False).items() if isinstance(v, plain)}
+
+
+def _unique(told: dict[int, str], names: Sequence[str]) -> tuple[str, ...]:
+    """Return names of which none occurs twice; classes keep theirs."""
+    out, taken = [], set(told.values())
+    for number, name in enumerate(names):
+        if number not in told:
+            fresh, turn = name, 2
+            while fresh in taken:
+                fresh, turn = f"{name} ({turn})", turn + 1
+            taken.add(fresh)
+            out.append(fresh)
+        else:
+            out.append(told[number])
+    return tuple(out)
