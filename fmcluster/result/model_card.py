@@ -47,6 +47,9 @@ def model_card(
     example = "['some text']" if "text" in modality else "images" if records else "embeddings"
     encoders = ", ".join(f"`{r['name']}`" for r in records) or "none (it takes embeddings)"
     calibration = pipeline.provenance.get("calibration") or {}
+    steps = pipeline.provenance.get("edits") or {}
+    edits = ", ".join(f"{name} {count}" for name, count in steps.items())
+    by_hand = f" Edited by a person ({edits})." if edits else ""
     clusters = ""
     if pipeline.names:
         listed = "\n".join(f"| {i} | {_cell(n)} |" for i, n in enumerate(pipeline.names))
@@ -58,7 +61,7 @@ def model_card(
 # {name}
 
 Cluster pipeline made by fmcluster {__version__}: head `{pipeline.head.name}`,
-{pipeline.n_clusters} clusters, encoder {encoders}.
+{pipeline.n_clusters} clusters, encoder {encoders}.{by_hand}
 
 ## Use
 

@@ -63,6 +63,10 @@ class Edit:
         """Return the number of clusters after the step."""
         return int(self.numbers(n_clusters).max()) + 1
 
+    def fits(self, n_clusters: int) -> bool:
+        """Return whether the step can be made on so many clusters: files may say anything."""
+        return True
+
     def parts(self, xs: Any) -> NDArray[np.float32] | None:
         """Return what the step must know of the rows' embeddings; None where it needs none."""
         return None

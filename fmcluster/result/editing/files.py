@@ -60,13 +60,13 @@ def write_edits(edits: Sequence[Edit], folder: Path) -> None:
     write_json(folder / EDITS / "edits.json", {"format": FORMAT, "edits": steps})
 
 
-def read_edits(folder: Path) -> tuple[Edit, ...]:
+def read_edits(folder: Path, n_clusters: int) -> tuple[Edit, ...]:
     """Read the steps that `write_edits` wrote below `folder`; none where it wrote none.
 
     Raises
     ------
     CorruptShardError
-        A file is damaged, or of a later version.
+        A file is damaged, of a later version, or not of a head with `n_clusters` clusters.
     """
     path = folder / EDITS / "edits.json"
     if not path.is_file():
@@ -75,7 +75,14 @@ def read_edits(folder: Path) -> tuple[Edit, ...]:
     if not isinstance(saved, dict) or saved.get("format") != FORMAT:
         raise CorruptShardError(f"{path} is not of format {FORMAT!r}: update fmcluster")
     with as_corrupt(folder / EDITS):
-        return tuple(_edit_of(path, number, each) for number, each in enumerate(saved["edits"]))
+        edits = tuple(_edit_of(path, number, each) for number, each in enumerate(saved["edits"]))
+        for edit in edits:
+            if not edit.fits(n_clusters):
+                raise CorruptShardError(
+                    f"{path}: {edit.log()} is no edit of {n_clusters} clusters: save it again"
+                )
+            n_clusters = edit.count(n_clusters)
+    return edits
 
 
 def _edit_of(path: Path, number: int, saved: dict[str, Any]) -> Edit:

@@ -33,6 +33,12 @@ class Merge(Edit):
     groups: tuple[tuple[int, ...], ...] = ()
     names: tuple[str | None, ...] = ()
 
+    def fits(self, n_clusters: int) -> bool:
+        """As of `Edit`."""
+        flat = [c for group in self.groups for c in group]
+        known = all(0 <= c < n_clusters for c in flat) and len(set(flat)) == len(flat)
+        return known and all(self.groups) and len(self.names) == len(self.groups)
+
     def numbers(self, n_clusters: int) -> Labels:
         """As of `Edit`."""
         return merged_numbers(n_clusters, self.groups)
@@ -89,6 +95,11 @@ class Split(Edit):
     part_shares: tuple[float, ...] = (1.0,)
     names: tuple[str, ...] | None = None
 
+    def fits(self, n_clusters: int) -> bool:
+        """As of `Edit`."""
+        parts = 0 if self.head is None else self.head.n_clusters_
+        return 0 <= self.cluster < n_clusters and sorted(self.order) == list(range(parts))
+
     def count(self, n_clusters: int) -> int:
         """As of `Edit`."""
         return n_clusters + len(self.order) - 1
@@ -131,6 +142,10 @@ class Dissolve(Edit):
     op = "dissolve"
     cluster: int = 0
     spill: tuple[float, ...] = (1.0,)
+
+    def fits(self, n_clusters: int) -> bool:
+        """As of `Edit`."""
+        return 0 <= self.cluster < n_clusters and len(self.spill) == n_clusters - 1 > 0
 
     @classmethod
     def of(cls, cluster: int, state: Clustering) -> Dissolve:

@@ -9,6 +9,7 @@ from datasets import Dataset
 
 import fmcluster as fmc
 from fmcluster.embedding.data.source import Source
+from fmcluster.result.editing.files import read_edits, write_edits
 from fmcluster.result.hub import save_pretrained
 from fmcluster.result.loop.edits import apply_edits
 from fmcluster.result.naming import name_by_source
@@ -207,7 +208,9 @@ def test_what_is_pushed_has_the_edits_and_no_ids_of_rows(data, edited, tmp_path)
     assert ops == ["merge", "split", "rename", "dissolve", "calibrate"]
     assert log["edits"][-1]["given"] == {}
     card = (tmp_path / "pipe" / "README.md").read_text()
-    assert f"{edited.n_clusters} clusters" in card
+    assert (
+        f"{edited.n_clusters} clusters" in card and "Edited by a person (merge 1, split 1" in card
+    )
 
 
 @pytest.mark.parametrize("name", ["edits.json", "1/model.safetensors"])
@@ -217,6 +220,29 @@ def test_a_damaged_edit_is_named(edited, tmp_path, name):
     path.write_bytes(path.read_bytes()[:30])
     with pytest.raises(CorruptShardError, match=path.name):
         fmc.ClusterResult.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("number", "change"),
+    [
+        (0, {"groups": [[1, 9]]}),
+        (1, {"order": [0, 7]}),
+        (1, {"cluster": -1}),
+        (4, {"spill": [1.0]}),
+    ],
+)
+def test_edits_that_are_not_of_these_clusters_are_refused(edited, tmp_path, number, change):
+    write_edits(edited.pipeline.edits, tmp_path)
+    assert read_edits(tmp_path, K) == edited.pipeline.edits
+    path = tmp_path / "edits" / "edits.json"
+    log = json.loads(path.read_text())
+    log["edits"][number] |= change
+    path.write_text(json.dumps(log))
+    with pytest.raises(CorruptShardError, match=r"edits.json: .* is no edit of \d clusters"):
+        read_edits(tmp_path, K)
+    path.write_text(json.dumps(log | {"format": "fmcluster.edits/9"}))
+    with pytest.raises(CorruptShardError, match="update fmcluster"):
+        read_edits(tmp_path, K)
 
 
 def test_labels_calibrate_what_the_edits_made(data, edited, tmp_path):
