@@ -165,7 +165,11 @@ def load_recipe(name: str | os.PathLike[str]) -> Recipe:
 
     path = find_recipe(name)
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            # A few lines of aliases of aliases are billions of values.
+            raise ValueError("aliases (*name) are not taken: write the value out")
+        value = yaml.safe_load(text)
         recipe = _checked(value)
     except (yaml.YAMLError, TypeError, ValueError) as error:
         raise ValueError(f"recipe {path}: {str(error).splitlines()[0]}") from None

@@ -68,9 +68,13 @@ def check_finite_rows(
 
 def check_labels(y: ArrayLike, n_rows: int | None = None, *, name: str = "labels") -> NDArray[Any]:
     """Return 1-D labels (any dtype), of length `n_rows` where that is given."""
-    array = np.asarray(y)
+    try:
+        array = np.asarray(y)
+    except ValueError:  # lists of several lengths
+        array = np.empty(len(y), dtype=object)  # type: ignore[arg-type]
+        array[:] = list(y)  # type: ignore[arg-type]
     if array.ndim != 1:
-        raise ValueError(f"{name} must be 1-D, got shape {array.shape}")
+        raise ValueError(f"{name} must be 1-D, one a row, got shape {array.shape}")
     if n_rows is not None and len(array) != n_rows:
         raise ValueError(f"{name} has {len(array)} entries for {n_rows} rows: they must be equal")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
@@ -85,7 +89,13 @@ def _check_objects(values: NDArray[Any], name: str) -> None:
     """Refuse what numpy would turn into the label "nan", or could not sort."""
     if values.dtype.kind != "O":
         return
-    missing = [i for i, value in enumerate(values) if value is None or value != value]
+    for row, value in enumerate(values):
+        if isinstance(value, (list, tuple, dict, set, np.ndarray)):
+            raise ValueError(
+                f"{name} must be one a row: position {row} holds {str(value)[:40]!r} of type "
+                f"{type(value).__name__}; give single values"
+            )
+    missing = [i for i, value in enumerate(values) if _is_missing(value)]
     if missing:
         raise ValueError(
             f"{name} holds no label at position(s) {_some(np.array(missing))}: leave these rows out"
@@ -93,6 +103,11 @@ def _check_objects(values: NDArray[Any], name: str) -> None:
     kinds = {"a number" if isinstance(v, (int, float, np.number)) else "text" for v in values}
     if len(kinds) > 1:
         raise ValueError(f"{name} holds both numbers and text, as {values[0]!r}: give one kind")
+
+
+def _is_missing(value: Any) -> bool:
+    # pandas' NA is neither equal nor unequal to itself.
+    return value is None or type(value).__name__ in ("NAType", "NaTType") or value != value
 
 
 def check_proba(proba: ArrayLike, *, name: str = "proba", atol: float = 1e-3) -> NDArray[Any]:

@@ -205,6 +205,16 @@ def test_yaml_that_would_run_code_is_refused(tmp_path):
         recipes.load_recipe(path)
 
 
+def test_aliases_that_grow_to_billions_are_refused_at_once(tmp_path):
+    path = tmp_path / "r.yaml"
+    lines = ["a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"]
+    for i in range(1, 20):
+        lines.append(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]")
+    path.write_text("\n".join([*lines, "n_clusters: *a19"]))
+    with pytest.raises(ValueError, match="aliases"):
+        recipes.load_recipe(path)
+
+
 def test_what_is_not_there_is_said(tmp_path, capsys, monkeypatch):
     with pytest.raises(FileNotFoundError, match="no such recipe"):
         recipes.load_recipe("../../no/such/recipe")

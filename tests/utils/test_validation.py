@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from fmcluster.utils.errors import DataError, MissingExtraError
@@ -139,7 +140,11 @@ def test_labels_of_any_kind_pass_unchanged():
 @pytest.mark.parametrize(
     ("y", "match"),
     [
-        ([[0], [1]], r"truth must be 1-D, got shape \(2, 1\)"),
+        ([[0], [1]], r"truth must be 1-D, one a row, got shape \(2, 1\)"),
+        ([["a"], ["b", "c"]], r"truth must be one a row: position 0 holds .*list"),
+        ([pd.NA, "a"], r"truth holds no label at position\(s\) 0"),
+        (pd.Series(["a", pd.NA], dtype="string"), r"truth holds no label at position\(s\) 1"),
+        ([pd.NaT, "a"], r"truth holds no label at position\(s\) 0"),
         ([0, 1, 1], "truth has 3 entries for 2 rows"),
         ([0.0, np.nan], "position.*1"),
         (["a", None], r"truth holds no label at position\(s\) 1"),

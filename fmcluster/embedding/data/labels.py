@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fmcluster.embedding.data.columns import choose_split, is_hf
-from fmcluster.embedding.data.ids import ids_of_paths
+from fmcluster.embedding.data.ids import ids_of_paths, row_ids
 from fmcluster.embedding.data.readers import list_images, load_npy, open_reader
 from fmcluster.embedding.data.values import is_missing
 from fmcluster.utils.errors import DataError
+from fmcluster.utils.ids import IdIndex
 
 
 def read_labels(
@@ -21,6 +22,7 @@ def read_labels(
     *,
     split: str | None = None,
     ids: ArrayLike | None = None,
+    id_column: str | None = None,
 ) -> NDArray[Any]:
     """Return a column of labels (n,): for evaluation only.
 
@@ -34,8 +36,10 @@ def read_labels(
     split : str, optional
         Which split of a DatasetDict.
     ids : array-like, optional
-        Return the labels of these rows (a store's ``ids``), in this order: row numbers, or the
-        relative paths of a folder.
+        Return the labels of these rows (a store's ``ids``), in this order: values of `id_column`,
+        the relative paths of a folder, or else row numbers, each once.
+    id_column : str, optional
+        The column that names the rows, as it was given to `embed`.
 
     Raises
     ------
@@ -51,7 +55,9 @@ def read_labels(
         labels = _label_column(data, column, split)
     if labels.ndim != 1:
         raise DataError(f"labels must be one a row, got shape {labels.shape}")
-    return labels if ids is None else _take_by_id(labels, np.asarray(ids), names)
+    if ids is None:
+        return labels
+    return labels[_index(data, len(labels), names, split, id_column).rows_of(ids)]
 
 
 def _label_column(data: Any, column: str | None, split: str | None) -> NDArray[Any]:
@@ -60,15 +66,19 @@ def _label_column(data: Any, column: str | None, split: str | None) -> NDArray[A
         path = Path(data).expanduser()
         if path.suffix.lower() in (".npy", ".npz") and path.is_file():
             return _present(np.asarray(load_npy(path, column)))
-    data = choose_split(data, split) if is_hf(data) else data
     if column is None and isinstance(data, (list, tuple, np.ndarray)):
         return _present(data)
     if column is None:
         raise DataError("which column holds the labels? name it")
+    return _present(_column(data, column, split))
+
+
+def _column(data: Any, column: str, split: str | None) -> Any:
+    data = choose_split(data, split) if is_hf(data) else data
     reader = open_reader(data, column=column, split=split)
     if reader.values_of is None:
         raise DataError(f"no column {column!r}: the data has none of that name")
-    return _present(reader.values_of(column))
+    return reader.values_of(column)
 
 
 def _present(values: Any) -> NDArray[Any]:
@@ -87,13 +97,12 @@ def _present(values: Any) -> NDArray[Any]:
     return np.asarray(values)
 
 
-def _take_by_id(labels: NDArray[Any], ids: NDArray[Any], names: list[str] | None) -> NDArray[Any]:
-    if ids.dtype.kind in "iu":
-        if ids.size and not (ids.min() >= 0 and ids.max() < len(labels)):
-            raise DataError(f"ids reach from {ids.min()} to {ids.max()}, labels are {len(labels)}")
-        return labels[ids]
-    rows = {name: row for row, name in enumerate(ids_of_paths(names or ()))}
-    try:
-        return labels[[rows[str(name)] for name in ids]]
-    except KeyError as error:
-        raise DataError(f"no label for id {error}: the data does not have it") from None
+def _index(
+    data: Any, n_rows: int, names: list[str] | None, split: str | None, id_column: str | None
+) -> IdIndex:
+    """Return the rows by what names them; where nothing does, their numbers are their names."""
+    if id_column is not None:
+        return IdIndex(row_ids(_column(data, id_column, split)))
+    if names:
+        return IdIndex(np.asarray(ids_of_paths(names), np.str_))
+    return IdIndex(np.arange(n_rows))

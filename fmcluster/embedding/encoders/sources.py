@@ -21,6 +21,8 @@ PACKAGED_HINT = (
 )
 SMALL_FILES = ["*.json", "*.txt", "*.model", "*.jinja"]
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
+# Where sentence-transformers' dense layers have theirs from.
+_ACTIVATIONS = "torch.nn.modules."
 # One try this long; the Hub's own default of ten seconds, several times over, looks like a hang.
 TIMEOUT_SECONDS = 5
 
@@ -124,6 +126,33 @@ def quiet_loading() -> Iterator[None]:
         hf_logging.set_verbosity(verbosity)
         if bars:
             hf_logging.enable_progress_bar()
+
+
+def check_modules(folder: Path) -> None:
+    """Refuse a sentence-transformers folder that names classes outside the libraries it is for.
+
+    Older versions of that library import whatever class a folder's files name.
+
+    Raises
+    ------
+    ValueError
+        A class that is neither sentence-transformers' own nor an activation of torch, or a path
+        outside the folder.
+    """
+    for module in _files.read_json(folder / "modules.json"):
+        kind, path = str(module.get("type")), str(module.get("path", ""))
+        if not kind.startswith("sentence_transformers.") or ".." in Path(path).parts:
+            raise ValueError(
+                f"{folder}/modules.json names {kind!r} at {path!r}: only modules of "
+                "sentence_transformers in the folder itself are loaded; no code is taken from it"
+            )
+    for config in sorted(folder.rglob("config.json")):
+        about = _files.read_json(config)
+        named = about.get("activation_function") if isinstance(about, dict) else None
+        if isinstance(named, str) and "." in named and not named.startswith(_ACTIVATIONS):
+            raise ValueError(
+                f"{config} names the activation {named!r}: only those of {_ACTIVATIONS}* are loaded"
+            )
 
 
 def check_loaded(info: dict[str, Any], folder: Path, *, unused: tuple[str, ...] = ()) -> None:

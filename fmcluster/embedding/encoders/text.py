@@ -285,6 +285,7 @@ class SentenceEncoder(_LengthBatched):
         precision: str = "auto",
     ) -> None:
         library = require("sentence_transformers", extra="text", package="sentence-transformers")
+        sources.check_modules(folder)
         with sources.quiet_loading():
             model = library.SentenceTransformer(
                 str(folder), device="cpu", local_files_only=True, trust_remote_code=False

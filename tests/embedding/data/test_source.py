@@ -428,8 +428,14 @@ def test_labels_are_read_from_every_table(tmp_path, forms):
         read_labels(forms["frame"])
     with pytest.raises(DataError, match="1 label.* missing, the first in row 1"):
         read_labels(pd.DataFrame({"y": ["a", None]}), "y")
-    with pytest.raises(DataError, match="ids reach from 0 to 9, labels are 7"):
+    with pytest.raises(ValueError, match="not among the 7 rows: 9"):
         read_labels(forms["frame"], "n", ids=[0, 9])
+    with pytest.raises(ValueError, match="more than once"):
+        read_labels(forms["frame"], "n", ids=[1, 1])
+    tickets = pd.DataFrame({"text": TEXTS[:4], "ticket": [3, 1, 0, 2], "y": ["d", "b", "a", "c"]})
+    assert read_labels(tickets, "y", ids=[0, 3], id_column="ticket").tolist() == ["a", "d"]
+    with pytest.raises(DataError, match="no column 'number'"):
+        read_labels(tickets, "y", ids=[0], id_column="number")
 
 
 def test_kinds_of_rows():

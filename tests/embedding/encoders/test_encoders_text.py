@@ -164,3 +164,35 @@ def test_code_of_a_model_folder_is_never_run(bert_folder, tmp_path, monkeypatch)
     monkeypatch.setattr("builtins.input", lambda *_: "y")
     resolve(folder, modality="text")
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"type": "builtins.exec"}, "'builtins.exec'"),
+        ({"type": "sentence_transformers_evil.Pooling"}, "sentence_transformers_evil"),
+        ({"path": "../elsewhere"}, "elsewhere"),
+    ],
+)
+def test_modules_of_other_packages_are_never_imported(change, message, sentence_folder, tmp_path):
+    import shutil
+
+    folder = tmp_path / "evil"
+    shutil.copytree(sentence_folder("max"), folder)
+    modules = json.loads((folder / "modules.json").read_text())
+    modules[-1].update(change)
+    (folder / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(ValueError, match=message):
+        resolve(folder, modality="text")
+
+
+def test_an_activation_is_one_of_torch(sentence_folder, tmp_path):
+    import shutil
+
+    folder = tmp_path / "evil"
+    shutil.copytree(sentence_folder("max"), folder)
+    (folder / "2_Dense").mkdir()
+    dense = {"in_features": 32, "out_features": 8, "activation_function": "os.system"}
+    (folder / "2_Dense" / "config.json").write_text(json.dumps(dense))
+    with pytest.raises(ValueError, match=r"os\.system"):
+        resolve(folder, modality="text")
