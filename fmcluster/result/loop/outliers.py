@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmcluster.functional.conformal import own_p_values, p_values
+from fmcluster.result.loop.reference import reference_of
 from fmcluster.utils.validation import check_range
 from fmcluster.vectors.graph import KNNGraph
-from fmcluster.vectors.index import KNNIndex
-from fmcluster.vectors.rows import BLOCK_ROWS, JointRows, as_spaces, joint, zero_rows
-from fmcluster.vectors.strangeness import own_strangeness, strangeness, unknown_rows, width_of
+from fmcluster.vectors.rows import BLOCK_ROWS, JointRows, as_spaces, zero_rows
+from fmcluster.vectors.strangeness import own_strangeness, unknown_rows
 
 if TYPE_CHECKING:
     from fmcluster.result.result import ClusterResult
@@ -127,44 +127,36 @@ def novelty(result: ClusterResult, xs: Any) -> NDArray[np.float64]:
     """Return conformal p-values (m,) of new rows: small where a row is unlike the result's rows.
 
     Of new rows that come as the result's did, a share alpha gets a p-value of at most alpha. Rows
-    of zeros get 0.
+    of zeros get 0. A loaded result compares with the rows that are saved with it.
 
     Parameters
     ----------
     result : ClusterResult
-        With its embeddings and its graph.
+        With its embeddings, or loaded.
     xs : (m, d) array, store or list of those
         New rows prepared as the head takes them (``prepared(result.pipeline, ...)``).
 
     Raises
     ------
     ValueError
-        No embeddings or graph are at hand, or other dimensions than theirs.
+        No rows to compare with are at hand, or other dimensions than theirs.
     """
-    graph = graph_of(result)
-    if result.embeddings is None:
+    reference = reference_of(result)
+    if reference is None:
         raise ValueError(
-            "new rows are compared with the result's rows, and a loaded result has no embeddings: "
-            "give them by result.attach(embeddings)"
+            "new rows are compared with the result's rows, and none are at hand: give them by "
+            "result.attach(embeddings)"
         )
-    there, here = as_spaces(result.embeddings), as_spaces(xs)
-    dims = [[space.n_dims for space in spaces] for spaces in (there, here)]
-    if dims[0] != dims[1]:
-        raise ValueError(f"new rows have spaces of {dims[1]} dimensions, the result's {dims[0]}")
-    if there[0].n_rows != graph.n_rows:
+    here = as_spaces(xs)
+    x = JointRows(here)
+    if x.shape[1] != reference.x.shape[1]:
         raise ValueError(
-            f"the embeddings have {there[0].n_rows} rows, the graph has {graph.n_rows}: "
-            "attach those that the result was made from"
+            f"new rows have {x.shape[1]} dimensions, the result's have {reference.x.shape[1]}"
         )
-    scores, unknown = _scores(result)
-    width = width_of(graph)
-    index = KNNIndex.build(JointRows(there), k=width)
-    out = np.zeros(here[0].n_rows)
+    out = np.zeros(x.shape[0])
     for start in range(0, len(out), BLOCK_ROWS):
-        block = [space[start : start + BLOCK_ROWS] for space in here]
-        cosines, near = index.search(joint(block), width)
-        strange = strangeness(graph, near, np.clip(cosines, -1, 1))
-        out[start : start + BLOCK_ROWS] = p_values(strange, scores[~unknown])
+        block = slice(start, start + BLOCK_ROWS)
+        out[block] = p_values(reference.strangeness(x[block])[0], reference.scores)
     out[zero_rows(here)] = 0
     return out
 
