@@ -11,22 +11,16 @@ from scipy.sparse import csr_matrix
 
 from fmcluster.functional.calibration import apply_temperature, temperature_for_mean
 from fmcluster.functional.spread import affinity, spread_labels
-from fmcluster.functional.spread_accuracy import SpreadAccuracy, spread_accuracy
 from fmcluster.labeling.inputs import LabelingInput
+from fmcluster.partition.spread_rows import N_NEIGHBORS, accuracy_of_spread
 from fmcluster.utils.random import seed_of
 from fmcluster.utils.validation import check_labels
-from fmcluster.vectors.graph import evidence_graph
-from fmcluster.vectors.rows import unit_rows
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# Labels spread along these edges: few, since with a few labels per class each wrong edge carries.
-N_NEIGHBORS = 15
 # Rows that the mean is taken of; its error is a hundredth of a row's spread.
 SAMPLE_ROWS = 20_000
-# Beyond it labels are spread over so many rows again, and how well they do is told from those.
-TRIAL_ROWS = 5_000
 
 
 @dataclass(frozen=True)
@@ -114,7 +108,8 @@ def propagate(
     near = inputs.neighbors(N_NEIGHBORS, random_state=random_state)
     graph = affinity(near.indices, near.similarities)
     proba, agreement = spread_labels(x, graph, rows, target, len(classes))
-    honest = _accuracy(x, graph, rows, target, proba, agreement, random_state)
+    seed = seed_of(random_state, "propagate", "accuracy")
+    honest = accuracy_of_spread(x, graph, rows, target, proba, agreement, seed=seed)
     accuracy = float(np.clip(honest.accuracy, 1 / len(classes) + 1e-3, 0.995))
     free = np.ones(len(proba), bool)
     free[rows] = False
@@ -136,30 +131,6 @@ def propagate(
         (min(low, accuracy), max(high, accuracy)),
         honest.unseen_mass,
     )
-
-
-def _accuracy(
-    x: Any,
-    graph: csr_matrix,
-    rows: NDArray[np.int64],
-    target: NDArray[np.int64],
-    proba: NDArray[np.float32],
-    agreement: float,
-    random_state: int,
-) -> SpreadAccuracy:
-    """Return what to expect of the labels: of many rows, by spreading over a sample of them."""
-    seed = seed_of(random_state, "propagate", "accuracy")
-    n = len(proba)
-    if n > TRIAL_ROWS:
-        rng = np.random.default_rng(seed)
-        others = np.setdiff1d(np.arange(n), rows)
-        count = min(len(others), max(TRIAL_ROWS - len(rows), len(rows)))
-        some = np.sort(np.concatenate([rows, rng.choice(others, count, replace=False)]))
-        x, rows = np.asarray(x[some], np.float32), np.searchsorted(some, rows)
-        near = evidence_graph(unit_rows(x), k=N_NEIGHBORS, random_state=random_state)
-        graph = affinity(near.indices, near.similarities)
-        proba, agreement = spread_labels(x, graph, rows, target, proba.shape[1])
-    return spread_accuracy(x, graph, rows, target, proba, agreement, seed=seed)
 
 
 class Centered:

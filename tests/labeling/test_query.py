@@ -266,7 +266,7 @@ def test_many_rows_are_judged_by_a_sample_of_them(blobs, monkeypatch):
     x, y = blobs(n=900, k=5, d=30, spread=0.3, seed=0)
     rows = query(x, 25)
     whole = propagate(x, rows, y[rows])
-    monkeypatch.setattr("fmcluster.labeling.propagate.TRIAL_ROWS", 400)
+    monkeypatch.setattr("fmcluster.partition.spread_rows.TRIAL_ROWS", 400)
     part = propagate(x, rows, y[rows])
     assert np.array_equal(part.label, whole.label)
     assert part.expected_accuracy == pytest.approx(whole.expected_accuracy, abs=0.1)

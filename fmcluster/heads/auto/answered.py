@@ -9,10 +9,9 @@ r"""A partition with a person's answers: classes from labels, clusters where no 
    far from every answered row and keep their neighbors to themselves.
 3. *Refinement* of both (`partition.refine`), answered rows fixed, G as evidence beside the
    classifier; and the geometric mean of what came in and what comes out.
-4. *Confidence.* Some labels are hidden in turn, and the temperature under which the others tell
-   them best is taken for all rows: queried rows are easier than the rest, but a confidence that
-   holds for them holds for others of the same confidence. Clusters without an answer are as sure
-   as they were without any.
+4. *Confidence.* One temperature brings its mean to the accuracy that the labels themselves let
+   expect (`functional.spread_accuracy`). Clusters without an answer are as sure as they were
+   without any.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logsumexp
 from scipy.stats import rankdata
 
 from fmcluster.functional.answers import RowAnswers, close_answers, pseudo_classes
@@ -35,6 +33,7 @@ from fmcluster.functional.softmax import softmax
 from fmcluster.functional.spread import affinity, spread_labels
 from fmcluster.partition.refine import MODEL_DIFFUSION, Array, RefinementContext, one_hot, refine
 from fmcluster.partition.scores import edge_mass
+from fmcluster.partition.spread_rows import accuracy_of_spread
 
 Ints = NDArray[np.int64]
 
@@ -42,14 +41,6 @@ Ints = NDArray[np.int64]
 EVIDENCE = 0.5
 # A class that has been ruled out may come back: logarithms of soft labels end here.
 FLOOR = 1e-3
-# Each hides a fifth of the labels: more folds cost a spreading each.
-FOLDS = 5
-# Hidden labels of classes that others have, too: of fewer no temperature can be told.
-LEAST_HIDDEN = 10
-TEMPERATURES = np.geomspace(0.3, 6, 60)
-# As if fifteen e-fold errors had been seen from 1.3: of 1.3 to 1.8 and weights of 1 to 40 the
-# least calibration error at 50 labels (benchmarks/results/answers).
-TEMPERATURE_PRIOR = (1.3, 15.0)
 # No row without an answer is surer: one in two hundred is an answer's own error.
 MOST_SURE = 0.995
 # Of the rows an answer stands for: larger clusters without one are of a class that was met.
@@ -132,7 +123,8 @@ def answer(
         )
         both = np.log(start + FLOOR) + np.log(refined + FLOOR)
         start = softmax(both / 2).astype(np.float32)
-        sure = held_out_confidence(context, rows[told], target[told])
+        share = sum(map(len, found)) / len(V)
+        sure = expected_accuracy(context, rows[told], target[told], share)
         start = calibrated(start, V, np.setdiff1d(np.arange(len(V)), rows), n_classes, sure)
     start[rows] = one_hot(target, k)
     return Answered(start, rows, target)
@@ -167,40 +159,24 @@ def calibrated(Q: Array, V: Array, free: Ints, n_classes: int, expected: float |
     return with_confidence(Q, sure)
 
 
-def held_out_confidence(context: RefinementContext, rows: Ints, target: Ints) -> float | None:
-    """Return the expected accuracy of spread labels on rows without one; None if none can tell.
+def expected_accuracy(
+    context: RefinementContext, rows: Ints, target: Ints, found_share: float
+) -> float | None:
+    """Return how many rows of the classes of labels will be right; None where none can tell.
 
-    The temperature is the one under which labels that were hidden are likeliest, with a prior.
+    Rows of classes that no label has met are wrong there, but for those (`found_share`) that have
+    gone to clusters without an answer.
     """
     classes, target = np.unique(target, return_inverse=True)
-    graph = affinity(context.graph.indices, context.graph.similarities)
-
-    def spread(kept: Ints) -> tuple[Array, Ints]:
-        seen, short = np.unique(target[kept], return_inverse=True)
-        found = spread_labels(context.rows, graph, rows[kept], short, len(seen))[0]
-        return np.log(found + FLOOR), seen
-
-    scores, places = [], []
-    order = np.random.default_rng(context.seed).permutation(len(rows))
-    for hidden in np.array_split(order, FOLDS):
-        kept = np.setdiff1d(order, hidden)
-        if len(np.unique(target[kept])) < 2:
-            continue
-        logs, seen = spread(kept)
-        hidden = hidden[np.isin(target[hidden], seen)]
-        scores += list(logs[rows[hidden]])
-        places += list(np.searchsorted(seen, target[hidden]))
-    if len(scores) < LEAST_HIDDEN or len(classes) < 2:
+    if len(classes) < 2:
         return None
-    loss = [
-        sum(logsumexp(z / t) - z[at] / t for z, at in zip(scores, places, strict=True))
-        + TEMPERATURE_PRIOR[1] * np.log(t / TEMPERATURE_PRIOR[0]) ** 2
-        for t in TEMPERATURES
-    ]
-    logs, _ = spread(np.arange(len(rows)))
-    free = np.setdiff1d(np.arange(len(logs)), rows)
-    best = softmax(logs[free] / TEMPERATURES[int(np.argmin(loss))]).max(axis=1)
-    return float(best.mean()) if len(free) else 1.0
+    graph = affinity(context.graph.indices, context.graph.similarities)
+    guess, agreement = spread_labels(context.rows, graph, rows, target, len(classes))
+    told = accuracy_of_spread(
+        context.rows, graph, rows, target, guess, agreement, seed=context.seed
+    )
+    met = told.accuracy / max(1 - told.unseen_mass, 1e-3)
+    return met * (1 - max(told.unseen_mass - found_share, 0.0))
 
 
 def carried(V: Array, rows: Ints, target: Ints, n_classes: int) -> Array:
