@@ -77,7 +77,7 @@ class LabelingInput:
         return cls(
             rows,
             np.arange(rows.shape[0]) if ids is None else np.asarray(ids),
-            np.asarray(given.labels, dtype=np.int64),
+            _placed(np.asarray(given.labels, dtype=np.int64), proba),
             proba,
             optional("confidence"),
             optional("cluster_prior"),
@@ -103,6 +103,13 @@ class LabelingInput:
             Unknown or repeated ids.
         """
         return IdIndex(self.ids).rows_of(ids, name=name)
+
+
+def _placed(labels: NDArray[np.int64], proba: NDArray[Any] | None) -> NDArray[np.int64]:
+    """Return labels, rows of no cluster (-1) at their likeliest: that they are unsure is known."""
+    if proba is None or (labels >= 0).all():
+        return labels
+    return np.where(labels >= 0, labels, proba.argmax(axis=1))
 
 
 def unit_source(X: Any) -> Any:

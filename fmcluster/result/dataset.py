@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 def to_dataset(result: ClusterResult, ds: Dataset, *, id_column: str | None = None) -> Dataset:
     """Return `ds` with columns "cluster" (a ClassLabel) and "confidence", aligned by row id.
 
-    Rows of `ds` that were skipped get None in both.
+    Rows of `ds` that were skipped get None in both; rows that fit no cluster (label -1) get None
+    as their cluster.
 
     Parameters
     ----------
@@ -38,7 +39,8 @@ def to_dataset(result: ClusterResult, ds: Dataset, *, id_column: str | None = No
 
     rows = _rows_of_dataset(result, ds, id_column)
     known = rows >= 0
-    cluster = [int(result.labels[r]) if ok else None for r, ok in zip(rows, known, strict=True)]
+    placed = known & (result.labels[rows] >= 0)
+    cluster = [int(result.labels[r]) if ok else None for r, ok in zip(rows, placed, strict=True)]
     confidence = [
         float(result.confidence[r]) if ok else None for r, ok in zip(rows, known, strict=True)
     ]

@@ -24,11 +24,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import fisher_exact, norm
+from scipy.stats import beta, fisher_exact, norm
 
 from fmcluster.functional.conformal import p_values
 from fmcluster.functional.discovery import excess_share
 from fmcluster.functional.prior import em_prior
+from fmcluster.result.loop.batch import novel_rows
 from fmcluster.result.loop.reference import Reference, joint_rows, reference_of
 from fmcluster.result.predictor import predict_rows, proba_of_prepared
 from fmcluster.utils.errors import DataError
@@ -198,7 +199,7 @@ def drift(
             "a sample of them; result.attach(embeddings) gives them back"
         )
     else:
-        fits = ~reference.novel(x, FALSE_DISCOVERIES)
+        fits = ~novel_rows(reference, x, alpha=FALSE_DISCOVERIES, seed=random_state)
         unlike = _unlike(reference, x, level)
         new = new[fits] if fits.any() else new
     old = _old_proba(result)
@@ -235,7 +236,7 @@ def _unlike(
     reference: Reference, x: NDArray[np.float32], level: float
 ) -> tuple[float, tuple[float, float], float]:
     """Return the share of rows unlike anything, its interval and the p-value of none."""
-    p, n = p_values(reference.strangeness(x), reference.scores), len(reference.scores)
+    p, n = p_values(reference.strangeness(x)[0], reference.scores), len(reference.scores)
     share, p_value = excess_share(p, n, ALPHA)
     hit = float((p <= ALPHA).mean())
     # Of the new rows, and of where the reference puts alpha.
@@ -257,8 +258,16 @@ def _shares(
     for each in found:
         rows = [generator.integers(len(p), size=m) for p, m in zip((old, new), drawn, strict=True)]
         each[:] = _em(old[rows[0]], new[rows[1]])
-    ends = np.quantile(found - found.mean(axis=0), [(1 - level) / 2, (1 + level) / 2], axis=0)
-    return share, np.clip(share[:, None] + scale * ends.T, 0, 1)
+    tail = (1 - level) / 2
+    ends = np.quantile(found - found.mean(axis=0), [tail, 1 - tail], axis=0)
+    # A share of zero is drawn as zero each time: no interval is narrower than that of its count.
+    n, count = len(new), share * len(new)
+    low = np.nan_to_num(beta.ppf(tail, count, n - count + 1), nan=0.0)
+    high = np.nan_to_num(beta.ppf(1 - tail, count + 1, n - count), nan=1.0)
+    reached = np.clip(share[:, None] + scale * ends.T, 0, 1)
+    return share, np.stack(
+        [np.minimum(reached[:, 0], low), np.maximum(reached[:, 1], high)], axis=1
+    )
 
 
 def _em(old: NDArray[np.float32], new: NDArray[np.float32]) -> Floats:

@@ -17,25 +17,28 @@ class JoinedSource:
 
     Parameters
     ----------
-    first, second : Source or JoinedSource
-        Of one modality, both of known length.
+    first : Source, JoinedSource or None
+        None stands for no rows.
+    second : Source
+        Of the same modality; both of known length.
     offset : int, optional
         What is added to the ids of `second`, where they are row numbers.
     """
 
     def __init__(self, first: Any, second: Source, offset: int = 0) -> None:
         self.first, self.second, self.offset = first, second, offset
-        self.modality = first.modality
+        self.modality = second.modality
         self.is_stream = False
-        self.numbers_rows = bool(first.numbers_rows and second.numbers_rows)
-        self.n_rows = int(first.n_rows + (second.n_rows or 0))
+        self.numbers_rows = second.numbers_rows and (first is None or first.numbers_rows)
+        self.n_first = 0 if first is None else int(first.n_rows)
+        self.n_rows = self.n_first + int(second.n_rows or 0)
 
     def __iter__(self) -> Iterator[Any]:
-        return itertools.chain(self.first, self.second)
+        return itertools.chain(self.first or (), self.second)
 
     def ids(self, start: int, stop: int) -> NDArray[Any]:
         """Return the ids of rows start..stop-1."""
-        n = self.first.n_rows
+        n = self.n_first
         later = self.second.ids(max(start - n, 0), max(stop - n, 0))
         if self.second.numbers_rows:
             later = later + self.offset
@@ -56,12 +59,12 @@ class JoinedSource:
 
     def decode(self, raw: list[Any], start: int, **options: Any) -> Block:
         """Turn raw rows into texts or images, each by the source it is of."""
-        cut = max(0, min(self.first.n_rows - start, len(raw)))
+        cut = max(0, min(self.n_first - start, len(raw)))
         rows: list[Any] = []
         problems: dict[int, str] = {}
         for source, part, at in (
             (self.first, raw[:cut], start),
-            (self.second, raw[cut:], max(start - self.first.n_rows, 0)),
+            (self.second, raw[cut:], max(start - self.n_first, 0)),
         ):
             if part:
                 block = source.decode(part, at, **options)
@@ -70,11 +73,14 @@ class JoinedSource:
         return Block(start, self.ids(start, start + len(raw)), rows, problems)
 
 
-def joined_source(first: Any, second: Any, offset: int) -> Any:
+def joined_source(first: Any, second: Any, offset: int) -> JoinedSource | None:
     """Return both sources as one, or None where one is not at hand or comes only once."""
-    for source in (first, second):
-        if source is None or getattr(source, "is_stream", True) or not hasattr(source, "decode"):
-            return None
-    if first.modality != second.modality or first.modality == "embedding":
+    if not (is_readable(first) and is_readable(second)) or first.modality != second.modality:
         return None
     return JoinedSource(first, second, offset)
+
+
+def is_readable(source: Any) -> bool:
+    """Return whether raw rows can be read from `source`, as often as asked."""
+    known = source is not None and hasattr(source, "decode")
+    return known and not source.is_stream and source.modality != "embedding"

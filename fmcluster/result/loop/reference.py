@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmcluster.functional.discovery import discoveries, tail_p_values
 from fmcluster.utils.errors import CorruptShardError
 from fmcluster.utils.files import read_array, write_array
 from fmcluster.vectors.graph import KNNGraph
@@ -68,7 +67,7 @@ class Reference:
     @cached_property
     def neighbors(self) -> KNNGraph:
         """Their neighbors; found now where they were not known."""
-        return self.graph or KNNGraph.build(self.x, k=N_NEIGHBORS + 1)
+        return self.graph or KNNGraph.build(self.x, k=2 * N_NEIGHBORS)
 
     @cached_property
     def index(self) -> KNNIndex:
@@ -80,29 +79,18 @@ class Reference:
         """How strange each of them is among the others."""
         return own_strangeness(self.neighbors)
 
-    def novel(self, x: NDArray[np.float32], alpha: float) -> NDArray[np.bool_]:
-        """Return which of new unit rows (m, d) fit nothing, at false discovery rate `alpha`.
-
-        Rows of zeros are not: nothing is known of them.
-        """
-        if self.x.shape[1] != x.shape[1]:
-            raise ValueError(
-                f"new rows have {x.shape[1]} dimensions, the result's {self.x.shape[1]}"
-            )
-        out = np.zeros(len(x), np.bool_)
-        known = np.flatnonzero(x.any(axis=1))
-        p = tail_p_values(self.strangeness(x[known]), self.scores)
-        out[known] = discoveries(p, alpha)
-        return out
-
-    def strangeness(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return how strange new unit rows (m, d) are."""
-        width, out = width_of(self.neighbors), np.empty(len(x))
+    def strangeness(
+        self, x: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """Return how strange new unit rows (m, d) are, and the cosines to the nearest old ones."""
+        width = width_of(self.neighbors)
+        out, all_cosines = np.empty(len(x)), np.empty((len(x), width), np.float32)
         for start in range(0, len(x), BLOCK_ROWS):
             rows = slice(start, start + BLOCK_ROWS)
             cosines, near = self.index.search(x[rows], width)
-            out[rows] = strangeness(self.neighbors, near, np.clip(cosines, -1, 1))
-        return out
+            all_cosines[rows] = np.clip(cosines, -1, 1)
+            out[rows] = strangeness(self.neighbors, near, all_cosines[rows])
+        return out, all_cosines
 
 
 def reference_of(result: ClusterResult) -> Reference | None:

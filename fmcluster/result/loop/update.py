@@ -1,9 +1,9 @@
 r"""New rows come to a result: the old ones stay as they are, what fits nothing is told apart.
 
-A new row gets the cluster that `predict` gives it, unless it is unlike everything: its conformal
-p-value against the rows that have a cluster (`outliers`) is a discovery at false discovery rate
-alpha (`functional.discovery`). A plain threshold would call a share alpha of *any* batch novel;
-this calls some novel in a batch without novelty with a chance of about alpha.
+A new row gets the cluster that `predict` gives it, unless it fits nothing: by itself, or as one of
+a group that no old row is near, it is a discovery at false discovery rate alpha (`batch`). A plain
+threshold would call a share alpha of *any* batch novel; this calls a row novel in a batch without
+novelty with a chance of about alpha.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmcluster.result.editing.columns import settle
+from fmcluster.result.loop.batch import novel_rows
 from fmcluster.result.loop.grow import Grow, find_clusters, fit_new_clusters, grown_columns
 from fmcluster.result.loop.incoming import Batch, batch_of, source_of
 from fmcluster.result.loop.joined import JoinedSource, is_readable, joined_source
@@ -146,15 +147,26 @@ def _grown(
 ) -> ClusterResult:
     n, k = result.n_rows, result.n_clusters
     x = joint_rows(batch.xs)
-    novel = np.zeros(len(x), bool) if reference is None else reference.novel(x, alpha)
+    waiting = _waiting(result)
+    novel = np.zeros(len(x), bool)
+    if reference is not None:
+        # Rows that still wait for a cluster are of the batch: new ones may be like them.
+        both = np.concatenate([_unit_rows(result, waiting, x), x])
+        novel = novel_rows(reference, both, alpha=alpha, seed=_seed(result))[len(waiting) :]
     nowhere = novel | ~x.any(axis=1)
     new_labels = np.where(nowhere, -1, batch.proba.argmax(axis=1)).astype(np.int64)
     labels = np.concatenate([result.labels, new_labels])
     proba = np.concatenate([result.proba, batch.proba])
     step = None
     if with_clusters and reference is not None:
-        rows = np.concatenate([_rows_without(result), n + np.flatnonzero(novel)])
+        rows = np.concatenate([waiting, n + np.flatnonzero(novel)])
         step, labels, proba = _with_clusters(result, batch, reference, rows, x, labels, proba)
+    if step is not None and reference is not None:
+        # Without the rows of new clusters the others are another batch, and held to its own rate.
+        rest = np.flatnonzero(labels[n:] < k)
+        again = novel_rows(reference, x[rest], alpha=alpha, seed=_seed(result))
+        back = n + rest[novel[rest] & ~again]
+        labels[back] = proba[back].argmax(axis=1)
     none = labels < 0
     proba[none] = 1 / proba.shape[1]
     confidence = np.where(
@@ -188,11 +200,22 @@ def _grown(
     return grown if step is None else _named(grown, step, k, batch)
 
 
-def _rows_without(result: ClusterResult) -> NDArray[np.int64]:
+def _waiting(result: ClusterResult) -> NDArray[np.int64]:
     """Return the rows of a result that have no cluster yet, and something is known of them."""
     if result.embeddings is None:
         return np.empty(0, np.int64)
     return np.flatnonzero((result.labels < 0) & ~zero_rows(as_spaces(result.embeddings)))
+
+
+def _unit_rows(
+    result: ClusterResult, rows: NDArray[np.int64], like: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return unit rows of a result; none where none are asked for, whatever is at hand."""
+    return JointRows(as_spaces(result.embeddings))[rows] if len(rows) else like[:0]
+
+
+def _seed(result: ClusterResult) -> int:
+    return seed_of(int(result.provenance.get("random_state") or 0), "update")
 
 
 def _with_clusters(
@@ -207,11 +230,9 @@ def _with_clusters(
     """Cluster the rows that fit nothing; return the step, and labels and probabilities with it."""
     n, k = result.n_rows, result.n_clusters
     old = rows[rows < n]
-    outside = x[rows[rows >= n] - n]
-    old_x = JointRows(as_spaces(result.embeddings))[old] if len(old) else outside[:0]
-    outside = np.concatenate([old_x, outside])
-    seed = seed_of(int(result.provenance.get("random_state") or 0), "update")
-    groups = find_clusters(outside, reference, seed=seed)
+    old_x = _unit_rows(result, old, x)
+    outside = np.concatenate([old_x, x[rows[rows >= n] - n]])
+    groups = find_clusters(outside, reference, seed=_seed(result))
     inside = groups >= 0
     if not inside.any():
         return None, labels, proba

@@ -93,6 +93,8 @@ def _facts(result: ClusterResult, items: Items) -> list[tuple[str, str]]:
             f"{100 * float(result.confidence.mean()):.1f} %",
         ),
     ]
+    if len(result.novel):
+        facts.insert(2, ("rows in no cluster", f"{len(result.novel):,}"))
     if calibration.get("method"):
         facts.append(("calibrated by", str(calibration["method"])))
     encoders = ", ".join(record["name"] for record in about.get("encoders") or [])
@@ -147,9 +149,11 @@ def _clusters(
 ) -> list[dict[str, Any]]:
     sizes = result.sizes
     rest = np.zeros((result.n_clusters, result.n_clusters))
-    np.add.at(rest, result.labels, result.proba)
+    there = result.labels >= 0
+    labels = result.labels[there]
+    np.add.at(rest, labels, result.proba[there])
     np.fill_diagonal(rest, -1)
-    sure = np.bincount(result.labels, result.confidence, result.n_clusters) / np.maximum(sizes, 1)
+    sure = np.bincount(labels, result.confidence[there], result.n_clusters) / np.maximum(sizes, 1)
     clusters = []
     for label, (typical, unsure) in enumerate(chosen):
         clusters.append(

@@ -16,7 +16,8 @@
   const hue = (label) => (label * 137.508) % 360;
   const style = getComputedStyle(document.documentElement);
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
-  const colourOf = (label) => "hsl(" + hue(label) + " 62% " + style.getPropertyValue("--light") + ")";
+  const colourOf = (label) => label < 0 ? "hsl(0 0% 55%)" : "hsl(" + hue(label) + " 62% " + style.getPropertyValue("--light") + ")";
+  const nameOf = (label) => label < 0 ? "no cluster" : data.clusters[label].name;
   const total = data.clusters.reduce((sum, cluster) => sum + cluster.size, 0);
   const largest = data.clusters.reduce((most, c) => Math.max(most, c.size / total, c.prior), 1e-9);
   let showOnMap = null, chosen = -1;
@@ -103,7 +104,7 @@
     }));
     if (rows.length > most) node.after(make("p", { class: "dim" }, "The first " + most + " of " + rows.length.toLocaleString("en") + "; the export has all."));
   }
-  listed("to-label", data.to_label, (row) => ", " + data.clusters[row.cluster].name);
+  listed("to-label", data.to_label, (row) => ", " + nameOf(row.cluster));
   listed("issues", data.issues, (row) => ", given " + row.given + ", suggested " + row.suggested + ", score " + row.score);
 
   function exportCsv(button, name, columns, rows) {
@@ -136,7 +137,7 @@
     const py = (i) => height - 16 - ((map.y[i] / 1000 - top) * zoom) * (height - 32);
     const warmth = (i) => "hsl(" + (1.2 * map.confidence[i]) + " 70% 45%)";
     const middles = data.clusters.map(() => [0, 0, 0]);
-    map.label.forEach((label, i) => { const m = middles[label]; m[0] += map.x[i]; m[1] += map.y[i]; m[2] += 1; });
+    map.label.forEach((label, i) => { const m = middles[label] || [0, 0, 0]; m[0] += map.x[i]; m[1] += map.y[i]; m[2] += 1; });
 
     function square(i, size, colour) {
       context.fillStyle = colour;
@@ -206,7 +207,7 @@
       active = i;
       paint();
       if (i < 0) { tip.hidden = true; return; }
-      const lines = [make("strong", {}, make("span", { class: "dot", style: "background:" + colourOf(map.label[i]) }), " " + data.clusters[map.label[i]].name),
+      const lines = [make("strong", {}, make("span", { class: "dot", style: "background:" + colourOf(map.label[i]) }), " " + nameOf(map.label[i])),
         make("div", {}, map.text[i] || "id " + map.id[i]),
         make("div", { class: "dim" }, "id " + map.id[i] + ", " + data.word + " " + map.confidence[i] + " %")];
       if (sprite && sprite.complete) {
