@@ -18,6 +18,7 @@ from fmcluster.calibration.calibrator import Calibrator
 from fmcluster.calibration.label_free import label_free
 from fmcluster.functional.answers import RowAnswers
 from fmcluster.functional.calibration import with_confidence
+from fmcluster.vectors.fit_data import known_rows
 from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.rows import JointRows, Rows, as_spaces, zero_rows
 
@@ -112,9 +113,11 @@ def fit_calibrated(
     if not calibrate or head.self_calibrated or scores.shape[1] == 1:
         proba = held(without_evidence(scores, spaces), answers, head)
         return CalibratedFit(head, spaces, graph, scores, proba)
-    views = [space.views for space in spaces] if any(space.views for space in spaces) else None
+    some, _, known = known_rows(spaces, None)
+    rows = slice(None) if known is None else known
+    views = [space.views for space in some] if any(space.views for space in some) else None
     calibrator = label_free(
-        scores, spaces=spaces, labels=head.labels_, views=views, random_state=random_state
+        scores[rows], spaces=some, labels=head.labels_[rows], views=views, random_state=random_state
     )
     proba = without_evidence(calibrator.transform(scores, spaces), spaces)
     proba = held(proba, answers, head)

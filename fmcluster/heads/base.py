@@ -28,7 +28,7 @@ from fmcluster.utils.folders import replaced_folder
 from fmcluster.utils.random import seed_of
 from fmcluster.utils.validation import check_finite_rows, check_n_clusters
 from fmcluster.utils.version import __version__
-from fmcluster.vectors.fit_data import HeadData
+from fmcluster.vectors.fit_data import HeadData, known_rows
 from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.rows import (
     BLOCK_ROWS,
@@ -144,6 +144,9 @@ class ClusterHead(ClusterMixin, BaseEstimator):
         if graph is not None and graph.n_rows != n_rows:
             raise ValueError(f"the graph has {graph.n_rows} rows, X has {n_rows}: rebuild it")
         self._check_answers(answers)
+        whole, known = spaces, None
+        if answers is None:
+            spaces, graph, known = known_rows(spaces, graph)
         data = HeadData(spaces, 0, seed_of(self.random_state, self.name), graph, answers)
         data.n_clusters = self._resolve_n_clusters(data)
         for stale in ("cluster_prior_", "columns_", "n_clusters_"):
@@ -153,7 +156,9 @@ class ClusterHead(ClusterMixin, BaseEstimator):
         if not self.is_single_:
             self._fit(data)
         # A class that was answered is a cluster, even where no row is predicted to be in it.
-        return self._finish(spaces, data.n_clusters, keep=keep, whole=answers is not None)
+        return self._finish(
+            whole, data.n_clusters, keep=keep, whole=answers is not None, known=known
+        )
 
     def predict(self, X: Any) -> NDArray[np.int64]:
         """Return the cluster of each row of `X`, in 0..n_clusters_-1."""
@@ -264,7 +269,13 @@ class ClusterHead(ClusterMixin, BaseEstimator):
         return check_n_clusters(asked, data.n_rows, n_distinct=distinct)
 
     def _finish(
-        self, spaces: list[Rows], asked: int, *, keep: bool, whole: bool = False
+        self,
+        spaces: list[Rows],
+        asked: int,
+        *,
+        keep: bool,
+        whole: bool = False,
+        known: NDArray[np.bool_] | None = None,
     ) -> NDArray[np.float32] | None:
         """Set labels without gaps, the map from probability columns to labels, and the prior.
 
@@ -291,7 +302,8 @@ class ClusterHead(ClusterMixin, BaseEstimator):
             )
         prior = getattr(self, "cluster_prior_", None)
         if prior is None:
-            prior = np.bincount(self.labels_, minlength=len(alive)).astype(np.float64)
+            seen = self.labels_ if known is None else self.labels_[known]
+            prior = np.bincount(seen, minlength=len(alive)).astype(np.float64)
         else:
             prior = np.asarray(prior, dtype=np.float64)[alive]
         self.cluster_prior_ = prior / prior.sum()

@@ -7,6 +7,7 @@ where a clustering is given, the cluster.
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from fmcluster.functional.transition import estimate_transition
 from fmcluster.labeling.inputs import LabelingInput
 from fmcluster.utils.random import seed_of
 from fmcluster.utils.validation import check_in, check_labels, check_proba, check_range
+from fmcluster.vectors.rows import zero_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,7 +67,8 @@ def find_label_issues(
         The flagged rows only, most suspicious first: ``id``, ``given``, ``suggested`` (the most
         probable other class), ``score`` (probability that the given label is right, low is
         suspicious). In ``.attrs``: ``noise_rate`` (float), ``transition`` ((k, k): row c is how
-        class c was labeled), ``classes``, ``scores`` ((n,), of all rows), ``n_rows``.
+        class c was labeled), ``classes``, ``scores`` ((n,), of all rows; NaN for rows of zeros,
+        of which nothing is known and which are not judged), ``n_rows``.
 
     Raises
     ------
@@ -74,6 +77,11 @@ def find_label_issues(
     """
     inputs = LabelingInput.of(emb)
     given = check_labels(labels, inputs.n_rows)
+    there = ~zero_rows([inputs.rows])
+    if not there.all():
+        if proba is not None:
+            proba = check_proba(proba)[there]
+        return _of_known(inputs, given, there, threshold, proba, classes, random_state)
     known, target = _encode(given, classes)
     if isinstance(threshold, str):
         check_in(threshold, ("auto",), "threshold")
@@ -103,6 +111,41 @@ def find_label_issues(
         "n_rows": inputs.n_rows,
     }
     return _issue_table(inputs.ids, known, target, posterior, score, flagged, attrs)
+
+
+def _of_known(
+    inputs: LabelingInput,
+    given: NDArray[Any],
+    there: NDArray[np.bool_],
+    threshold: float | str,
+    proba: ArrayLike | None,
+    classes: ArrayLike | None,
+    random_state: int,
+) -> pd.DataFrame:
+    """Judge the rows of which something is known; the others have no score."""
+    rows = np.flatnonzero(there)
+    known = dataclasses.replace(
+        inputs,
+        rows=np.asarray(inputs.rows[rows]),
+        ids=inputs.ids[rows],
+        labels=None if inputs.labels is None else inputs.labels[rows],
+        proba=None if inputs.proba is None else inputs.proba[rows],
+        confidence=None if inputs.confidence is None else inputs.confidence[rows],
+        graph=None if inputs.graph is None else inputs.graph.among(there),
+    )
+    classes = np.unique(given) if classes is None else classes
+    table = find_label_issues(
+        known,
+        given[rows],
+        threshold=threshold,
+        proba=proba,
+        classes=classes,
+        random_state=random_state,
+    )
+    scores = np.full(len(given), np.nan)
+    scores[rows] = table.attrs["scores"]
+    table.attrs.update(scores=scores.tolist(), n_rows=len(given))
+    return table
 
 
 def _encode(

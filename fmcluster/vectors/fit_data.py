@@ -10,10 +10,34 @@ from numpy.typing import NDArray
 
 from fmcluster.utils.random import seed_of
 from fmcluster.vectors.graph import KNNGraph
-from fmcluster.vectors.rows import JointRows, Rows, sample_indices
+from fmcluster.vectors.rows import JointRows, Rows, SomeRows, sample_indices, zero_rows
 
 if TYPE_CHECKING:
     from fmcluster.functional.answers import RowAnswers
+
+
+def known_rows(
+    spaces: list[Rows], graph: KNNGraph | None
+) -> tuple[list[Rows], KNNGraph | None, NDArray[np.bool_] | None]:
+    """Return the spaces and the graph without the rows that are zero, and which rows are left.
+
+    Nothing is known of such a row (it could not be read, its request failed), so nothing is to be
+    learned from it: left in, they would make a cluster of their own and draw the others' centers.
+
+    Returns
+    -------
+    spaces, graph
+        As given where no row is zero, or fewer than two rows are not.
+    known : (n,) bool, or None
+        None where all rows are left.
+    """
+    known = ~zero_rows(spaces)
+    kept = np.flatnonzero(known)
+    if len(kept) in (0, 1, len(known)):
+        return spaces, graph, None
+    views = [[SomeRows(view, kept) for view in space.views] for space in spaces]
+    some = [Rows(SomeRows(s, kept), views=v) for s, v in zip(spaces, views, strict=True)]
+    return some, None if graph is None else graph.among(known), known
 
 
 @dataclass

@@ -142,6 +142,21 @@ class KNNGraph:
         matrix.sort_indices()
         return matrix
 
+    def among(self, kept: NDArray[np.bool_]) -> KNNGraph | None:
+        """Return the graph of some of its rows (n,): as many neighbors as each has among them.
+
+        None where some row has none.
+        """
+        place = np.where(kept, np.cumsum(kept) - 1, -1)
+        near, close = place[self.indices[kept]], self.similarities[kept]
+        k = int((near >= 0).sum(axis=1).min(initial=self.k))
+        if k == 0:
+            return None
+        # Those left out go behind the others, which keep their order.
+        first = np.argsort(near < 0, axis=1, kind="stable")[:, :k]
+        near, close = (np.take_along_axis(part, first, axis=1) for part in (near, close))
+        return KNNGraph(near.astype(self.indices.dtype), close, self.method, self.recall)
+
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write ``indices.npy``, ``similarities.npy`` and ``graph.json``, whole or not at all."""
         with replaced_folder(folder, marker="graph.json", owned=SAVED) as target:

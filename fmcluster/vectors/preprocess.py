@@ -92,17 +92,19 @@ class Preprocessor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
         if not (center or components or whiten):
             return self
         total, second = np.zeros(X.shape[1]), np.zeros((X.shape[1], X.shape[1]))
-        needs_covariance = bool(components) or whiten
+        needs_covariance, n_known = bool(components) or whiten, 0
         for start in range(0, X.shape[0], BLOCK_ROWS):
             block = np.asarray(X[start : start + BLOCK_ROWS], dtype=np.float64)
             check_finite_rows(block, ids=np.arange(start, start + len(block)))
+            n_known += int(block.any(axis=1).sum())
             total += block.sum(axis=0)
             if needs_covariance:
                 second += block.T @ block
-        mean = total / X.shape[0]
+        n_known = n_known or 1  # rows of zeros are no rows to learn from
+        mean = total / n_known
         self.mean_ = mean.astype(np.float32)
         if needs_covariance:
-            covariance = second / X.shape[0] - np.outer(mean, mean)
+            covariance = second / n_known - np.outer(mean, mean)
             self.components_ = _components(covariance, components, whiten).astype(np.float32)
         return self
 
@@ -181,7 +183,10 @@ class Preprocessor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstima
 
 
 class PreprocessedRows:
-    """Rows of another array-like, preprocessed when read: nothing larger than a block is made."""
+    """Rows of another array-like, preprocessed when read: nothing larger than a block is made.
+
+    Rows of zeros stay zero: nothing is known of them, and centering would make them alike.
+    """
 
     reads_on_demand: ClassVar[bool] = True
 
@@ -195,7 +200,10 @@ class PreprocessedRows:
         return self.shape[0]
 
     def __getitem__(self, index: Any) -> NDArray[np.float32]:
-        return self.step.apply(np.asarray(self.source[index], dtype=np.float32))
+        block = np.asarray(self.source[index], dtype=np.float32)
+        rows = self.step.apply(block)
+        known = np.asarray(block.any(axis=-1))
+        return rows if known.all() else rows * known[..., None].astype(np.float32)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         rows = np.empty(self.shape, np.float32)

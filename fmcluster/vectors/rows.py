@@ -93,6 +93,31 @@ class Rows:
             yield start, self[start : start + size]
 
 
+class SomeRows:
+    """Some rows of an array-like, read when asked for.
+
+    Parameters
+    ----------
+    source : array-like
+        With shape and row indexing.
+    rows : (m,) int
+        Which of its rows, ascending.
+    """
+
+    reads_on_demand: ClassVar[bool] = True
+
+    def __init__(self, source: Any, rows: NDArray[np.int64]) -> None:
+        self.source, self.rows = source, rows
+        self.shape = (len(rows), source.shape[1])
+        self.dtype = np.dtype(np.float32)
+
+    def __getitem__(self, index: Any) -> NDArray[np.float32]:
+        return np.asarray(self.source[self.rows[index]], dtype=np.float32)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self[slice(None)], dtype=dtype)
+
+
 class JointRows:
     """Several spaces side by side: unit rows of each, weighted, concatenated on the fly."""
 
