@@ -9,9 +9,10 @@ r"""A partition with a person's answers: classes from labels, clusters where no 
    far from every answered row and keep their neighbors to themselves.
 3. *Refinement* of both (`partition.refine`), answered rows fixed, G as evidence beside the
    classifier; and the geometric mean of what came in and what comes out.
-4. *Confidence.* One temperature brings its mean to the accuracy that the labels themselves let
-   expect (`functional.spread_accuracy`). Clusters without an answer are as sure as they were
-   without any.
+4. *Confidence* of a row with the largest soft labels q and q', of whose neighbors the share r has
+   its label: :math:`\sigma(\tfrac12 \log(q / q') + 0.4 \operatorname{logit} r + s)`, with the
+   shift s that brings the mean to the accuracy that the labels themselves let expect
+   (`functional.spread_accuracy`).
 """
 
 from __future__ import annotations
@@ -21,14 +22,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import brentq
+from scipy.special import expit, logit
 from scipy.stats import rankdata
 
 from fmcluster.functional.answers import RowAnswers, close_answers, pseudo_classes
-from fmcluster.functional.calibration import (
-    apply_temperature,
-    temperature_for_mean,
-    with_confidence,
-)
+from fmcluster.functional.calibration import with_confidence
 from fmcluster.functional.softmax import softmax
 from fmcluster.functional.spread import affinity, spread_labels
 from fmcluster.partition.refine import MODEL_DIFFUSION, Array, RefinementContext, one_hot, refine
@@ -41,6 +40,11 @@ Ints = NDArray[np.int64]
 EVIDENCE = 0.5
 # A class that has been ruled out may come back: logarithms of soft labels end here.
 FLOOR = 1e-3
+# Of the lead and of the neighbors. With the level known, half of the worlds had a calibration error
+# of 3.1 points (a temperature: 4.6) and AUROC 85 (82), and so had the other half.
+LEAD, NEIGHBORLY = 0.5, 0.4
+# Beyond it a probability is zero or one in float64.
+MAX_LOGIT = 40.0
 # No row without an answer is surer: one in two hundred is an answer's own error.
 MOST_SURE = 0.995
 # Of the rows an answer stands for: larger clusters without one are of a class that was met.
@@ -123,60 +127,81 @@ def answer(
         )
         both = np.log(start + FLOOR) + np.log(refined + FLOOR)
         start = softmax(both / 2).astype(np.float32)
-        share = sum(map(len, found)) / len(V)
-        sure = expected_accuracy(context, rows[told], target[told], share)
-        start = calibrated(start, V, np.setdiff1d(np.arange(len(V)), rows), n_classes, sure)
+        levels = expected_accuracy(context, V, rows[told], target[told], found)
+        free = np.setdiff1d(np.arange(len(V)), rows)
+        start = calibrated(context, start, free, n_classes, levels)
     start[rows] = one_hot(target, k)
     return Answered(start, rows, target)
 
 
-def calibrated(Q: Array, V: Array, free: Ints, n_classes: int, expected: float | None) -> Array:
+def calibrated(
+    context: RefinementContext, Q: Array, free: Ints, n_classes: int, levels: tuple[float, float]
+) -> Array:
     """Return soft labels `Q` whose largest entries are as sure as they are right.
+
+    A row is the surer the more its label leads the next one, and the more neighbors have it.
 
     Parameters
     ----------
+    context : RefinementContext
     Q : (n, k) float32
         The classes that were told of come first.
-    V : (n, k') float32
-        Calibrated soft labels of the same rows without answers.
     free : (m,) int64
         Rows without an answer.
     n_classes : int
         Classes that were told of.
-    expected : float, optional
-        Expected accuracy of those; where no labels tell it, that of `V`.
+    levels : (float, float)
+        Expected accuracy of the rows of those, and of the others.
     """
     labels = Q.argmax(axis=1)
-    own = V.max(axis=1).astype(np.float64)
-    told = free[labels[free] < n_classes]
-    sure = own.copy()
-    if len(told):
-        level = float(own[told].mean()) if expected is None else expected
-        level = float(np.clip(level, 1 / Q.shape[1] + 1e-3, MOST_SURE))
-        temperature = temperature_for_mean(Q[told], level)
-        of_class = labels < n_classes
-        sure[of_class] = apply_temperature(Q[of_class], temperature).max(axis=1)
+    first, second = np.partition(Q, -2, axis=1)[:, :-3:-1].T
+    same = (labels[context.graph.indices] == labels[:, None]).sum(axis=1)
+    # One row of two that cannot be known: a share of 0 or 1 has no logit.
+    share = (same + 1) / (context.graph.k + 2)
+    score = LEAD * np.log((first + FLOOR) / (second + FLOOR)) + NEIGHBORLY * logit(share)
+    sure = np.ones(len(Q))
+    told = labels < n_classes
+    for of_kind, level in zip((told, ~told), levels, strict=True):
+        rows = free[of_kind[free]]
+        if len(rows):
+            level = float(np.clip(level, 1 / Q.shape[1] + 1e-3, MOST_SURE))
+            sure[rows] = expit(score[rows] + shift_to_mean(score[rows], level))
     return with_confidence(Q, sure)
 
 
-def expected_accuracy(
-    context: RefinementContext, rows: Ints, target: Ints, found_share: float
-) -> float | None:
-    """Return how many rows of the classes of labels will be right; None where none can tell.
+def shift_to_mean(score: NDArray[np.float64], level: float) -> float:
+    """Return what to add to logits for their sigmoids to have the mean `level`."""
 
-    Rows of classes that no label has met are wrong there, but for those (`found_share`) that have
-    gone to clusters without an answer.
+    def excess(shift: float) -> float:
+        return float(expit(score + shift).mean()) - level
+
+    reach = float(np.abs(score).max()) + MAX_LOGIT
+    return float(brentq(excess, -reach, reach))
+
+
+def expected_accuracy(
+    context: RefinementContext, V: Array, rows: Ints, target: Ints, found: Sequence[Ints]
+) -> tuple[float, float]:
+    """Return how many rows of the classes of labels will be right, and of the clusters `found`.
+
+    Rows of classes that no label has met are wrong among the first, but for those that have gone
+    to clusters without an answer; and of these no more are right than rows are unmet. Where labels
+    cannot tell, all are as sure as they were without answers (`V`).
     """
+    own = V.max(axis=1)
+    others = np.concatenate([*found, np.empty(0, np.int64)]).astype(np.int64)
+    level = float(own[others].mean()) if len(others) else 1.0
     classes, target = np.unique(target, return_inverse=True)
     if len(classes) < 2:
-        return None
+        return float(own.mean()), level
     graph = affinity(context.graph.indices, context.graph.similarities)
     guess, agreement = spread_labels(context.rows, graph, rows, target, len(classes))
     told = accuracy_of_spread(
         context.rows, graph, rows, target, guess, agreement, seed=context.seed
     )
-    met = told.accuracy / max(1 - told.unseen_mass, 1e-3)
-    return met * (1 - max(told.unseen_mass - found_share, 0.0))
+    unmet, share = told.unseen_mass, len(others) / len(V)
+    met = told.accuracy / max(1 - unmet, 1e-3)
+    return met * (1 - max(unmet - share, 0.0)), level * min(1.0, unmet / max(share, 1e-9))
 
 
 def carried(V: Array, rows: Ints, target: Ints, n_classes: int) -> Array:
