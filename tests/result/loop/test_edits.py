@@ -172,6 +172,33 @@ def test_undo_gives_back_every_bit_step_by_step(result, edited):
         back.undo()
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_any_order_of_edits_is_sound_and_comes_back(data, result, seed):
+    rng = np.random.default_rng(seed)
+    steps = [result]
+    while len(steps) < 7 and steps[-1].n_clusters > 2:
+        now = steps[-1]
+        a, b = (int(c) for c in rng.choice(now.n_clusters, 2, replace=False))
+        match rng.integers(5):
+            case 0:
+                now = now.merge([a, b])
+            case 1:
+                now = now.dissolve(a)
+            case 2:
+                now = now.move(now.ids[now.labels == a][:2], b)
+            case 3:
+                now = now.rename({a: f"name {len(steps)}"})
+            case 4:
+                now = now.split(a)
+        sound(now)
+        steps.append(now)
+    assert steps[-1].predict_proba(data.x).shape == steps[-1].proba.shape
+    back = steps[-1]
+    for step in steps[-2::-1]:
+        back = back.undo()
+        same(back, step)
+
+
 def test_saved_and_loaded_it_predicts_logs_and_undoes_the_same(data, result, edited, tmp_path):
     edited.save(tmp_path / "run")
     again = fmc.ClusterResult.load(tmp_path / "run")
