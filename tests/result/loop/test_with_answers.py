@@ -1,0 +1,215 @@
+"""A person's answers flow back: labels, links, numbers, names, files."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+import fmcluster as fmc
+from fmcluster.result.loop.with_answers import number_as_before
+
+
+@pytest.fixture(scope="module")
+def world():
+    """Six topics in four directions: two pairs overlap, one topic is most of the rows."""
+    rng = np.random.default_rng(0)
+    sizes = (180, 60, 50, 40, 20, 10)
+    centers = np.eye(6, 12)
+    centers[1] = 0.8 * centers[0] + 0.6 * centers[1]
+    centers[3] = 0.8 * centers[2] + 0.6 * centers[3]
+    y = np.repeat(np.arange(6), sizes)
+    x = centers[y] + rng.normal(scale=0.22, size=(len(y), 12))
+    order = rng.permutation(len(y))
+    return x[order].astype(np.float32), y[order]
+
+
+@pytest.fixture(scope="module")
+def result(world):
+    return fmc.cluster(world[0], n_clusters=6)
+
+
+@pytest.fixture(scope="module")
+def asked(world, result):
+    ids = fmc.query(result, 40)
+    return {int(i): f"topic {world[1][i]}" for i in ids}
+
+
+@pytest.fixture(scope="module")
+def better(result, asked):
+    return result.with_answers(labels=asked)
+
+
+def test_answers_make_the_clusters_better_and_hold(world, result, asked, better):
+    y = world[1]
+    assert better.evaluate(y)["acc"] > result.evaluate(y)["acc"] + 0.05
+    held = [better.names[better.labels[i]] for i in asked]
+    assert held == list(asked.values())
+    assert (better.confidence[list(asked)] == 1).all()
+
+
+def test_what_it_returns_is_a_result_of_its_own(result, better, asked):
+    assert result.answers.labels == {} and better.answers.labels == asked
+    np.testing.assert_allclose(better.proba.sum(axis=1), 1, atol=1e-5)
+    assert (better.proba.argmax(axis=1) == better.labels).all()
+    assert better.cluster_prior.sum() == pytest.approx(1)
+    assert better.provenance["answers"]["n_labels"] == len(asked)
+    assert len(set(better.names)) == better.n_clusters
+
+
+def test_answers_in_two_rounds_are_the_answers_in_one(result, asked, better):
+    items = list(asked.items())
+    twice = result.with_answers(labels=dict(items[:20])).with_answers(labels=dict(items[20:]))
+    assert twice.answers.labels == asked
+    same = better.names == twice.names or sorted(better.names) == sorted(twice.names)
+    named = [[r.names[c] for c in r.labels] for r in (better, twice)]
+    assert same and np.mean(np.array(named[0]) == np.array(named[1])) > 0.99
+
+
+def test_clusters_that_match_keep_their_numbers(result, better):
+    for number in range(6):
+        overlap = [np.sum((better.labels == c) & (result.labels == number)) for c in range(6)]
+        rows = (result.labels == number).sum()
+        if max(overlap) > 0.9 * rows and max(overlap) > 0.9 * (better.labels == number).sum():
+            assert int(np.argmax(overlap)) == number
+
+
+def test_new_rows_are_predicted_by_the_new_clusters(world, better):
+    x, y = world
+    near = x + 0.01
+    assert (better.predict(near) == better.labels).mean() > 0.9
+
+
+def test_a_fresh_clustering_takes_the_same_labels(world, asked, better):
+    fresh = fmc.cluster(world[0], n_clusters=6, labels=(list(asked), list(asked.values())))
+    assert fresh.evaluate(world[1])["acc"] == pytest.approx(
+        better.evaluate(world[1])["acc"], abs=0.02
+    )
+    assert set(fresh.names) >= set(asked.values())
+
+
+def test_clusters_without_any_label_remain(world):
+    x, y = world
+    some = {int(i): "large" for i in np.flatnonzero(y == 0)[:8]}
+    some |= {int(i): "next" for i in np.flatnonzero(y == 1)[:5]}
+    found = fmc.cluster(x, n_clusters=6, labels=some)
+    assert found.n_clusters >= 4
+    rest = found.labels[y == 5]
+    assert not set(np.unique(rest)) <= {found.names.index("large"), found.names.index("next")}
+
+
+def test_labels_tell_how_many_clusters_there_are_at_least(world):
+    x, y = world
+    few = fmc.cluster(x, n_clusters=2)
+    told = {int(np.flatnonzero(y == c)[i]): int(c) for c in range(6) for i in range(3)}
+    assert few.with_answers(labels=told).n_clusters == 6
+
+
+def test_links_alone_join_and_part(world, result):
+    x, y = world
+    rng = np.random.default_rng(1)
+    asked = rng.integers(0, len(y), (120, 2))
+    asked = asked[asked[:, 0] != asked[:, 1]]
+    same = y[asked[:, 0]] == y[asked[:, 1]]
+    linked = result.with_answers(must_link=asked[same], cannot_link=asked[~same])
+    assert (linked.labels[asked[same][:, 0]] == linked.labels[asked[same][:, 1]]).all()
+    assert (linked.labels[asked[~same][:, 0]] != linked.labels[asked[~same][:, 1]]).all()
+    assert linked.evaluate(y)["acc"] >= result.evaluate(y)["acc"] - 0.03
+
+
+def test_answers_are_saved_and_loaded(tmp_path, world, better, asked):
+    more = better.with_answers(must_link=[[0, 1]]) if world[1][0] == world[1][1] else better
+    more.save(tmp_path / "run")
+    loaded = fmc.ClusterResult.load(tmp_path / "run")
+    assert loaded.answers.labels == asked
+    assert json.loads((tmp_path / "run" / "answers.json").read_text())["labels"]
+    with pytest.raises(ValueError, match="attach"):
+        loaded.with_answers(labels={0: "a", 1: "b"})
+    again = loaded.attach(world[0]).with_answers(
+        labels={int(i): "topic 5" for i in np.flatnonzero(world[1] == 5)[:1]}
+    )
+    assert len(again.answers.labels) >= len(asked)
+
+
+def test_edits_are_where_answers_begin(world, result):
+    merged = result.merge([0, 1])
+    told = {int(i): "a" for i in np.flatnonzero(world[1] == 5)[:3]}
+    again = merged.with_answers(labels={**told, int(np.flatnonzero(world[1] == 0)[0]): "b"})
+    assert again.edits == () and again.provenance["edits_before_answers"][0]["op"] == "merge"
+    assert again.n_clusters <= 5
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"labels": {10_000: "a"}}, "10000"),
+        ({"labels": ([0, 0], ["a", "b"])}, "two classes"),
+        ({"labels": {0: None}}, "row 0"),
+        ({"labels": {0: float("nan")}}, "row 0"),
+        ({"labels": [0, 1, 2]}, "dict of id to class"),
+        ({"labels": ([0, 1], ["a"])}, "2 ids and 1 classes"),
+        ({"must_link": [[0, 1, 2]]}, "pairs of ids"),
+        ({"must_link": [[3, 3]]}, "itself"),
+        ({"must_link": [[0, 1], [1, 2]], "cannot_link": [[0, 2]]}, "0, 1, 2"),
+        ({"labels": {0: "a", 2: "b"}, "must_link": [[0, 1], [1, 2]]}, "'a' and 'b'"),
+        ({}, "no answer"),
+    ],
+)
+def test_bad_answers_are_one_line_and_change_nothing(result, given, said):
+    before = result.labels.copy()
+    with pytest.raises(ValueError, match=".") as caught:
+        result.with_answers(**given)
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+    assert (result.labels == before).all() and len(result.answers) == 0
+
+
+def test_a_row_that_was_answered_is_not_answered_otherwise(better, asked):
+    row = next(iter(asked))
+    with pytest.raises(ValueError, match=f"row {row} was answered"):
+        better.with_answers(labels={row: "another"})
+    assert better.with_answers(labels={row: asked[row]}).answers.labels == asked
+
+
+def test_more_classes_than_clusters_are_refused(world):
+    with pytest.raises(ValueError, match="n_clusters=2 is below the 3 classes"):
+        fmc.cluster(world[0], n_clusters=2, labels={0: "a", 1: "b", 2: "c"})
+
+
+def test_heads_that_take_no_answers_say_so(world):
+    with pytest.raises(ValueError, match="'gmm' takes no labels: 'auto'"):
+        fmc.cluster(world[0], n_clusters=3, head="gmm", labels={0: "a", 1: "b"})
+    with pytest.raises(ValueError, match="'kmeans' takes no links: 'auto'"):
+        fmc.cluster(world[0], n_clusters=3, head="kmeans", must_link=[[0, 1]])
+
+
+def test_skipped_rows_cannot_be_answered(world):
+    made = fmc.cluster(world[0][:60], n_clusters=2)
+    provenance = {**made.provenance, "skipped_ids": [77]}
+    made = dataclasses.replace(
+        made, pipeline=dataclasses.replace(made.pipeline, provenance=provenance)
+    )
+    with pytest.raises(ValueError, match="row 77 was skipped"):
+        made.with_answers(labels={77: "a", 0: "b"})
+
+
+def test_ids_are_names(world, asked):
+    import pandas as pd
+
+    x, _ = world
+    names = [f"ticket-{i}" for i in range(len(x))]
+    made = fmc.cluster(x, n_clusters=6)
+    made = dataclasses.replace(made, ids=np.array(names))
+    told = {names[i]: c for i, c in asked.items()}
+    found = made.with_answers(labels=pd.Series(told))
+    assert found.answers.labels == told
+    with pytest.raises(ValueError, match="not among"):
+        made.with_answers(labels={0: "a"})
+
+
+def test_numbers_are_kept_where_clusters_match():
+    before = np.array([0, 0, 1, 1, 2, 2, -1])
+    after = np.array([2, 2, 0, 0, 1, 1, 3])
+    order, old = number_as_before(before, after, 4)
+    assert order.tolist() == [2, 0, 1, 3] and old.tolist() == [0, 1, 2, -1]
+    fewer, old = number_as_before(before, np.array([1, 1, 0, 0, 0, 0, 0]), 2)
+    assert fewer.tolist() == [1, 0] and old[0] == 0
