@@ -40,7 +40,7 @@ from fmcluster.utils.files import (
     write_array,
     write_json,
 )
-from fmcluster.utils.folders import read_whole, replaced_folder
+from fmcluster.utils.folders import check_digests, digests, read_whole, replaced_folder
 from fmcluster.utils.version import __version__
 from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.preprocess import Preprocessor
@@ -102,23 +102,6 @@ def _write_result(result: ClusterResult, folder: Path, metrics: dict[str, float]
     about["files"] = digests(folder)
     plain = json.loads(to_json(about))
     write_json(folder / MARKER, {**plain, "digest": stable_hash(plain)})
-
-
-def digests(folder: Path) -> dict[str, str]:
-    """Return the digest of every file below a folder by its relative path."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): digest_file(path) for path in paths}
-
-
-def check_digests(folder: Path, files: dict[str, str], *, marker: str, what: str) -> None:
-    """Hold files against the digests in the one file that vouches for all of them."""
-    for name, digest in files.items():
-        path = folder.joinpath(*(safe_child(".", part).name for part in name.split("/")))
-        if not path.is_file() or digest_file(path) != digest:
-            raise CorruptShardError(
-                f"{path} is missing or does not match its checksum in {marker}: damaged, or "
-                f"not of this {what}; save it again"
-            )
 
 
 def _check(folder: Path, about: dict[str, Any]) -> None:

@@ -16,12 +16,12 @@ import numpy as np
 
 from fmcluster.heads.base import ClusterHead
 from fmcluster.result.editing.files import hidden_rows
-from fmcluster.result.files import PIPELINE, check_digests, digests, read_pipeline, write_pipeline
+from fmcluster.result.files import PIPELINE, read_pipeline, write_pipeline
 from fmcluster.result.model_card import model_card
 from fmcluster.result.predictor import ClusterPipeline
 from fmcluster.utils.errors import CorruptShardError, EncoderUnavailableError
 from fmcluster.utils.files import as_corrupt, read_json, write_json, write_text
-from fmcluster.utils.folders import read_whole, replaced_folder
+from fmcluster.utils.folders import check_digests, digests, read_whole, replaced_folder
 from fmcluster.utils.version import __version__
 
 if TYPE_CHECKING:

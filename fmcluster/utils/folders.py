@@ -15,12 +15,12 @@ import glob
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
 from fmcluster.utils.errors import CorruptShardError, DataError
-from fmcluster.utils.files import is_alive, machine_id
+from fmcluster.utils.files import digest_file, is_alive, machine_id, safe_child
 
 T = TypeVar("T")
 # Loads of a folder that another process replaces meanwhile; a load is far shorter than a save.
@@ -129,6 +129,40 @@ def read_whole(folder: Path, marker: str, read: Callable[[], T]) -> T:
         if _stamp(folder / marker) == before:
             return value
     raise CorruptShardError(f"{folder} was replaced {TRIES} times while it was read: load it again")
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Return the digest of every file below a folder by its relative path."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): digest_file(path) for path in paths}
+
+
+def check_digests(folder: Path, files: Mapping[str, str], *, marker: str, what: str) -> None:
+    """Hold files against the digests in the one file that vouches for all of them.
+
+    Parameters
+    ----------
+    folder : Path
+        Where they are.
+    files : mapping of str to str
+        Digest by relative path; none may lead outside the folder.
+    marker : str
+        The file that holds the digests.
+    what : str
+        What the files are of, for the message.
+
+    Raises
+    ------
+    CorruptShardError
+        One is missing, or another than was written.
+    """
+    for name, digest in files.items():
+        path = folder.joinpath(*(safe_child(".", part).name for part in name.split("/")))
+        if not path.is_file() or digest_file(path) != digest:
+            raise CorruptShardError(
+                f"{path} is missing or does not match its checksum in {marker}: damaged, or "
+                f"not of this {what}; save it again"
+            )
 
 
 def _stamp(path: Path) -> tuple[int, ...] | None:

@@ -20,7 +20,7 @@ from fmcluster.utils.files import (
     write_array,
     write_json,
 )
-from fmcluster.utils.folders import replaced_folder
+from fmcluster.utils.folders import check_digests, replaced_folder
 from fmcluster.utils.progress import bar
 from fmcluster.vectors.exact import nearest_rows
 from fmcluster.vectors.faiss_index import (
@@ -181,10 +181,8 @@ class KNNGraph:
         """
         with as_corrupt(folder):
             about = read_json(safe_child(folder, "graph.json"))
-            for name, digest in about.get("files", {}).items():
-                path = safe_child(folder, name)
-                if digest_file(path) != digest:
-                    raise CorruptShardError(f"{path} does not match graph.json: build it again")
+            files = about.get("files") or {}
+            check_digests(Path(folder), files, marker="graph.json", what="graph")
             indices = read_array(safe_child(folder, "indices.npy"), mmap=mmap)
             similarities = read_array(safe_child(folder, "similarities.npy"), mmap=mmap)
             _check_graph(indices, similarities, folder)
