@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fmcluster.cli import options
+from fmcluster.cli.answers import add_answers, read_answers
 from fmcluster.cli.labels import add_labels, load_labels
 from fmcluster.utils.folders import check_replaceable
 from fmcluster.utils.ids import IdIndex
@@ -25,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_data(parser)
     options.add_encoder(parser)
     add_labels(parser)
+    add_answers(parser)
     parser.add_argument("--n-clusters", default="auto", metavar="K", help="a number, or auto")
     parser.add_argument("--head", default="auto", help="see `fmcluster heads` (default: auto)")
     parser.add_argument(
@@ -66,6 +68,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         random_state=args.seed,
         preprocess=args.preprocess,
         calibrate=not args.no_calibrate,
+        **read_answers(args.answers, index),
         head_params=dict(map(parse_param, args.param)),
     )
     clustered = time.perf_counter()
@@ -79,6 +82,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "report": report,
         "rows": result.n_rows,
         "n_clusters": result.n_clusters,
+        "n_answers": len(result.answers),
         "head": result.head.name,
         "calibrated": result.is_calibrated,
         "mean_confidence": float(result.confidence.mean()),
@@ -130,6 +134,8 @@ def render(payload: dict[str, Any]) -> str:
         f"sizes {sizes[0]} / {sizes[len(sizes) // 2]} / {sizes[-1]} (largest / middle / smallest)",
         f"mean {word} {100 * payload['mean_confidence']:.1f} %",
     ]
+    if payload["n_answers"]:
+        lines.append(f"{payload['n_answers']} answers are held")
     if "acc" in payload:
         lines.append(options.numbers({k: v for k, v in payload.items() if v is not None}))
     lines.append(
