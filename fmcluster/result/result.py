@@ -311,7 +311,8 @@ class ClusterResult:
         ----------
         folder : path
             Gets ``labels.npy``, ``proba.npy``, ``prior.npy``, ``clusters.parquet``,
-            ``result.json``, ``head/`` and what prediction needs.
+            ``result.json``, ``head/``, what prediction needs, and embeddings of at most 2,000 rows
+            (``reference.npy``), which `update` and `drift` hold new rows against.
         metrics : dict, optional
             What `evaluate` gave, kept in ``result.json``.
         """

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fmcluster.functional.discovery import discoveries, tail_p_values
+from fmcluster.functional.conformal import discoveries, tail_p_values
 from fmcluster.result.loop.reference import Reference
 from fmcluster.utils.random import seed_of
 from fmcluster.vectors.strangeness import FLOOR, N_NEIGHBORS

@@ -12,7 +12,7 @@ for being one of k. The pipeline was fitted on the old rows alone, which the tes
 measured on real sets (docs), it makes no more false alarms for it.
 
 **Unlike anything.** Of rows like the old ones a share alpha has a conformal p-value of at most
-alpha; what is beyond that share is new (`functional.discovery.excess_share`). Rows that are
+alpha; what is beyond that share is new (`functional.conformal.excess_share`). Rows that are
 discoveries are left out of the shares: they are of no cluster.
 """
 
@@ -26,8 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import beta, fisher_exact, norm
 
-from fmcluster.functional.conformal import p_values
-from fmcluster.functional.discovery import excess_share
+from fmcluster.functional.conformal import excess_share, p_values
 from fmcluster.functional.prior import em_prior
 from fmcluster.result.loop.batch import novel_rows
 from fmcluster.result.loop.reference import Reference, joint_rows, reference_of

@@ -57,7 +57,7 @@ class JoinedSource:
             if len(piece) < size:
                 return
 
-    def decode(self, raw: list[Any], start: int, **options: Any) -> Block:
+    def decode(self, raw: list[Any], start: int, *, on_error: str = "raise") -> Block:
         """Turn raw rows into texts or images, each by the source it is of."""
         cut = max(0, min(self.n_first - start, len(raw)))
         rows: list[Any] = []
@@ -67,7 +67,7 @@ class JoinedSource:
             (self.second, raw[cut:], max(start - self.n_first, 0)),
         ):
             if part:
-                block = source.decode(part, at, **options)
+                block = source.decode(part, at, on_error=on_error)
                 problems |= {len(rows) + place: why for place, why in block.problems.items()}
                 rows += block.rows
         return Block(start, self.ids(start, start + len(raw)), rows, problems)

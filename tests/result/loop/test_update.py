@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import fmcluster as fmc
-from fmcluster.functional.discovery import discoveries, tail_p_values
+from fmcluster.functional.conformal import discoveries, tail_p_values
 from fmcluster.result.loop.batch import novel_rows
 from fmcluster.result.loop.grow import Grow, find_clusters, grown_columns
 from fmcluster.result.loop.joined import JoinedSource, joined_source

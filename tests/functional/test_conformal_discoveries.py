@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import betabinom
 
-from fmcluster.functional.conformal import p_values
-from fmcluster.functional.discovery import discoveries, excess_share, tail_p_values
+from fmcluster.functional.conformal import discoveries, excess_share, p_values, tail_p_values
 
 
 def test_discoveries_are_those_of_benjamini_and_hochberg():
