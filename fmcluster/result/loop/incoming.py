@@ -127,7 +127,7 @@ def _new_ids(
     if numbered and not is_store:
         raise DataError(
             f"ids of this result are names such as {example!r}, and nothing names the new rows: "
-            "give id_column="
+            "give id_column=, or a store whose rows have ids"
         )
     if text != (ids.dtype.kind == "U"):
         raise DataError(
