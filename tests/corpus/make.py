@@ -140,6 +140,75 @@ def arrays(root: Path) -> None:
     np.save(root / "x.npy", X)
 
 
+TOPICS = {"apple": (200, 30, 30), "ball": (30, 200, 30), "coin": (30, 30, 200)}
+N_TICKETS = 36
+WRONG = 7  # the row whose label is another topic's
+
+
+class TopicEncoder:
+    """Texts by the topic they name, images by their mean color; rows differ a little."""
+
+    fingerprint = "corpus-topics"
+
+    def encode(self, rows):
+        return np.array([self._one(row) for row in rows])
+
+    def _one(self, row):
+        if isinstance(row, str):
+            near = [10.0 * (name in row) for name in TOPICS]
+            return [*near, len(row) / 20, sum(map(ord, row)) % 7 / 20]
+        return [*np.asarray(row).reshape(-1, 3).mean(axis=0) / 20, 0.0, 0.0]
+
+
+def tickets() -> pd.DataFrame:
+    """Return rows of three topics whose ids look like row numbers and are none."""
+    draw = np.random.default_rng(0)
+    names = list(TOPICS)
+    topics = [names[i % 3] for i in range(N_TICKETS)]
+    texts = [f"a, {topic}; =sum({i})\nand {'é' * (i % 5)}" for i, topic in enumerate(topics)]
+    labels = [names[(i + (i == WRONG)) % 3] for i in range(N_TICKETS)]
+    ticket = draw.permutation(N_TICKETS)
+    return pd.DataFrame({"ticket": ticket, "text": texts, "label": labels, "topic": topics})
+
+
+def ticket_files(root: Path) -> dict[str, pd.DataFrame]:
+    """Write the tickets in many forms; return what the rows of each are, by its path."""
+    root.mkdir(parents=True)
+    frame = tickets()
+    text = frame.assign(ticket=[f"{i:03d}" for i in frame.ticket])
+    large = frame.assign(ticket=(frame.ticket.to_numpy().astype(np.uint64) + np.uint64(2**63)))
+    frame.to_csv(root / "comma.csv", index=False)
+    text.to_csv(root / "semicolon.csv", sep=";", index=False, encoding="utf-16")
+    frame.to_csv(root / "old.tsv", sep="\t", index=False, encoding="cp1252")
+    large.to_parquet(root / "hash.parquet")
+    lines = [json.dumps(row) for row in text.to_dict(orient="records")]
+    (root / "lines.jsonl").write_text("\ufeff" + "\n\n".join(lines), encoding="utf-8")
+    found = {
+        "comma.csv": frame,
+        "semicolon.csv": text,
+        "old.tsv": frame,
+        "hash.parquet": large.assign(ticket=large.ticket.astype(str)),
+        "lines.jsonl": text,
+    }
+    folder = root / "photos"
+    for number, row in enumerate(frame.itertuples()):
+        place = folder / row.label / f"{row.ticket:03d}.jfif"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        color = [value + number % 5 for value in TOPICS[row.topic]]
+        place.write_bytes(encoded(plain(tuple(color)), "JPEG"))
+    places = [f"{row.label}/{row.ticket:03d}.jfif" for row in frame.itertuples()]
+    found["photos"] = frame.assign(ticket=places)
+    listed = frame.assign(text=places)
+    listed.to_csv(folder / "index.csv", index=False)
+    found["photos/index.csv"] = listed
+    (folder / "index.jsonl").write_text(listed.to_json(orient="records", lines=True))
+    found["photos/index.jsonl"] = listed
+    absolute = frame.assign(text=[str(folder / place) for place in places])
+    absolute.to_csv(root / "absolute.csv", index=False)
+    found["absolute.csv"] = absolute
+    return found
+
+
 def modes() -> dict[str, tuple[Image.Image, tuple[float, float, float]]]:
     """Pictures of every mode, and the mean color that an encoder has to see."""
     logo = Image.new("RGBA", (4, 4), (0, 0, 0, 0))

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from corpus_of import corpus
 
 import fmcluster as fmc
 from fmcluster.embedding.data.labels import read_labels
 from fmcluster.utils.errors import DataError
 
-_spec = importlib.util.spec_from_file_location("corpus_make", Path(__file__).with_name("make.py"))
-assert _spec is not None and _spec.loader is not None
-corpus = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(corpus)
 posix = pytest.mark.skipif(os.name != "posix", reason="links, pipes and byte names")
 LINES = ["naïve", "cañón"]
 CELLS = ["a, b", "c", "d; e"]
@@ -167,3 +162,18 @@ def test_frames_and_tables_of_texts(name):
     assert np.array_equal(
         np.asarray(store), corpus.TextEncoder().encode(["a", "b"]).astype(np.float32)
     )
+
+
+@pytest.mark.parametrize(("suffix", "kind"), [("avif", "AVIF"), ("heic", "HEIF"), ("webp", "WEBP")])
+def test_newer_formats_are_read_where_pillow_can(suffix, kind, tmp_path):
+    from PIL import Image
+
+    from fmcluster.embedding.data.images import readable_formats
+
+    Image.init()
+    if kind not in readable_formats() or kind not in Image.SAVE:
+        pytest.skip(f"Pillow here does not read and write {kind}")
+    (tmp_path / f"a.{suffix}").write_bytes(corpus.encoded(corpus.plain(), kind, quality=95))
+    store = fmc.embed(tmp_path, encoder=corpus.ImageEncoder(), dtype="float32")
+    assert store.ids.tolist() == [f"a.{suffix}"]
+    np.testing.assert_allclose(np.asarray(store)[0], [255, 0, 0], atol=6)
