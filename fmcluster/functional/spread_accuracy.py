@@ -6,9 +6,14 @@ A row is wrong because its class was never labeled, or because another labeled c
 
 **U, the mass of classes without a label.** Good and Turing: where rows are drawn at random, it is
 the share of labels that are the only one of their class, :math:`f_1`. Rows that `query` chooses lie
-apart and meet classes sooner: :math:`U = f_1 (1 - E/2)`, where E is 0 where all rows are as near to
-their nearest labeled row as they would be to as many random ones, and 1 where they are nearer by a
-tenth, as herding brings them.
+apart and meet classes sooner, the sooner the more compact classes are and the more labels there are
+for a neighborhood of 40 rows:
+
+.. math:: U = f_1 \, (1 - E + E \, r), \qquad
+          r = \gamma_0 \exp(-\gamma_1 \log_2^+ (40 \, l / n) + \gamma_2 (1 - S)),
+
+with l labels of n rows. E tells the two cases apart: 0 where rows are as far from their nearest
+labeled row as they would be from as many random ones, 1 where they are nearer by 7 %.
 
 **S, the accuracy on classes that were labeled.** Two witnesses, each wrong in its own way:
 
@@ -46,10 +51,15 @@ Ints = NDArray[np.int64]
 # Each gives two halves. The mean of more moves by less than the estimate errs.
 N_SPLITS = 3
 # The coefficients above, and the number of hidden labels that weigh half.
-LEVEL, STABILITY, HIDDEN, FEW = -0.69, 1.03, 0.46, 0.81
+LEVEL, STABILITY, HIDDEN, FEW = -0.65, 1.0, 0.45, 0.6
 HALF_TRUSTED = 20
-# How much nearer herding brings rows to labeled ones than chance does, and what is left of f1 then.
-APART, LEFT = 0.1, 0.5
+# How much nearer rows must lie to labeled ones than chance brings them, to count as chosen; random
+# draws differ by 2 %, herding brings 4 to 25 %.
+APART = 0.07
+# What is left of f1 then, how it falls with every doubling of labels, how it rises with error.
+LEFT, CROWDED, BLURRED = 0.34, 0.46, 2.0
+# The neighborhood that `query` covers with a label at least, whatever the budget.
+NEIGHBORHOOD = 40
 # Random draws of which the mean distance is taken; its error is a few thousandths.
 N_DRAWS = 4
 # Rows that distances are taken over: their mean is known to a percent.
@@ -104,6 +114,7 @@ def spread_accuracy(
     guess: Floats,
     agreement: float,
     *,
+    n_rows: int | None = None,
     seed: int = 0,
 ) -> SpreadAccuracy:
     """Estimate how often `guess` is right on rows without a label.
@@ -116,6 +127,8 @@ def spread_accuracy(
         What `spread_labels` gave, before any calibration.
     agreement : float
         Its second value; the witness where halves of the labels hold one class only.
+    n_rows : int, optional
+        Rows that these are a sample of.
     seed : int
         Of halves and random draws.
     """
@@ -151,11 +164,15 @@ def spread_accuracy(
         every = guess.max(axis=1)[free]
         hidden_right = _read_off(np.concatenate(sure), np.concatenate(right), every)
     single = float((np.bincount(target) == 1).sum() / len(target))
-    unseen = min(single * (1 - (1 - LEFT) * _apart(x, rows, rng) / APART), 0.99)
     known = HIDDEN * (_logit(hidden_right) - _logit(stable)) + FEW * guess.shape[1] / len(rows)
     weight = n_hidden / (n_hidden + HALF_TRUSTED)
     level = LEVEL + STABILITY * _logit(stable) + weight * known
-    accuracy = float(expit(level)) * (1 - unseen)
+    met = float(expit(level))
+    apart = _apart(x, rows, rng)
+    crowded = max(float(np.log2(NEIGHBORHOOD * len(rows) / (n_rows or n))), 0.0)
+    left = min(LEFT * float(np.exp(-CROWDED * crowded + BLURRED * (1 - met))), 1.0)
+    unseen = min(single * (1 - apart + apart * left), 0.99)
+    accuracy = met * (1 - unseen)
     gap = HALF_WIDTH + FEWER_HIDDEN * (1 - weight)
     low, high = (float(expit(logit(np.clip(accuracy, 1e-3, 0.999)) + side)) for side in (-gap, gap))
     return SpreadAccuracy(accuracy, (low, high), unseen, stable, hidden_right, n_hidden)
@@ -177,7 +194,7 @@ def _read_off(sure: Floats, right: NDArray[np.bool_], all_sure: Floats) -> float
 
 
 def _apart(x: Any, rows: Ints, rng: np.random.Generator) -> float:
-    """Return by what share rows lie nearer to labeled rows than to as many random ones, 0..0.13."""
+    """Return whether rows lie nearer to labeled rows than to as many random ones, 0 to 1."""
     n = x.shape[0]
     some = np.arange(n)
     if n > DISTANCE_ROWS:
@@ -193,4 +210,5 @@ def _apart(x: Any, rows: Ints, rng: np.random.Generator) -> float:
         return float(1 - (given @ unit(chosen).T).max(axis=1).mean())
 
     drawn = [distance(rng.choice(n, len(rows), replace=False)) for _ in range(N_DRAWS)]
-    return float(np.clip(1 - distance(rows) / max(float(np.mean(drawn)), 1e-9), 0, 1.3 * APART))
+    nearer = 1 - distance(rows) / max(float(np.mean(drawn)), 1e-9)
+    return float(np.clip(nearer / APART, 0, 1))
