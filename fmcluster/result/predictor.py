@@ -157,12 +157,13 @@ def prepared(pipeline: ClusterPipeline, embeddings: Any) -> Any:
     Raises
     ------
     StoreMismatchError
-        A store whose encoders differ from those of the result.
+        A store whose encoders differ from those of the result, or were fitted on other data.
     """
     if is_store(embeddings):
         made = {r["name"]: r["fingerprint"] for r in pipeline.provenance.get("encoders") or []}
         if made and embeddings.encoders:
             _check_same(made, embeddings.encoders)
+            _check_fitted(pipeline, embeddings)
     sources = space_list(embeddings)
     steps = pipeline.preprocessors or (None,) * len(sources)
     if len(steps) != len(sources):
@@ -324,6 +325,24 @@ def _block_proba(pipeline: ClusterPipeline, xs: list[NDArray[np.float32]]) -> ND
     raw = pipeline.head.predict_proba(one_or_list(xs))
     proba = raw if pipeline.calibrator is None else pipeline.calibrator.transform(raw, xs)
     return repeat(pipeline.edits, without_evidence(np.asarray(proba, dtype=np.float32), xs), xs)
+
+
+def _check_fitted(pipeline: ClusterPipeline, store: Any) -> None:
+    """Raise StoreMismatchError where an encoder of a store was fitted on other rows.
+
+    A space of its own, then, of the same name and width.
+    """
+    for number, state in pipeline.encoder_states.items():
+        other = None if store.folder is None else load_state(store.folder, number)
+        if other is not None and not _equal_states(state, other):
+            raise StoreMismatchError(
+                f"space {store.spaces[number]!r} of the store was fitted on other data than the "
+                "result's: give the raw rows, which the result encodes as its own"
+            )
+
+
+def _equal_states(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return set(one) == set(other) and all(np.array_equal(one[k], other[k]) for k in one)
 
 
 def _check_same(made: dict[str, Any], given: dict[str, Any]) -> None:

@@ -97,7 +97,10 @@ def batch_of(
         )
     kept = ~(known | unreadable) if on_error == "skip" else ~known
     if not kept.any():
-        raise DataError(f"no new rows: {int(known.sum())} of {len(ids)} are already in the result")
+        raise DataError(
+            f"no new rows: {int(known.sum())} of {len(ids)} are already in the result, "
+            f"{int((unreadable & ~known).sum())} cannot be read"
+        )
     shift = [each + offset if isinstance(each, int) else each for each in left_out]
     skipped = ids[unreadable & ~known].tolist() if on_error == "skip" else []
     return Batch(

@@ -385,6 +385,29 @@ def test_another_encoder_is_refused_and_nothing_changed(tickets):
     assert result.provenance == before[1]
 
 
+def test_a_space_fitted_on_other_rows_is_refused(tickets):
+    """Of the same name, settings and width, and yet another space."""
+    mine = texts(["money", "access", "parcel"], 20)
+    store = fmc.embed(mine, encoder=[WordCounts(), "tfidf"])
+    result = fmc.cluster(store, n_clusters=3, head="kmeans")
+    other = fmc.embed(mine[::-1] + ["refund refund camera"], encoder=[WordCounts(), "tfidf"])
+    for ask in (result.predict, result.update, result.drift, result.attach):
+        with pytest.raises(StoreMismatchError, match="'tfidf' of the store was fitted on other"):
+            ask(other)
+    assert result.attach(store).n_rows == 60
+    copy = store.save(tickets / "copy")
+    np.testing.assert_array_equal(result.predict(copy), result.predict(store))
+    rows = pd.DataFrame({"text": ["refund card", "login user"]})
+    encoder = [WordCounts(), None]
+    grown = result.update(rows, column="text", encoder=encoder)
+    assert grown.ids[-2:].tolist() == [60, 61]
+    grown.save(tickets / "run")
+    loaded = fmc.ClusterResult.load(tickets / "run")
+    with pytest.raises(StoreMismatchError, match="fitted on other"):
+        loaded.predict(other)
+    np.testing.assert_array_equal(loaded.predict(store), result.predict(store))
+
+
 # --- what reads a grown result ------------------------------------------------------------------
 
 
