@@ -16,7 +16,7 @@ def made(blobs):
     x, y = blobs(240, 4)
     leaves = 5 * y + np.random.default_rng(0).integers(0, 5, 240)
     graph = KNNGraph.build(x, k=10)
-    tree = build_hierarchy(x, leaves, np.repeat(np.arange(4), 5), graph, finest=20)
+    tree = build_hierarchy(x, leaves, np.repeat(np.arange(4), 5), graph)
     return x, y, graph, tree
 
 

@@ -1,8 +1,8 @@
 r"""How many clusters? Most data have several right answers: levels, each nested in the next.
 
 The tree (`fmcluster.partition.hierarchy`) goes through the result's own clusters: above them they
-are merged, below them each falls into k-means leaves of its own rows, which a linkage merges into
-its parts. The numbers worth looking at are the knees of the score over the whole tree.
+are merged, below them each falls into k-means leaves of its own rows, which are merged into its
+parts. The numbers worth looking at are the knees of the score over the whole tree.
 
 A coarser level is one merge (`fmcluster.result.loop.edits`): probabilities add up. A finer one is a
 split of each cluster that falls apart there,
@@ -135,7 +135,7 @@ def level_tree(result: ClusterResult) -> LevelTree:
     heads, leaves = _cut_clusters(result, spaces, kept, finest)
     n_leaves = [1 if head is None else head.n_clusters_ for head in heads]
     cluster_of_leaf = np.repeat(np.arange(k), n_leaves)
-    hierarchy = build_hierarchy(x, leaves, cluster_of_leaf, graph, finest=finest)
+    hierarchy = build_hierarchy(x, leaves, cluster_of_leaf, graph)
     return LevelTree(hierarchy, kept, graph, x, heads)
 
 
@@ -317,7 +317,7 @@ def _tree_of_sample(result: ClusterResult) -> LevelTree | None:
     if len(np.unique(labels)) < k or len(rows) < 2:
         return None
     graph = evidence_graph(x, k=N_NEIGHBORS)
-    hierarchy = build_hierarchy(x, labels, np.arange(k), graph, finest=k)
+    hierarchy = build_hierarchy(x, labels, np.arange(k), graph)
     return LevelTree(hierarchy, rows, graph, x)
 
 
