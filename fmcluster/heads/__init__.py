@@ -10,6 +10,7 @@ from typing import Any
 from fmcluster.heads.base import ClusterHead
 from fmcluster.heads.config import read_head_config
 from fmcluster.utils.files import as_corrupt
+from fmcluster.utils.folders import read_whole
 
 # name -> (module, class); a head is imported when it is asked for.
 _HEADS = {
@@ -80,9 +81,13 @@ def make_head(name: str, /, **params: Any) -> ClusterHead:
 
 def load_head(folder: str | os.PathLike[str]) -> ClusterHead:
     """Load a head that `save_pretrained` wrote: safetensors and JSON, no pickle."""
-    config = read_head_config(folder)
-    with as_corrupt(folder):
-        return head_class(str(config["head"]))._from_saved(Path(folder), config)
+
+    def read() -> ClusterHead:
+        config = read_head_config(folder)
+        with as_corrupt(folder):
+            return head_class(str(config["head"]))._from_saved(Path(folder), config)
+
+    return read_whole(Path(folder), "config.json", read)
 
 
 def __getattr__(name: str) -> Any:

@@ -20,7 +20,7 @@ from fmcluster.utils.files import (
     write_array,
     write_json,
 )
-from fmcluster.utils.folders import check_digests, replaced_folder
+from fmcluster.utils.folders import check_digests, read_whole, replaced_folder
 from fmcluster.utils.progress import bar
 from fmcluster.vectors.exact import nearest_rows
 from fmcluster.vectors.faiss_index import (
@@ -179,14 +179,18 @@ class KNNGraph:
         CorruptShardError
             A file is damaged, not the one that `save` wrote, or names rows that do not exist.
         """
-        with as_corrupt(folder):
-            about = read_json(safe_child(folder, "graph.json"))
-            files = about.get("files") or {}
-            check_digests(Path(folder), files, marker="graph.json", what="graph")
-            indices = read_array(safe_child(folder, "indices.npy"), mmap=mmap)
-            similarities = read_array(safe_child(folder, "similarities.npy"), mmap=mmap)
-            _check_graph(indices, similarities, folder)
-            return cls(indices, similarities, str(about["method"]), float(about["recall"]))
+
+        def read() -> KNNGraph:
+            with as_corrupt(folder):
+                about = read_json(safe_child(folder, "graph.json"))
+                files = about.get("files") or {}
+                check_digests(Path(folder), files, marker="graph.json", what="graph")
+                indices = read_array(safe_child(folder, "indices.npy"), mmap=mmap)
+                similarities = read_array(safe_child(folder, "similarities.npy"), mmap=mmap)
+                _check_graph(indices, similarities, folder)
+                return cls(indices, similarities, str(about["method"]), float(about["recall"]))
+
+        return read_whole(Path(folder), "graph.json", read)
 
 
 def _check_graph(
