@@ -10,6 +10,7 @@ from fmcluster.functional.certify import (
     certify_rows,
     exact_lower,
     exact_p_value,
+    fallback,
     forecast,
     grid_ends,
     is_fair,
@@ -100,6 +101,18 @@ def test_even_draws_are_fair_and_picks_of_the_top_are_not():
     rng = np.random.default_rng(0)
     assert all(is_fair(rng.choice(1000, 100, replace=False), 1000) for _ in range(30))
     assert not is_fair(np.arange(100), 1000)
+
+
+def test_fallback_hands_on_what_a_test_did_not_lose():
+    d = 0.04
+    # Two starts, 0.01 and 0.03: all pass at 0.01, the start at 0.04 in all.
+    assert fallback(np.array([0.5, 0.001, 0.01, 0.035, 0.04, 0.2]), 1, 3, d) == (1, 4, d)
+    # The cautious run breaks off; the start has 0.03 alone.
+    assert fallback(np.array([0.001, 0.02, 0.03, 0.5]), 0, 2, d) == (2, 2, pytest.approx(0.03))
+    # The start fails: what the cautious run reached stays.
+    assert fallback(np.array([0.001, 0.002, 0.5, 0.001]), 0, 2, d) == (0, 1, pytest.approx(0.01))
+    assert fallback(np.array([0.5, 0.5]), 0, 1, d) == (1, 1, 0.0)
+    assert fallback(np.array([0.035]), 0, 0, d) == (0, 0, pytest.approx(d))
 
 
 def test_certified_rows_end_where_errors_begin():
