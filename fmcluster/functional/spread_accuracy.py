@@ -67,9 +67,9 @@ DISTANCE_ROWS = 4_000
 # Hidden labels are few: a line from logit(confidence) that is held to half the slope of a
 # calibrated one unless they say otherwise, and to no level.
 CONFIDENCE_LINE = LinePrior((0.0, 0.5), (7.0, 0.35))
-# Half the width, in logits, of an interval that held nine tenths of the cases when one set at a
-# time was left out of the fit: with all labels hidden in turn, and what comes on top without any.
-HALF_WIDTH, FEWER_HIDDEN = 0.45, 0.3
+# Half the width, in logits, of an interval that holds nine tenths of the cases in worlds that the
+# fit has not seen: with all labels hidden in turn, and what comes on top without any.
+HALF_WIDTH, FEWER_HIDDEN = 0.55, 0.3
 
 
 @dataclass(frozen=True)
