@@ -231,16 +231,16 @@ class Move(Edit):
 
 @dataclass(frozen=True)
 class Recalibrate(Edit):
-    """Confidence calibrated on labels after earlier edits.
+    """Confidence calibrated after earlier edits, on labels or without.
 
     Attributes
     ----------
     calibrator : Calibrator
         Reads the probabilities alone.
     names : tuple of str
-        Names after the classes.
+        Names after the classes; none, and the clusters keep theirs.
     given : dict
-        The ids, labels and weights that it was fitted on, as plain JSON values.
+        The ids, labels and weights that it was fitted on, as plain JSON values; ids None without.
     before : dict or None
         What ``provenance["calibration"]`` said before.
     """
@@ -262,7 +262,7 @@ class Recalibrate(Edit):
 
     def named(self, names: Names, n_clusters: int) -> Names:
         """As of `Edit`."""
-        return self.names
+        return self.names or names
 
     def log(self) -> dict[str, Any]:
         """As of `Edit`."""

@@ -26,6 +26,7 @@ from fmcluster.result.editing.apply import (
 )
 from fmcluster.result.editing.split import split
 from fmcluster.result.editing.steps import Dissolve, Merge, Move, Recalibrate, Rename
+from fmcluster.result.loop.levels import recalibrated_by_neighbors
 
 if TYPE_CHECKING:
     from fmcluster.result.result import ClusterResult
@@ -217,6 +218,8 @@ def _apply(result: ClusterResult, op: str, given: dict[str, Any]) -> ClusterResu
                 return move(result, given["ids"], given["cluster"])
             case "dissolve":
                 return dissolve(result, given["cluster"])
+            case "calibrate" if given["ids"] is None:
+                return recalibrated_by_neighbors(result)
             case "calibrate":
                 return result.calibrate(given["ids"], given["labels"], weights=given.get("weights"))
     except KeyError as missing:

@@ -12,7 +12,8 @@ split of each cluster that falls apart there,
     p(part) = p(cluster) \sum_{leaf \in part} \mathrm{softmax}_{leaf}(\cos(x, c_{leaf}) / T),
 
 T such that the parts of a row's neighbors are predicted best. Labels follow the nearest leaf, so
-that levels never cross each other. Both are edits: logged, saved and repeated on new rows.
+that levels never cross each other. Either is then calibrated without labels. All are edits: logged,
+saved and repeated on new rows.
 """
 
 from __future__ import annotations
@@ -25,12 +26,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fmcluster.calibration import Calibrator, label_free
 from fmcluster.functional.softmax import softmax
 from fmcluster.heads.kmeans import KMeansHead, grouped_proba
 from fmcluster.partition.hierarchy import Hierarchy, build_hierarchy, hierarchy_of_graph, knees
 from fmcluster.partition.mini_clusters import group_sums
 from fmcluster.result.editing.apply import edited
-from fmcluster.result.editing.steps import Split
+from fmcluster.result.editing.steps import Move, Recalibrate, Split
 from fmcluster.utils.errors import CollapseWarning
 from fmcluster.utils.random import seed_of
 from fmcluster.vectors.graph import KNNGraph, evidence_graph
@@ -120,11 +122,7 @@ def level_tree(result: ClusterResult) -> LevelTree:
         return _tree_of_sample(result) or _tree_of_graph(result)
     spaces = as_spaces(result.embeddings)
     whole = JointRows(spaces)
-    kept = np.flatnonzero(result.labels >= 0)
-    if len(kept) > TREE_ROWS:
-        some = kept[sample_indices(kept, TREE_ROWS, _seed(result, "rows"))]
-        first = np.unique(result.labels[kept], return_index=True)[1]
-        kept = np.union1d(some, kept[first])
+    kept = _some_rows(result)
     x = whole[kept]
     graph = result.graph
     if graph is None or len(kept) < result.n_rows or graph.n_rows != result.n_rows:
@@ -202,7 +200,7 @@ def at_level(result: ClusterResult, n_clusters: int) -> ClusterResult:
     """Return the same rows in another number of clusters: unions of the clusters, or parts of them.
 
     Every number has an answer, not only `levels`. A finer level splits the clusters that fall apart
-    first, one edit each; a coarser one is a single edit.
+    first, one edit each; a coarser one is a single edit. One more calibrates the confidence.
 
     Parameters
     ----------
@@ -230,11 +228,46 @@ def at_level(result: ClusterResult, n_clusters: int) -> ClusterResult:
     if n_clusters == own:
         return result
     groups = made.hierarchy.cut(int(n_clusters))
-    if n_clusters < own:
-        of = groups[np.unique(made.hierarchy.cluster_of_leaf, return_index=True)[1]]
-        joined = [tuple(np.flatnonzero(of == g).tolist()) for g in range(int(n_clusters))]
-        return result.merge([group for group in joined if len(group) > 1])
-    return _split(result, made, groups)
+    if n_clusters > own:
+        return recalibrated_by_neighbors(_split(result, made, groups))
+    of = groups[np.unique(made.hierarchy.cluster_of_leaf, return_index=True)[1]]
+    joined = [tuple(np.flatnonzero(of == g).tolist()) for g in range(int(n_clusters))]
+    return recalibrated_by_neighbors(result.merge([g for g in joined if len(g) > 1]))
+
+
+def recalibrated_by_neighbors(result: ClusterResult) -> ClusterResult:
+    """Return a result whose confidence was calibrated without labels after its edits: one more.
+
+    What is confused within a union is no error any more, and whether clusters were rightly joined
+    or parted is in no probability: base partitions of the same number tell (`label_free`). Left as
+    it is where nothing was calibrated, where labels or moved rows say more, and without embeddings.
+    """
+    about = result.provenance.get("calibration") or {}
+    told = any(isinstance(step, (Move, Recalibrate)) for step in result.pipeline.edits)
+    unsaid = result.embeddings is None or not about or about.get("n_labels")
+    if told or unsaid or result.n_clusters == 1:
+        return result
+    rows = _some_rows(result)
+    fitted = label_free(
+        result.proba[rows],
+        spaces=[Rows(space[rows]) for space in as_spaces(result.embeddings)],
+        labels=result.labels[rows],
+        random_state=_seed(result, "calibration"),
+    )
+    # New rows pass here by their probabilities alone.
+    curves = {"score": fitted.curves["own"]}
+    calibrator = Calibrator("regions", fitted.level, curves=curves)
+    return edited(result, Recalibrate(calibrator, (), {"ids": None}, about))
+
+
+def _some_rows(result: ClusterResult) -> NDArray[np.int64]:
+    """Return the rows with a cluster, or an even part of them in which every cluster is."""
+    kept = np.flatnonzero(result.labels >= 0)
+    if len(kept) <= TREE_ROWS:
+        return kept
+    some = kept[sample_indices(kept, TREE_ROWS, _seed(result, "rows"))]
+    first = np.unique(result.labels[kept], return_index=True)[1]
+    return np.union1d(some, kept[first])
 
 
 def _split(result: ClusterResult, made: LevelTree, groups: NDArray[np.int64]) -> ClusterResult:

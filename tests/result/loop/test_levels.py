@@ -7,6 +7,7 @@ import pytest
 from scipy.cluster.hierarchy import dendrogram, fcluster, is_valid_linkage
 
 import fmcluster as fmc
+from fmcluster.result.loop.edits import apply_edits
 from fmcluster.result.loop.levels import Level
 from fmcluster.vectors.rows import unit_rows
 
@@ -35,6 +36,11 @@ def fine(world):
     return fmc.cluster(world[0], n_clusters=20, head="kmeans")
 
 
+def uncalibrated(result):
+    """The result as one whose levels are not calibrated, which takes a second each."""
+    return result.with_pipeline(provenance={**result.provenance, "calibration": None})
+
+
 def crossings(coarser, finer):
     """Clusters of the finer labels that lie in more than one of the coarser."""
     pairs = np.unique(np.stack([coarser, finer]), axis=1)
@@ -57,7 +63,7 @@ def test_what_auto_chose_is_best(blobs):
 
 
 def test_levels_never_cross(coarse, fine):
-    for result in (coarse, fine):
+    for result in map(uncalibrated, (coarse, fine)):
         labels = [result.at_level(k).labels for k in (1, 2, 3, 4, 7, 12, 20, 24, 31)]
         for number, one in enumerate(labels):
             for finer in labels[number + 1 :]:
@@ -86,14 +92,18 @@ def test_a_level_is_a_result_that_predicts_and_saves(coarse, world, tmp_path, k)
     np.testing.assert_array_equal(coarse.at_level(k).labels, level.labels)
 
 
-def test_the_own_level_is_the_result_and_a_coarser_one_is_one_edit(fine):
+def test_the_own_level_is_the_result_and_a_coarser_one_is_a_merge(fine):
     assert fine.at_level(20) is fine
     level = fine.at_level(7)
-    assert len(level.edits) == 1 and level.edits[0]["op"] == "merge"
-    np.testing.assert_array_equal(level.undo().labels, fine.labels)
+    assert [edit["op"] for edit in level.edits] == ["merge", "calibrate"]
+    np.testing.assert_array_equal(level.undo().undo().labels, fine.labels)
+    np.testing.assert_array_equal(apply_edits(fine, level.edits).proba, level.proba)
 
 
 def test_unions_add_probabilities_and_shares(fine):
+    fine = dataclasses.replace(
+        fine.with_pipeline(provenance={**fine.provenance, "calibration": None})
+    )
     level = fine.at_level(4)
     member = np.zeros((20, 4))
     member[fine.labels, level.labels] = 1
