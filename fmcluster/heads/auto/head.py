@@ -62,7 +62,7 @@ BALANCED_STARTS = 5
 MORE_DRAWS = (2, 1)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Unanswered:
     """What a fit makes of the rows before any answer, kept in memory for the next answers.
 
@@ -83,6 +83,8 @@ class Unanswered:
         Estimated sorted shares.
     families, even_sizes
         Attributes of the head.
+    proba : (m, k) float32 or None
+        What the head says of its rows, once it has said it.
     """
 
     n_rows: int
@@ -95,6 +97,7 @@ class Unanswered:
     sizes: NDArray[np.float64] | None
     families: dict[str, float]
     even_sizes: bool
+    proba: NDArray[np.float32] | None = None
 
 
 @dataclass(eq=False, repr=False)
@@ -189,16 +192,19 @@ class AutoHead(ClusterHead):
     ) -> NDArray[np.float32]:
         """Return soft labels (m, k') that hold the answers, and keep them."""
         assert data.answers is not None
-        V = self.__dict__.pop("edited_", None)
-        if V is None:
+        edited = self.__dict__.pop("edited_", None)
+        if edited is not None:
+            V = edited[kept.index]
+        elif kept.proba is not None:
+            V = kept.proba
+        else:
             student = teach(context, kept.votes, seed=data.seed("student"))
             V = student.proba(context.rows)
             if kept.sizes is not None:
                 shares = np.bincount(V.argmax(axis=1), minlength=V.shape[1]) / len(V)
                 student.bound(V, most_correct(shares, kept.sizes))
                 V = student.proba(context.rows)
-        else:
-            V = V[kept.index]
+            kept.proba = V.astype(np.float32)
         found = answer(
             context,
             V.astype(np.float32),
@@ -248,8 +254,10 @@ class AutoHead(ClusterHead):
 
     def of_own_rows(self, proba: NDArray[np.float32]) -> NDArray[np.float32]:
         """As the base's: what answers made of the rows, which a student carries only so far."""
-        answered = getattr(self, "answered_", None)
+        answered, kept = getattr(self, "answered_", None), getattr(self, "unanswered_", None)
         if answered is None:
+            if kept is not None:
+                kept.proba = proba[kept.index]
             return proba
         index, found = answered
         proba = proba.copy()
