@@ -38,6 +38,8 @@ Ints = NDArray[np.int64]
 GRID = 100
 # Few labels must be bet high, many low; an average over few bets costs less than a wrong one.
 BETS = (0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
+# Rows are drawn from so much further down, in case confidence promises too little.
+FURTHER = 1.15
 # Part of delta for a start among fewer rows, in case confidence promises too much.
 CAUTION = 0.25
 # How far calibrated confidence is trusted when power is forecast; the guarantee does not use it.
@@ -160,7 +162,8 @@ def region_size(confidence: Floats, budget: int, accuracy: float, delta: float) 
     """Return how many of the most confident rows to draw `budget` labels from.
 
     Few rows get many labels each, but few rows can be certified then: the size with the largest
-    expected number of certified rows wins. Rows of equal confidence stay together.
+    expected number of certified rows wins, and some more for safety. Rows of equal confidence stay
+    together.
 
     Parameters
     ----------
@@ -174,7 +177,10 @@ def region_size(confidence: Floats, budget: int, accuracy: float, delta: float) 
     power = forecast(
         mean[ends - 1], ends.astype(float), np.full(len(ends), float(budget)), accuracy, delta
     )
-    return int(ends[(power * ends).argmax()]) if power.any() else n
+    if not power.any():
+        return n
+    best = ends[(power * ends).argmax()]
+    return int(ends[min(np.searchsorted(ends, FURTHER * best), len(ends) - 1)])
 
 
 def grid_ends(confidence: Floats) -> Ints:
