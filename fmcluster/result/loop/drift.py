@@ -9,7 +9,7 @@ pipeline as the new ones, so that no answer or move of a person counts as drift.
 are a draw without replacement from those of all rows: a multivariate hypergeometric. Overall,
 chi-square is held against such draws; each cluster has Fisher's exact test, and Holm's correction
 for being one of k. The pipeline was fitted on the old rows alone, which the test knows nothing of:
-measured on real sets (docs), it makes no more false alarms for it.
+of 120 random halves of six real sets 7.5 % had p < .05 (``kmeans`` 5, ``auto`` 10).
 
 **Unlike anything.** Of rows like the old ones a share alpha has a conformal p-value of at most
 alpha; what is beyond that share is new (`functional.conformal.excess_share`). Rows that are
