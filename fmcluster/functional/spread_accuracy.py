@@ -69,7 +69,7 @@ DISTANCE_ROWS = 4_000
 CONFIDENCE_LINE = LinePrior((0.0, 0.5), (7.0, 0.35))
 # Half the width, in logits, of an interval that holds nine tenths of the cases in worlds that the
 # fit has not seen: with all labels hidden in turn, and what comes on top without any.
-HALF_WIDTH, FEWER_HIDDEN = 0.55, 0.3
+HALF_WIDTH, FEWER_HIDDEN = 0.6, 0.3
 
 
 @dataclass(frozen=True)
