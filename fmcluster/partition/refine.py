@@ -185,6 +185,7 @@ def refine(
     shares: NDArray[Any] | None = None,
     fixed: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
     evidence: Array | None = None,
+    size_exponent: float | None = None,
     n_iter: int = 10,
 ) -> Array:
     """Refine a partition; return soft labels (n, k).
@@ -206,6 +207,8 @@ def refine(
         Rows whose labels are known and stay.
     evidence : (n, k), optional
         Log-probabilities that something else gives the rows, added to the classifier's scores.
+    size_exponent : float, optional
+        The exponent a of the sizes; by default what neighbors tell of the labels.
     n_iter : int
         Rounds.
     """
@@ -232,7 +235,8 @@ def refine(
         z *= slope
         if shares is None:
             sizes = np.maximum(Q.mean(axis=0), LEAST_SHARE / k)
-            z += (information_share(Q, R) * np.log(sizes / sizes.sum())).astype(np.float32)
+            a = information_share(Q, R) if size_exponent is None else size_exponent
+            z += (a * np.log(sizes / sizes.sum())).astype(np.float32)
         if evidence is not None:
             z += evidence
         P = pin(softmax_in_place(z))

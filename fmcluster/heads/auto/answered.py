@@ -8,7 +8,7 @@ r"""A partition with a person's answers: classes from labels, clusters where no 
    are classes nobody has met. Of the clusters that hold no answered row those come first that are
    far from every answered row and keep their neighbors to themselves.
 3. *Refinement* of both (`partition.refine`), answered rows fixed, G as evidence beside the
-   classifier; and the geometric mean of what came in and what comes out.
+   classifier, sizes by maximum likelihood where labels keep the small classes alive; and the geometric mean of what came in and what comes out.
 4. *Confidence* of a row with the largest soft labels q and q', of whose neighbors the share r has
    its label: :math:`\sigma(\tfrac12 \log(q / q') + 0.4 \operatorname{logit} r + s)`, with the
    shift s that brings the mean to the accuracy that the labels themselves let expect
@@ -123,7 +123,13 @@ def answer(
         start[members, number] = 1
     if k > 1:
         refined = refine(
-            context, start, k, model="lda", fixed=(rows, target), evidence=EVIDENCE * evidence
+            context,
+            start,
+            k,
+            model="lda",
+            fixed=(rows, target),
+            evidence=EVIDENCE * evidence,
+            size_exponent=1.0 if told.all() else None,
         )
         both = np.log(start + FLOOR) + np.log(refined + FLOOR)
         start = softmax(both / 2).astype(np.float32)
