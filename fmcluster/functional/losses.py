@@ -50,6 +50,13 @@ def smoothed_cross_entropy(logits: Tensor, y: Tensor, smoothing: float) -> Tenso
     return F.cross_entropy(logits, y, label_smoothing=smoothing, reduction="none")
 
 
+def labeled_cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    """Return the mean cross-entropy (...) of logits (l, ..., K) to classes (l,), one a head."""
+    shape = logits.shape[:-1]
+    y = y.view(-1, *[1] * (len(shape) - 1)).expand(shape)
+    return F.cross_entropy(logits.movedim(-1, 1), y, reduction="none").mean(dim=0)
+
+
 def focal(logits: Tensor, y: Tensor, gamma: float) -> Tensor:
     """Return the focal loss (B,): -(1 - p_y)^gamma log p_y (Lin et al., ICCV 2017)."""
     log_p = logits.log_softmax(dim=-1).gather(-1, y[:, None]).squeeze(-1)

@@ -35,7 +35,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fmcluster.functional.losses import kl_to_prior
+from fmcluster.functional.losses import kl_to_prior, labeled_cross_entropy
 from fmcluster.heads.networks.dual import SAMPLE_ROWS, CDCNetwork, DualHead, over_blocks
 from fmcluster.heads.networks.layers import UnitInput
 from fmcluster.heads.networks.prototypes import prototypes, spread, standardize_rows
@@ -158,7 +158,7 @@ class CDCObjective(Objective):
         # mode, where the batch's statistics rule.
         head.norm.running_mean.copy_(raw.mean(dim=0))
         head.norm.running_var.copy_(raw.var(dim=0).clamp_min(1e-6))
-        unit = standardize_rows((head.norm.eval()(raw.to(data.device))).relu().cpu())
+        unit = self._hidden(raw.to(data.device))
         head.last.linear.weight.copy_(torch.cat(self._last_layers(unit, data, seed + 100)))
         head.last.linear.bias.zero_()
         self.clustering.load_state_dict(head.state_dict())
@@ -166,6 +166,10 @@ class CDCObjective(Objective):
 
     def _unit(self, xs: list[Tensor]) -> Tensor:
         return standardize_rows(self.input(xs)).cpu()
+
+    def _hidden(self, raw: Tensor) -> Tensor:
+        """Return unit rows of the space in which last layers start, of the first layer's output."""
+        return standardize_rows(self.calibration.norm.eval()(raw).relu().cpu())
 
     def _last_layers(self, unit: Tensor, data: TrainData, seed: int) -> list[Tensor]:
         """Return the prototypes (K, hidden) of every start."""
@@ -181,6 +185,9 @@ class CDCObjective(Objective):
             fit = [float((unit @ centers.T).max(dim=1).values.mean()) for centers in tried]
             best = sorted(range(len(tried)), key=lambda i: -fit[i])[:n_starts]
             found = [tried[i] for i in best]
+        if data.fixed is not None:
+            known = self._hidden(self.calibration.first(self.input(data.take(data.fixed.rows))))
+            found = [data.fixed.first(centers, known) for centers in found]
         return found if self.orthogonalise == "none" else [spread(centers) for centers in found]
 
     def _mini_clusters(self, rows: NDArray[np.float32], data: TrainData, seed: int) -> Tensor:
@@ -208,11 +215,17 @@ class CDCObjective(Objective):
                 shares = self.prior.target[h].cpu()
                 chosen[:, h] = calibrated_selection(p[:, at], shares).float()
                 labels[:, h] = p[:, at].argmax(dim=-1)
+        if data.fixed is not None:
+            chosen[data.fixed.rows] = 1
+            labels[data.fixed.rows] = data.fixed.target.cpu()[:, None]
         self.chosen, self.labels = chosen.to(data.device), labels.to(data.device)
         wide = torch.float32 if 4 * n * n_heads * k <= KEPT_BYTES else torch.float16
         believed = data.map(
             lambda xs: self.clustering(self.input(xs)).softmax(dim=-1).flatten(1), wide
         )
+        if data.fixed is not None:
+            certain = nn.functional.one_hot(data.fixed.target.cpu(), k).to(wide)
+            believed[data.fixed.rows] = certain.repeat(1, n_heads)
         self.train()
         near = data.neighbor_tensor
         near = None if near is None else near.to(data.device)
@@ -241,6 +254,15 @@ class CDCObjective(Objective):
             "size_divergence": even,
             "share_labeled": chosen.mean(),
         }
+
+    def labeled_loss(self, xs: list[Tensor], target: Tensor) -> Tensor:
+        loss = torch.zeros((), device=target.device)
+        for head in (self.clustering, self.calibration):
+            # Statistics of all rows: the labeled ones are no random sample.
+            head.norm.eval()
+            loss = loss + labeled_cross_entropy(head(self.input(xs)), target).mean()
+            head.norm.train(self.training)
+        return loss
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -273,6 +295,7 @@ class CDCHead(TrainedHead):
     """
 
     name = "cdc"
+    takes_answers = ("labels",)
     self_calibrated = True
 
     n_starts: int = 8

@@ -7,6 +7,9 @@ centroid is switched off. Many rows and rows larger than memory go through
 `fmcluster.partition.lloyd`, spread over the processes that there are. Probabilities are a softmax
 of the cosines whose temperature is the median margin between the best and the second best centroid,
 a score until calibrated.
+
+Labels of some rows are held while further rounds begin at these centroids
+(`fmcluster.partition.seeded`); class c is cluster c.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from fmcluster.functional.softmax import softmax
 from fmcluster.heads.base import ClusterHead
 from fmcluster.partition.kmeans import median_margin, spherical_kmeans
 from fmcluster.partition.lloyd import lloyd
+from fmcluster.partition.seeded import constrained_kmeans
 from fmcluster.utils import distributed
 from fmcluster.utils.validation import check_range
 from fmcluster.vectors.fit_data import HeadData
@@ -52,7 +56,8 @@ class KMeansHead(ClusterHead):
     temperature_ : float
         Divides the cosines before the softmax.
     n_iter_ : int
-        Rounds taken above 100,000 rows; up to that, the most that faiss was allowed for a start.
+        Rounds taken above 100,000 rows or with labels; without, up to that, the most that faiss was
+        allowed for a start.
 
     Examples
     --------
@@ -63,6 +68,7 @@ class KMeansHead(ClusterHead):
     """
 
     name = "kmeans"
+    takes_answers = ("labels",)
 
     # Starts differ by points of accuracy; each costs a whole run.
     n_init: int = 4
@@ -88,6 +94,16 @@ class KMeansHead(ClusterHead):
                 data.joint,
                 data.n_clusters,
                 n_init=self.n_init,
+                max_iter=self.max_iter,
+                seed=seed,
+            )
+        if data.answers is not None and len(data.answers.rows):
+            self.centroids_, self.n_iter_ = constrained_kmeans(
+                data.joint,
+                self.centroids_,
+                data.answers.rows,
+                data.answers.target,
+                data.answers.n_classes,
                 max_iter=self.max_iter,
                 seed=seed,
             )

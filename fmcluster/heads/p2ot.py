@@ -122,6 +122,7 @@ class P2OTHead(TransportHead):
     """
 
     name = "p2ot"
+    takes_answers = ("labels",)
 
     epsilon: float = 0.1
     col_penalty: float = 1.0

@@ -30,6 +30,7 @@ from fmcluster.functional.losses import (
     focal,
     kl_to_prior,
     l1_norm,
+    labeled_cross_entropy,
     smoothed_cross_entropy,
 )
 from fmcluster.heads.networks.layers import Heads, JointInput
@@ -74,8 +75,15 @@ class SCANObjective(Objective):
             shares = data.map(lambda xs: self.proba(xs).mean(dim=0, keepdim=True)).mean(dim=0)
             self.prior.align(shares.to(data.device))
 
+    def logits(self, xs: list[Tensor]) -> Tensor:
+        return self.heads(self.input(xs))
+
     def proba(self, xs: list[Tensor]) -> Tensor:
-        return self.heads(self.input(xs)).softmax(dim=-1)
+        return self.logits(xs).softmax(dim=-1)
+
+    def labeled_loss(self, xs: list[Tensor], target: Tensor) -> Tensor:
+        # As heavy as the size term, which it contradicts wherever classes are of other sizes.
+        return self.weight * labeled_cross_entropy(self.logits(xs), target).sum()
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         p = self.proba(batch.x)
@@ -88,7 +96,7 @@ class SCANObjective(Objective):
 
     @torch.no_grad()
     def best_head(self, data: TrainData) -> int:
-        """Return the head with the lowest consistency minus entropy over all rows."""
+        """Return the head with the lowest consistency minus entropy, and loss of labeled rows."""
         neighbors = data.neighbor_tensor
         agree, mass = 0.0, 0.0
         for where, xs in data.blocks():
@@ -96,7 +104,11 @@ class SCANObjective(Objective):
             q = p if neighbors is None else self.proba(data.take(neighbors[where, 0].long()))
             agree = agree + consistency(p, q) * len(p) / data.n_rows
             mass = mass + p.mean(dim=0) * len(p) / data.n_rows
-        return int((agree - entropy(torch.as_tensor(mass))).argmin())
+        score = agree - entropy(torch.as_tensor(mass))
+        if data.fixed is not None:
+            logits = self.logits(data.take(data.fixed.rows))
+            score = score + labeled_cross_entropy(logits, data.fixed.target)
+        return int(score.argmin())
 
     def network(self, head: int) -> nn.Module:
         """Return the inference network of one head."""
@@ -136,6 +148,9 @@ class SelfLabelObjective(Objective):
             inside = inside[:: 1 + len(inside) // QUANTILE_ROWS]
             limits[cluster] = min(self.threshold, float(inside.quantile(1 - MINIMUM_SHARE)))
         self.chosen = (confidence >= limits[labels]).to(data.device)
+        if data.fixed is not None:
+            self.chosen[data.fixed.rows.to(data.device)] = True
+            labels[data.fixed.rows] = data.fixed.target.cpu()
         self.targets = labels.to(data.device)
         counts = torch.bincount(labels[self.chosen.cpu()], minlength=data.n_clusters)
         self.class_weight = torch.where(counts > 0, counts.sum() / counts.clamp_min(1), 0.0)
@@ -156,6 +171,9 @@ class SelfLabelObjective(Objective):
         weight = chosen * self.class_weight[y]
         loss = (losses * weight).sum() / distributed.mean_over_ranks(weight.sum()).clamp_min(1e-8)
         return {"loss": loss, "share_labeled": chosen.mean()}
+
+    def labeled_loss(self, xs: list[Tensor], target: Tensor) -> Tensor:
+        return labeled_cross_entropy(self.network(xs), target)
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -187,6 +205,7 @@ class SCANHead(TrainedHead):
     """
 
     name = "scan"
+    takes_answers = ("labels",)
 
     n_neighbors: int = 20
     n_heads: int = 10

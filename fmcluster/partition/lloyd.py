@@ -109,7 +109,7 @@ def lloyd(
     with bar(total=max_iter, description="k-means", unit="rounds") as shown:
         for rounds in range(1, max_iter + 1):
             found = one_round(X, centroids)
-            centroids = _next(found, seed=seed_of(seed, "empty", rounds))
+            centroids = next_centroids(found, seed=seed_of(seed, "empty", rounds))
             shown.update(1)
             if found.objective - before < TOLERANCE * abs(found.objective):
                 break
@@ -117,7 +117,7 @@ def lloyd(
     return centroids, rounds, one_round(X, centroids).objective / X.shape[0]
 
 
-def _next(found: Round, *, seed: int) -> NDArray[np.float32]:
+def next_centroids(found: Round, *, seed: int) -> NDArray[np.float32]:
     """Return the new centroids; empty clusters split off the largest ones."""
     centroids = unit_rows(found.sums)
     counts = found.counts.copy()

@@ -48,7 +48,7 @@ def test_rounds_never_lower_the_objective(blobs):
     for step in range(6):
         found = one_round(X, centroids)
         values.append(found.objective)
-        centroids = _lloyd._next(found, seed=step)
+        centroids = _lloyd.next_centroids(found, seed=step)
     assert (np.diff(values) > -1e-4).all()
     assert found.counts.sum() == 400
 
@@ -68,7 +68,7 @@ def test_an_empty_cluster_splits_the_largest(blobs):
     centroids = np.vstack([unit_rows(X[:3]), -unit_rows(X.mean(axis=0)[None])])
     found = one_round(X, centroids.astype(np.float32))
     assert (found.counts == 0).any()
-    repaired = _lloyd._next(found, seed=0)
+    repaired = _lloyd.next_centroids(found, seed=0)
     assert np.isfinite(repaired).all()
     assert (one_round(X, repaired).counts > 0).all()
 

@@ -12,7 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fmcluster.functional.losses import soft_cross_entropy
+from fmcluster.functional.losses import labeled_cross_entropy, soft_cross_entropy
 from fmcluster.functional.ot import SinkhornResult, sinkhorn
 from fmcluster.heads.networks.layers import CosineHead, JointInput
 from fmcluster.heads.training.data import TrainData
@@ -26,6 +26,8 @@ from fmcluster.vectors.fit_data import HeadData
 
 # Rows of the k-means that prototypes start at: its time and memory, however many rows there are.
 SAMPLE_ROWS = 200_000
+# Log-probability of all other clusters for a row whose class is known: out of a neighbor's reach.
+FAR = -30.0
 
 
 class CosineNetwork(nn.Module):
@@ -43,7 +45,11 @@ class CosineNetwork(nn.Module):
         sample = F.normalize(self.input(data.sample(SAMPLE_ROWS)), dim=1).cpu().numpy()
         k = data.n_clusters
         found = spherical_kmeans(sample, k, n_init=4, max_iter=50, seed=data.seed % 2**31)
-        self.head.prototypes.copy_(torch.from_numpy(found.copy()))
+        start = torch.from_numpy(found.copy())
+        if data.fixed is not None:
+            known = F.normalize(self.input(data.take(data.fixed.rows)), dim=1)
+            start = data.fixed.first(start, known)
+        self.head.prototypes.copy_(start)
 
     def forward(self, xs: Sequence[Tensor]) -> Tensor:
         return self.head(self.input(xs))
@@ -74,6 +80,7 @@ class TransportObjective(Objective):
 
     def start(self, data: TrainData) -> None:
         self.network.start(data)
+        self.classes = None if data.fixed is None else data.fixed.per_row(data.n_rows)
 
     def before_epoch(self, epoch: int, data: TrainData) -> None:
         # Not modules: neither trained, nor sent, nor part of a checkpoint.
@@ -85,6 +92,10 @@ class TransportObjective(Objective):
         with torch.no_grad():
             for where, xs in data.blocks(rows=own):
                 scores[where.start - own.start : where.stop - own.start] = self.scores(xs)
+        if self.classes is not None:
+            classes = self.classes[own.start : own.stop].cpu()
+            known = classes >= 0
+            scores[known] = FAR * (1 - F.one_hot(classes[known], data.n_clusters).to(scores))
         self.learn(scores, data)
 
     def scores(self, xs: list[Tensor]) -> Tensor:
@@ -128,11 +139,18 @@ class TransportObjective(Objective):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         target = self.target(batch)
+        if self.classes is not None:
+            classes = self.classes[batch.rows.to(self.classes.device)]
+            certain = F.one_hot(classes.clamp_min(0), target.shape[1]).to(target)
+            target = torch.where((classes >= 0)[:, None], certain, target)
         own = soft_cross_entropy(self.network(batch.weak()), target)
         near = soft_cross_entropy(self.network(batch.neighbor()[1]), target)
         mass = target.sum(dim=1)
         total = distributed.mean_over_ranks(mass.sum()).clamp_min(1e-6)
         return {"loss": (own + near).sum() / (2 * total), "assigned": mass.mean()}
+
+    def labeled_loss(self, xs: list[Tensor], target: Tensor) -> Tensor:
+        return labeled_cross_entropy(self.network(xs), target)
 
 
 @dataclass(eq=False, repr=False, kw_only=True)

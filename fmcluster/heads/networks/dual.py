@@ -69,13 +69,17 @@ class CDCNetwork(nn.Module):
 
     @torch.no_grad()
     def align(self, data: TrainData) -> None:
-        """Put the outputs of all starts into one order."""
+        """Put the outputs of all starts into one order, which those of classes have already."""
         n_heads, n_clusters = self.head.last.shape
-        if n_heads == 1:
+        n_classes = 0 if data.fixed is None else data.fixed.n_classes
+        if n_heads == 1 or n_classes == n_clusters:
             return
         xs = data.sample(SAMPLE_ROWS)
         proba = over_blocks(lambda xs: self.head(self.input(xs)).softmax(dim=-1).cpu(), xs)
-        order = torch.from_numpy(align_columns(proba.numpy()))
+        order = torch.arange(n_clusters).repeat(n_heads, 1)
+        order[:, n_classes:] = n_classes + torch.from_numpy(
+            align_columns(proba[:, :, n_classes:].numpy())
+        )
         flat = (order + n_clusters * torch.arange(n_heads)[:, None]).flatten()
         linear = self.head.last.linear
         flat = flat.to(linear.weight.device)

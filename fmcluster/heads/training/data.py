@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fmcluster.functional.labels.answers import RowAnswers
+from fmcluster.heads.training.fixed import FixedRows
 from fmcluster.vectors.rows import BLOCK_ROWS, Rows
 
 # Rows of means, scales and principal components: more would not move them, and they fit in memory.
@@ -34,6 +36,8 @@ class TrainData:
         Number of clusters asked for.
     seed : int
         Base of the run's random streams.
+    answers : RowAnswers, optional
+        Labels are held as `fixed`, which is None without any.
     """
 
     spaces: list[Rows]
@@ -41,12 +45,14 @@ class TrainData:
     n_clusters: int
     seed: int
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    answers: RowAnswers | None = None
 
     def __post_init__(self) -> None:
         self.tensors = [
             read_only_tensor(np.asarray(space.source)).to(self.device) if space.in_memory else None
             for space in self.spaces
         ]
+        self.fixed = FixedRows.of(self.answers, self.device)
         self.neighbor_tensor = None
         if self.neighbors is not None:
             self.neighbor_tensor = torch.from_numpy(np.ascontiguousarray(self.neighbors))

@@ -77,7 +77,14 @@ class TrainedHead(ClusterHead):
         options = self.options or TrainOptions()
         device = distributed.device(options.device or _default_device())
         neighbors = data.graph(self.n_neighbors).indices if self.n_neighbors else None
-        rows = TrainData(data.spaces, neighbors, data.n_clusters, data.seed("train"), device=device)
+        rows = TrainData(
+            data.spaces,
+            neighbors,
+            data.n_clusters,
+            data.seed("train"),
+            device=device,
+            answers=data.answers,
+        )
         self.history_: list[dict[str, Any]] = []
         with ONE_TRAINING, draws.drawn_from(data.seed("network")):
             network = self._train(data, rows)
@@ -115,6 +122,7 @@ class TrainedHead(ClusterHead):
                     "seed": rows.seed,
                     "shape": [space.shape for space in rows.spaces],
                     "n_clusters": rows.n_clusters,
+                    **_labels(rows),
                     "params": {
                         key: value
                         for key, value in plain_params(self).items()
@@ -147,6 +155,13 @@ class TrainedHead(ClusterHead):
         n_outputs = int(arrays.pop("n_outputs")[0])
         network = self._network(self.space_dims_, n_outputs)
         self.network_ = from_arrays(network, arrays).requires_grad_(False).double()
+
+
+def _labels(rows: TrainData) -> dict[str, Any]:
+    """Return what a checkpoint must agree with where rows have classes."""
+    if rows.fixed is None:
+        return {}
+    return {"labels": [rows.fixed.rows.tolist(), rows.fixed.target.tolist()]}
 
 
 def _default_device() -> str | None:

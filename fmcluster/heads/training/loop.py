@@ -159,7 +159,7 @@ class _Loop:
         for step, rows in enumerate(self._batches(epoch)):
             rate = self._set_rate(epoch + step / self.n_steps)
             with self.accelerator.accumulate(self.model):
-                losses = self.model(self.views.batch(rows))
+                losses = self._losses(rows)
                 value = float(losses["loss"].detach())
                 if not math.isfinite(value):
                     self._stop_on_nonfinite(epoch, step, rate)
@@ -174,6 +174,16 @@ class _Loop:
             for key, loss in losses.items():
                 sums[key] = sums.get(key, 0.0) + float(loss.detach())
         return sums
+
+    def _losses(self, rows: Tensor) -> dict[str, Tensor]:
+        """Return the losses of a batch, that of labeled rows among them where there are any."""
+        losses: dict[str, Tensor] = self.model(self.views.batch(rows))
+        if self.data.fixed is None:
+            return losses
+        known, target = self.data.fixed.some()
+        with self.accelerator.autocast():
+            labeled = self.objective.labeled_loss(self.data.take(known), target)
+        return {**losses, "loss": losses["loss"] + labeled, "labeled": labeled}
 
     def _batches(self, epoch: int) -> Iterator[Tensor]:
         """Yield this rank's rows of each step; every rank draws the same permutation."""

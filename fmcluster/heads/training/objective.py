@@ -91,6 +91,13 @@ class Objective(nn.Module):
         """Return the losses of a batch; the entry "loss" is differentiated."""
         raise NotImplementedError
 
+    def labeled_loss(self, xs: list[Tensor], target: Tensor) -> Tensor:
+        """Return the cross-entropy of rows, one array a space, whose classes (l,) a person said.
+
+        The loop adds it to the loss of every step, where the data has such rows.
+        """
+        raise NotImplementedError
+
     def after_step(self) -> None:
         """Update what follows the weights: a teacher, a memory."""
 
