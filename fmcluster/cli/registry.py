@@ -18,6 +18,7 @@ COMMANDS = {
     "query": "choose which samples to label",
     "clean": "find wrong labels, near-duplicates and outliers",
     "report": "write the HTML report of a saved result again",
+    "app": "a local page to look, search, label, edit, certify and save a result",
     "bench": "run, tabulate and compare benchmark suites",
     "run": "run a recipe",
     "heads": "list the cluster heads",

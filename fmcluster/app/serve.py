@@ -1,0 +1,129 @@
+"""Open the page of a run: bind to this machine, load the result, serve until Ctrl-C."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import socket
+import sys
+import threading
+import webbrowser
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fmcluster.utils.files import lock
+from fmcluster.utils.optional import require
+
+logger = logging.getLogger(__name__)
+ADDRESS = "127.0.0.1"
+# Of the token: 256 bits, which nobody guesses.
+TOKEN_BYTES = 32
+
+
+def serve(
+    folder: str | Path,
+    open_session: Callable[[], Any],
+    *,
+    port: int = 0,
+    open_browser: bool = True,
+    say: Callable[[str], None] = lambda line: None,
+) -> None:
+    """Serve the page of a run until interrupted.
+
+    Parameters
+    ----------
+    folder : path
+        The run, which one app at a time has open.
+    open_session : callable
+        Gives the `Session`; called beside the server, so that the page is there at once.
+    port : int
+        0 takes a free one.
+    open_browser : bool
+        Whether to open the page.
+    say : callable
+        Gets the address, once it is listened on.
+
+    Raises
+    ------
+    MissingExtraError
+        starlette or uvicorn is not installed.
+    ValueError
+        The run is open in another app, or the port is taken.
+    """
+    require("starlette", extra="app")
+    uvicorn = require("uvicorn", extra="app")
+    from fmcluster.app.server import Host, create_app
+
+    with only_writer(Path(folder)), _listening(port) as listener:
+        token, bound = secrets.token_urlsafe(TOKEN_BYTES), listener.getsockname()[1]
+        host = Host()
+        app = create_app(host, token=token, port=bound)
+        # Requests hold the token: they are not logged.
+        config = uvicorn.Config(
+            app, log_level="warning", access_log=False, lifespan="off", server_header=False
+        )
+        server = uvicorn.Server(config)
+        failed: list[Exception] = []
+
+        def load() -> None:
+            from fmcluster.app.work import Work
+
+            try:
+                work = Work(open_session())
+                work.start()
+                host.work = work
+            except Exception as error:
+                failed.append(error)
+                host.failure = str(error)
+                server.should_exit = True
+
+        threading.Thread(target=load, name="fmcluster-load", daemon=True).start()
+        url = f"http://{ADDRESS}:{bound}/?token={token}"
+        say(url)
+        if open_browser:
+            threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
+        server.run(sockets=[listener])
+        if host.work is not None:
+            host.work.stop()
+        if failed:
+            raise failed[0]
+
+
+@contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Hold the run's lock, beside the folder, since a save puts another folder in its place.
+
+    Raises
+    ------
+    ValueError
+        Another app holds it.
+    """
+    from filelock import Timeout
+
+    folder = folder.expanduser().resolve()
+    path = folder.parent / f".{folder.name}.app.lock"
+    try:
+        with lock(path, timeout=0):
+            yield
+    except Timeout:
+        raise ValueError(
+            f"{folder.name}/ is open in another app: close that one first (Ctrl-C in its terminal)"
+        ) from None
+
+
+@contextmanager
+def _listening(port: int) -> Iterator[socket.socket]:
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        if sys.platform != "win32":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((ADDRESS, port))
+        except (OSError, OverflowError) as error:
+            raise ValueError(f"port {port} cannot be had: {error}; leave --port away") from None
+        listener.listen(64)
+        yield listener
+    finally:
+        listener.close()

@@ -1,0 +1,280 @@
+"""The session behind HTTP: a page, a few files, what it shows and what it does; nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from fmcluster.app import views
+from fmcluster.app.edits import EDITS
+from fmcluster.app.guard import Guard
+from fmcluster.app.session import ConflictError
+from fmcluster.app.work import Work
+
+# The files of the page, by name: no path is ever made of what was asked for.
+STATIC = {
+    "app.css": "text/css",
+    "main.js": "text/javascript",
+    "ui.js": "text/javascript",
+    "map.js": "text/javascript",
+    "clusters.js": "text/javascript",
+    "rows.js": "text/javascript",
+    "label.js": "text/javascript",
+}
+# Rows that a list shows at a time, and pictures: these take room.
+MOST_ROWS = 200
+BAD, CONFLICT, LATER, GONE = 400, 409, 503, 404
+Json = dict[str, Any]
+
+
+class Host:
+    """What answers requests; `work` is None until the result is loaded.
+
+    Parameters
+    ----------
+    work : Work, optional
+        Set later where loading goes on while the page opens.
+    """
+
+    def __init__(self, work: Work | None = None) -> None:
+        self.work = work
+        self.failure = ""
+
+    # -- what is shown: each takes the query's parameters
+
+    def state(self, asked: Json) -> Any:
+        """Return the session's state."""
+        work = self._work()
+        return {**views.state(work.session), "busy": work.is_busy, "estimate": work.estimate}
+
+    def clusters(self, asked: Json) -> Any:
+        """Return the clusters with their typical rows."""
+        session = self._work().session
+        return {"version": session.version, "clusters": views.clusters(session)}
+
+    def points(self, asked: Json) -> bytes:
+        """Return the map: uint16 x and y of each row."""
+        return self._work().points().astype("<u2").tobytes()
+
+    def colors(self, asked: Json) -> bytes:
+        """Return label, confidence and outlier score of each row."""
+        level = int(asked["level"]) if "level" in asked else None
+        return views.colors(self._work().session, n_clusters=level)
+
+    def levels(self, asked: Json) -> Any:
+        """Return the numbers of clusters worth looking at."""
+        found = self._work().session.result.levels
+        return [{"n_clusters": each.n_clusters, "is_best": each.is_best} for each in found]
+
+    def level(self, asked: Json) -> Any:
+        """Return the clusters of one level."""
+        return views.level(self._work().session, int(asked["n_clusters"]))
+
+    def search(self, asked: Json) -> Any:
+        """Return rows that have the words."""
+        session = self._work().session
+        rows = session.rows.find(str(asked.get("words", "")))
+        return {"rows": rows.tolist()}
+
+    def similar(self, asked: Json) -> Any:
+        """Return rows like one."""
+        session = self._work().session
+        row = int(self._rows([int(asked["row"])])[0])
+        return views.similar(session, row)
+
+    def outliers(self, asked: Json) -> Any:
+        """Return rows unlike all others, the least alike first."""
+        result = self._work().session.result
+        return {"rows": result.rows_of(result.outliers(float(asked.get("alpha", 0.01)))).tolist()}
+
+    def queue(self, asked: Json) -> Any:
+        """Return rows to label next: of the sample for a certificate, or of `query`."""
+        work = self._work()
+        session = work.session
+        if asked.get("of") == "sample":
+            left = session.sample.left[:5] if session.sample else []
+            rows = session.result.rows_of(left) if left else np.empty(0, np.int64)
+        else:
+            rows = work.next_rows(5)
+        return views.rows(session, rows, length=2_000)
+
+    def pair(self, asked: Json) -> Any:
+        """Return two rows to compare, or none."""
+        work = self._work()
+        ids = work.next_pair()
+        if ids is None:
+            return []
+        return views.rows(work.session, work.session.result.rows_of(ids), length=2_000)
+
+    def certificate(self, asked: Json) -> Any:
+        """Return what the labeled sample promises."""
+        session = self._work().session
+        if session.sample is None:
+            raise ValueError("no sample was drawn: draw one first")
+        found = session.sample.certify(session.result, delta=float(asked.get("delta", 0.05)))
+        return {
+            "threshold": found.threshold,
+            "coverage": found.coverage,
+            "accuracy_lower": found.accuracy_lower,
+            "accuracy": found.accuracy,
+            "delta": found.delta,
+            "n_labels": found.n_labels,
+            "n_set_aside": found.n_set_aside,
+            "reason": found.reason,
+        }
+
+    # -- what is done: each takes the body
+
+    def act(self, body: Json) -> Any:
+        """Do one action and return the state after it."""
+        session = self._work().session
+        op = body.get("op")
+        given = {key: value for key, value in body.items() if key not in ("op", "version")}
+        if "rows" in given:  # the page knows rows by their place, the result by their id
+            rows = self._rows(given.pop("rows"))
+            given["ids"] = session.result.ids[rows].tolist()
+        if op == "label":
+            session.label(given["ids"], _text(given, "label"))
+        elif op == "link":
+            session.link(given["ids"], same=bool(given["same"]))
+        elif op == "undo":
+            session.undo()
+        elif op == "save":
+            session.save()
+        elif op == "draw":
+            session.draw(int(given["budget"]), float(given["accuracy"]))
+        elif op == "check":
+            session.check(given["ids"][0], _text(given, "label"))
+        elif op in EDITS:
+            session.edit(op, given, version=int(body["version"]))
+        else:
+            raise ValueError(f"action {op!r} is not known")
+        return self.state({})
+
+    def rows(self, body: Json) -> Any:
+        """Return a page of the rows whose places are given."""
+        session = self._work().session
+        return views.rows(session, self._rows(body["rows"])[:MOST_ROWS])
+
+    def table(self, body: Json) -> Response:
+        """Return rows as CSV."""
+        session = self._work().session
+        text = views.table(session, self._rows(body["rows"]), session.rows)
+        return Response(text, media_type="text/csv")
+
+    def _work(self) -> Work:
+        if self.work is None:
+            raise LoadingError(self.failure)
+        return self.work
+
+    def _rows(self, given: Any) -> NDArray[np.int64]:
+        rows = np.asarray(given)
+        n = self._work().session.result.n_rows
+        if rows.ndim != 1 or (len(rows) and rows.dtype.kind != "i"):
+            raise ValueError("rows must be a list of whole numbers")
+        if len(rows) and not (0 <= rows.min() and rows.max() < n):
+            raise ValueError(f"rows must lie in 0..{n - 1}")
+        return rows.astype(np.int64)
+
+
+class LoadingError(Exception):
+    """The result is not loaded yet, or could not be."""
+
+
+def _text(given: Json, name: str) -> str:
+    if not isinstance(given.get(name), str):
+        raise ValueError(f"{name} must be a text, got {given.get(name)!r}")
+    return str(given[name])
+
+
+VIEWS = (
+    "state", "clusters", "points", "colors", "levels", "level", "search", "similar", "outliers",
+    "queue", "pair", "certificate",
+)  # fmt: skip
+ACTIONS = ("act", "rows", "table")
+
+
+def create_app(host: Host, *, token: str, port: int) -> Guard:
+    """Return the guarded ASGI application.
+
+    Parameters
+    ----------
+    host : Host
+        What answers.
+    token : str
+        What the page must know.
+    port : int
+        The port that is listened on.
+    """
+    routes = [Route("/", _page), Route("/static/{name}", _static)]
+    routes += [Route(f"/api/{name}", _get(getattr(host, name))) for name in VIEWS]
+    routes += [Route(f"/api/{n}", _post(getattr(host, n)), methods=["POST"]) for n in ACTIONS]
+    return Guard(Starlette(routes=routes), token=token, port=port)
+
+
+async def _page(request: Request) -> Response:
+    return Response(_read("page.html"), media_type="text/html")
+
+
+async def _static(request: Request) -> Response:
+    name = request.path_params["name"]
+    if name not in STATIC:
+        return Response("no such file", status_code=GONE)
+    return Response(_read(name), media_type=STATIC[name])
+
+
+def _read(name: str) -> bytes:
+    return (files("fmcluster.app") / "static" / name).read_bytes()
+
+
+def _get(answer: Callable[[Json], Any]) -> Callable[[Request], Any]:
+    async def endpoint(request: Request) -> Response:
+        return await run_in_threadpool(_answered, answer, dict(request.query_params))
+
+    return endpoint
+
+
+def _post(answer: Callable[[Json], Any]) -> Callable[[Request], Any]:
+    async def endpoint(request: Request) -> Response:
+        try:
+            body = json.loads(await request.body())
+        except ValueError:
+            body = None
+        if not isinstance(body, dict):
+            return _refused(BAD, "the body is no JSON object")
+        return await run_in_threadpool(_answered, answer, body)
+
+    return endpoint
+
+
+def _answered(answer: Callable[[Json], Any], asked: Json) -> Response:
+    """Return what a view or an action gives; what cannot be done is one line."""
+    try:
+        found = answer(asked)
+    except LoadingError as error:
+        return _refused(LATER, str(error), loading=not str(error))
+    except ConflictError as error:
+        return _refused(CONFLICT, str(error))
+    except KeyError as error:
+        return _refused(BAD, f"{error} is missing")
+    except (ValueError, TypeError, OSError) as error:
+        return _refused(BAD, str(error).split("\n")[0])
+    if isinstance(found, Response):
+        return found
+    if isinstance(found, bytes):
+        return Response(found, media_type="application/octet-stream")
+    return JSONResponse(found)
+
+
+def _refused(status: int, reason: str, *, loading: bool = False) -> Response:
+    return JSONResponse({"error": reason, "loading": loading}, status_code=status)

@@ -1,0 +1,393 @@
+"""`Session`: one result that one person works on; everything the page does, without HTTP.
+
+Every action is a call of the result's own methods. It is checked, written to the log, and only then
+in force and acknowledged. Answers are taken in by a second thread, which fits beside the person's
+work: a fit whose beginnings were changed meanwhile (an edit, an undo) is dropped and begun again.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fmcluster.app.edits import EDITS, apply_edit, state_of
+from fmcluster.app.log import SAVED, ActionLog
+from fmcluster.app.rows import Rows
+from fmcluster.app.sample import CheckSample
+from fmcluster.app.views import figures_of
+from fmcluster.result.files import MARKER
+from fmcluster.result.loop.answers import Answers
+from fmcluster.utils.files import read_json
+
+if TYPE_CHECKING:
+    from fmcluster.result.result import ClusterResult
+
+# Results that undo goes back to: 500 MB of probabilities, but never so few that undo is no use.
+HISTORY_BYTES, LEAST_HISTORY, MOST_HISTORY = 500_000_000, 5, 200
+# What answers changed, the last of them: the page shows a few.
+MOST_CHANGES = 20
+
+
+class ConflictError(ValueError):
+    """The clusters have changed since the caller looked at them."""
+
+
+@dataclass(frozen=True)
+class Action:
+    """An action in force, and what was there before it."""
+
+    op: str
+    before: ClusterResult
+    wanted: Answers
+
+
+class Session:
+    """One result, what was done to it, and what is still to be taken in.
+
+    Parameters
+    ----------
+    result : ClusterResult
+        With its embeddings, if answers, splits and finer levels are to work.
+    folder : path
+        The run: holds the log, and gets the result on `save`.
+    source : Source, sequence or None
+        The raw data.
+
+    Attributes
+    ----------
+    result : ClusterResult
+        As it stands.
+    wanted : Answers
+        All that was answered; ``result.answers`` are those that the clusters hold already.
+    version : int
+        Rises when clusters change; `edit` refuses one that is not the present one.
+    lost : list of str
+        Actions of the log that could not be repeated when it was read.
+    """
+
+    def __init__(self, result: ClusterResult, folder: str | Path, *, source: Any = None) -> None:
+        self.folder = Path(folder).resolve()
+        self.result = result
+        self.rows = Rows(source, result.index)
+        self.log = ActionLog(self.folder)
+        self.lock = threading.RLock()
+        self.wanted: Answers = result.answers
+        self.version = 0
+        self.generation = 0  # of what a fit begins from
+        self.actions: list[Action] = []
+        self.changes: list[dict[str, Any]] = []
+        self.problem = ""
+        self.is_saved = True
+        self.lost: list[str] = []
+        self.sample: CheckSample | None = None
+        self.on_answer: Callable[[], None] = lambda: None
+        self._looked_at: dict[tuple[int, int], ClusterResult] = {}
+        self._marker = self._read_marker()
+        self._replay(self.log.unsaved())
+
+    # -- answers
+
+    def label(self, ids: Sequence[Any], label: str) -> None:
+        """Say which class some rows are.
+
+        Raises
+        ------
+        ValueError
+            Unknown ids, an empty class, or one that contradicts an earlier answer.
+        """
+        with self.lock:
+            value = self._class_of(label)
+            self._answer(
+                {"op": "label", "ids": list(ids), "label": value}, labels={i: value for i in ids}
+            )
+
+    def link(self, pair: Sequence[Any], *, same: bool) -> None:
+        """Say whether two rows belong together.
+
+        Raises
+        ------
+        ValueError
+            Unknown ids, a row with itself, or a contradiction with an earlier answer.
+        """
+        with self.lock:
+            entry = {"op": "link", "ids": list(pair), "same": bool(same)}
+            name = "must_link" if same else "cannot_link"
+            self._answer(entry, **{name: np.asarray([list(pair)])})
+
+    def _answer(
+        self,
+        entry: dict[str, Any],
+        labels: Any = None,
+        must_link: Any = None,
+        cannot_link: Any = None,
+    ) -> None:
+        index = self.result.index
+        new = Answers.of(index, labels, must_link, cannot_link)
+        if not len(new):
+            raise ValueError("no rows were given: choose some first")
+        wanted = self.wanted.joined(new, index)
+        self._write(entry)
+        self._push(entry["op"])
+        self.wanted, self.problem = wanted, ""
+        self.on_answer()
+
+    def _class_of(self, label: Any) -> Any:
+        """Return the class that a text stands for: one that exists keeps its type."""
+        text = str(label).strip()
+        if not text:
+            raise ValueError("the class has no name: give a text")
+        return next((c for c in self.wanted.classes if str(c) == text), text)
+
+    @property
+    def n_pending(self) -> int:
+        """Answers that the clusters do not hold yet."""
+        return len(self.wanted) - len(self.result.answers)
+
+    def take_in(self) -> bool:
+        """Fit what was answered since, once; return whether the clusters changed.
+
+        A fit that fails leaves everything as it was, and `problem` says why.
+        """
+        with self.lock:
+            base, wanted, generation = self.result, self.wanted, self.generation
+            if self.n_pending <= 0 or self.problem:
+                return False
+            if base.embeddings is None:
+                self.problem = (
+                    "answers are kept but not taken in: the embeddings are not at hand; "
+                    "start the app with --embeddings"
+                )
+                return False
+        try:
+            fitted = _with(base, wanted)
+        except (ValueError, TypeError, ArithmeticError) as error:
+            with self.lock:
+                if self.generation == generation:
+                    self.problem = str(error)
+            return False
+        with self.lock:
+            if self.generation != generation:
+                return False
+            self._write({"op": "fit", "answers": len(fitted.answers)})
+            self._note(base, fitted)
+            self._put(fitted)
+        return True
+
+    def _note(self, before: ClusterResult, after: ClusterResult) -> None:
+        change = {
+            "answers": len(after.answers) - len(before.answers),
+            "moved": int((before.labels != after.labels).sum()),
+            "before": figures_of(before),
+            "after": figures_of(after),
+        }
+        self.changes = [*self.changes, change][-MOST_CHANGES:]
+
+    # -- edits
+
+    def edit(self, op: str, given: Mapping[str, Any], *, version: int | None = None) -> None:
+        """Merge, split, rename, move, dissolve, or go to another level.
+
+        Parameters
+        ----------
+        op : str
+            One of `fmcluster.app.edits.EDITS`.
+        given : mapping
+            Its arguments, as in `ClusterResult.edits`.
+        version : int, optional
+            The clusters that the numbers are of.
+
+        Raises
+        ------
+        ConflictError
+            The clusters are others by now.
+        ValueError, TypeError
+            An edit that cannot be made; nothing is changed.
+        """
+        with self.lock:
+            base = self.result
+            if version is not None and version != self.version:
+                raise ConflictError("the clusters have changed meanwhile: look again")
+        after = apply_edit(base, op, given)  # a split takes a while: others may go on
+        with self.lock:
+            if self.result is not base:
+                raise ConflictError("the clusters have changed meanwhile: look again")
+            self._write({"op": op, **given, "before": state_of(base)})
+            self._push(op)
+            self._put(after)
+            self.generation += 1
+
+    def undo(self) -> str:
+        """Take the last action back, an answer or an edit, and return which it was.
+
+        Raises
+        ------
+        ValueError
+            There is none.
+        """
+        with self.lock:
+            result = self.result
+            if not self.actions and not result.edits:
+                raise ValueError("nothing to undo")
+            op = self.actions[-1].op if self.actions else str(result.edits[-1]["op"])
+            before = self.actions[-1].before if self.actions else result.undo()
+            self._write({"op": "undo", "of": op})
+            if self.actions:
+                self.wanted = self.actions.pop().wanted
+            self.generation += 1
+            self.problem = ""
+            if before is not result:
+                self._put(before)
+            self.on_answer()
+            return op
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether there is an action to take back."""
+        return bool(self.actions or self.result.edits)
+
+    def at_level(self, n_clusters: int) -> ClusterResult:
+        """Return the result at another level, to be looked at; the session's own stays."""
+        with self.lock:
+            result, key = self.result, (self.version, n_clusters)
+        if key not in self._looked_at:
+            found = result.at_level(n_clusters)
+            kept = {k: v for k, v in self._looked_at.items() if k[0] == key[0]}
+            self._looked_at = {**dict(list(kept.items())[-3:]), key: found}
+        return self._looked_at[key]
+
+    # -- the sample that certifies
+
+    def draw(self, budget: int, accuracy: float) -> None:
+        """Draw rows for `certify`; they are labeled by `check` and are no answers."""
+        sample = CheckSample.draw(self.result, budget, accuracy)
+        with self.lock:
+            self._write({"op": "draw", **sample.state(), "labels": []})
+            self.sample = sample
+
+    def check(self, one: Any, label: str) -> None:
+        """Say which class a row of the sample is."""
+        with self.lock:
+            if self.sample is None:
+                raise ValueError("no sample was drawn: draw one first")
+            sample = self.sample.with_label(one, str(label).strip())
+            self._write({"op": "check", "ids": [one], "label": str(label).strip()})
+            self.sample = sample
+
+    # -- to disk
+
+    def save(self) -> None:
+        """Write the result into the run folder; answers that are not taken in yet stay in the log.
+
+        Raises
+        ------
+        ConflictError
+            Another program has written the folder since it was opened.
+        """
+        with self.lock:
+            if self._read_marker() != self._marker:
+                raise ConflictError(
+                    f"{self.folder.name}/ was written by another program since it was opened: "
+                    "start the app again"
+                )
+            self.result.save(self.folder)
+            self._marker = self._read_marker()
+            pending = _entries(self.wanted, self.result.answers)
+            if self.sample is not None:
+                pending.append({"op": "draw", **self.sample.state()})
+            self.log.append({"op": SAVED, "pending": pending})
+            self.is_saved = True
+
+    def _read_marker(self) -> Any:
+        path = self.folder / MARKER
+        return read_json(path).get("digest") if path.is_file() else None
+
+    def _write(self, entry: dict[str, Any]) -> None:
+        if not self._is_replaying:
+            self.log.append(entry)
+        self.is_saved = False
+
+    def _push(self, op: str) -> None:
+        keep = int(np.clip(HISTORY_BYTES // self.result.proba.nbytes, LEAST_HISTORY, MOST_HISTORY))
+        self.actions = [*self.actions, Action(op, self.result, self.wanted)][-keep:]
+
+    def _put(self, result: ClusterResult) -> None:
+        self.result = result
+        self.version += 1
+
+    _is_replaying = False
+
+    def _replay(self, entries: list[dict[str, Any]]) -> None:
+        """Do again what the log holds since the last save."""
+        self._is_replaying = True
+        known = {len(self.wanted): self.wanted}
+        last = max((at for at, entry in enumerate(entries) if entry["op"] in EDITS), default=-1)
+        for at, entry in enumerate(entries):
+            try:
+                # What edits were made on must be there again; other fits can wait.
+                self._repeat(entry, known, is_needed=at < last)
+            except (ValueError, TypeError, KeyError) as error:
+                self.lost.append(f"{entry['op']}: {error}")
+                if entry["op"] not in ("undo", "fit", "draw", "check"):
+                    self._push(entry["op"])  # its undo takes nothing else back
+            known[len(self.wanted)] = self.wanted
+        self._is_replaying = False
+        self.generation += 1
+
+    def _repeat(self, entry: dict[str, Any], known: dict[int, Answers], *, is_needed: bool) -> None:
+        op = entry["op"]
+        if op == "label":
+            value = entry["label"]
+            self._answer(entry, labels={i: value for i in entry["ids"]})
+        elif op == "link":
+            self.link(entry["ids"], same=entry["same"])
+        elif op == "fit":
+            if is_needed and self.result.embeddings is not None:
+                self._put(_with(self.result, known[entry["answers"]]))
+        elif op == "draw":
+            self.sample = CheckSample.of(entry)
+        elif op == "check":
+            self.check(entry["ids"][0], entry["label"])
+        elif op == "undo":
+            self._repeat_undo(entry["of"])
+        else:
+            if entry.get("before") != state_of(self.result):
+                raise ValueError("the clusters it was made on are not there")
+            self.edit(op, {key: v for key, v in entry.items() if key not in ("op", "before")})
+
+    def _repeat_undo(self, op: str) -> None:
+        there = (
+            self.actions[-1].op
+            if self.actions
+            else next((edit["op"] for edit in reversed(self.result.edits)), None)
+        )
+        if there != op:
+            raise ValueError(f"no {op} is there to take back")
+        self.undo()
+
+
+def _with(base: ClusterResult, wanted: Answers) -> ClusterResult:
+    """Return `base` with the answers of `wanted` that it does not hold."""
+    held = base.answers
+    return base.with_answers(
+        labels={one: value for one, value in wanted.labels.items() if one not in held.labels},
+        must_link=wanted.must_link[len(held.must_link) :],
+        cannot_link=wanted.cannot_link[len(held.cannot_link) :],
+    )
+
+
+def _entries(wanted: Answers, held: Answers) -> list[dict[str, Any]]:
+    """Return the log entries of answers that are wanted and not held."""
+    found: list[dict[str, Any]] = [
+        {"op": "label", "ids": [one], "label": value}
+        for one, value in wanted.labels.items()
+        if one not in held.labels
+    ]
+    for same, name in ((True, "must_link"), (False, "cannot_link")):
+        pairs = getattr(wanted, name)[len(getattr(held, name)) :].tolist()
+        found += [{"op": "link", "ids": pair, "same": same} for pair in pairs]
+    return found

@@ -1,0 +1,213 @@
+// The page: what the session is, what was done, and which part shows it.
+import { askBytes, askJson, byId, isTyping, make, notice, percent, send, dot } from "./ui.js";
+import { createMap } from "./map.js";
+import { createClusters } from "./clusters.js";
+import { createRows } from "./rows.js";
+import { createCertify, createLabel } from "./label.js";
+
+const app = {
+  state: null, clusters: [], level: null,
+  nameOf: (label) => label < 0 ? "no cluster" : (app.level || app.clusters)[label]?.name ?? "cluster " + label,
+  // Every action: refused ones are said and change nothing here.
+  async act(body, done) {
+    try {
+      const state = await (await send("act", { version: app.state.version, ...body })).json();
+      if (done) notice(done);
+      await app.take(state);
+      return true;
+    } catch (error) {
+      notice(error.message, true);
+      if (error.status === 409) await app.refresh();
+      return false;
+    }
+  },
+  async take(state) {
+    const before = app.state;
+    app.state = state;
+    if (!before || before.version !== state.version) await app.reload();
+    facts();
+    label.show();
+    certify.show();
+    if (state.busy || state.pending) poll();
+  },
+  async refresh() { await app.take(await askJson("state")); },
+  async reload() {
+    const told = await askJson("clusters");
+    app.clusters = told.clusters;
+    app.level = null;
+    clusters.draw();
+    rows.refresh();
+    map.setColors(await askBytes("colors"));
+    levels();
+  },
+  openTab(name, focus = true) {
+    for (const tab of document.querySelectorAll("[role=tab]")) {
+      const on = tab.id === "tab-" + name;
+      tab.setAttribute("aria-selected", String(on));
+      tab.tabIndex = on ? 0 : -1;
+      byId(tab.getAttribute("aria-controls")).hidden = !on;
+      if (on && focus) tab.focus();
+    }
+    if (name === "label") label.open();
+    if (name === "certify") certify.open();
+  },
+  // Classes that were named, then the other clusters' names: what an answer may be.
+  choices() {
+    const names = [...app.state.classes, ...app.clusters.map((c) => c.name)];
+    return [...new Set(names)];
+  },
+};
+
+const map = createMap({
+  nameOf: (label) => app.nameOf(label),
+  sizes: () => (app.level || app.clusters).map((c) => c.size),
+  onPoint: tip,
+  onOpen: (row) => rows.similar(row),
+  onLasso: (found) => { if (found.length) rows.showAll(found, found.length.toLocaleString("en") + " rows inside the lasso"); else notice("no rows inside the lasso"); },
+});
+app.map = map;
+const clusters = createClusters(app);
+const rows = createRows(app);
+const label = createLabel(app);
+const certify = createCertify(app);
+app.rows = rows;
+
+// -- above everything
+
+function facts() {
+  const { state } = app, { figures } = state;
+  document.title = (state.is_saved ? "" : "• ") + state.title;
+  byId("title").textContent = state.title;
+  byId("fact-rows").textContent = state.rows.toLocaleString("en");
+  byId("fact-clusters").textContent = figures.n_clusters.toLocaleString("en");
+  byId("word-accuracy").textContent = state.word === "score" ? "mean score (not calibrated)" : "expected accuracy";
+  const accuracy = byId("fact-accuracy");
+  accuracy.replaceChildren(percent(figures.accuracy, 1));
+  if (state.estimate) accuracy.append(make("small", { class: "dim", title: "accuracy of the labels spread from the answers, in nine of ten cases" },
+    " (by the answers " + percent(state.estimate.low) + " to " + percent(state.estimate.high) + ")"));
+  byId("fact-covered").textContent = percent(figures.covered, 1);
+  byId("fact-answers").textContent = state.answers.toLocaleString("en") + (state.pending ? " (" + state.pending + " being taken in …)" : "");
+  byId("undo").disabled = !state.can_undo;
+  byId("undo").textContent = "Undo" + (state.last ? " " + (state.last === "at_level" ? "level" : state.last) : "");
+  byId("save").disabled = state.is_saved;
+  byId("classes").replaceChildren(...app.choices().map((name) => make("option", { value: name })));
+  if (state.problem) notice(state.problem, true);
+}
+
+let polling = 0;
+function poll() {
+  clearTimeout(polling);
+  polling = setTimeout(async () => {
+    try { await app.refresh(); } catch (error) { lost(error); }
+  }, 700);
+}
+function lost(error) {
+  notice(error.status ? error.message : "the app does not answer: was it stopped? What was acknowledged is in answers.log", true);
+}
+
+function tip(row, x, y, width, height) {
+  const node = byId("tip");
+  node.hidden = row < 0;
+  if (row < 0) return;
+  node.replaceChildren(make("strong", {}, dot(map.labelOf(row)), " " + app.nameOf(map.labelOf(row))), make("div", { class: "dim" }, "…"));
+  const put = () => {
+    node.style.left = Math.max(0, Math.min(x + 14, width - node.offsetWidth - 4)) + "px";
+    node.style.top = Math.max(0, Math.min(y + 14, height - node.offsetHeight - 4)) + "px";
+  };
+  put();
+  clearTimeout(tip.waiting);
+  tip.row = row;
+  // A pointer that passes over thousands of points asks for none of them.
+  tip.waiting = setTimeout(async () => {
+    try {
+      const [found] = await (await send("rows", { rows: [row] })).json();
+      if (tip.row !== row || node.hidden) return;
+      const lines = [make("strong", {}, dot(found.label), " " + app.nameOf(map.labelOf(row))), make("div", {}, found.text ?? "id " + found.id),
+        make("div", { class: "dim" }, "id " + found.id + ", " + app.state.word + " " + percent(found.confidence))];
+      if (found.image) lines.unshift(make("img", { src: found.image, alt: "row " + found.id }));
+      node.replaceChildren(...lines);
+      put();
+    } catch (error) { lost(error); }
+  }, 60);
+}
+
+// -- levels
+
+async function levels() {
+  try {
+    const found = await askJson("levels"), own = app.state.figures.n_clusters;
+    const numbers = [...new Set([...found.map((l) => l.n_clusters), own])].sort((a, b) => a - b);
+    const slider = byId("level");
+    slider.max = numbers.length - 1;
+    slider.value = numbers.indexOf(own);
+    slider.numbers = numbers;
+    byId("level-label").hidden = numbers.length < 2;
+    levelNumber(own);
+  } catch { byId("level-label").hidden = true; }
+}
+function levelNumber(k) {
+  byId("level-number").textContent = k + " clusters";
+  byId("level").setAttribute("aria-valuetext", k + " clusters");
+  byId("level-use").hidden = k === app.state.figures.n_clusters;
+}
+let sliding = 0;
+byId("level").addEventListener("input", () => {
+  const k = byId("level").numbers[byId("level").value];
+  levelNumber(k);
+  clearTimeout(sliding);
+  sliding = setTimeout(async () => {
+    try {
+      const own = k === app.state.figures.n_clusters;
+      const [names, colors] = own ? [null, await askBytes("colors")] : [await askJson("level", { n_clusters: k }), await askBytes("colors", { level: k })];
+      if (byId("level").numbers[byId("level").value] !== k) return;
+      app.level = names;
+      map.setColors(colors);
+    } catch (error) { notice(error.message, true); }
+  }, 120);
+});
+byId("level-use").addEventListener("click", () => {
+  const k = byId("level").numbers[byId("level").value];
+  app.act({ op: "at_level", n_clusters: k }, k + " clusters now; Undo goes back");
+});
+
+// -- actions and keys that hold everywhere
+
+byId("undo").addEventListener("click", () => app.act({ op: "undo" }, "taken back"));
+byId("save").addEventListener("click", async () => {
+  notice("saving …");
+  await app.act({ op: "save" }, "saved");
+});
+const tabs = [...document.querySelectorAll("[role=tab]")];
+tabs.forEach((tab, at) => {
+  tab.addEventListener("click", () => app.openTab(tab.id.slice(4)));
+  tab.addEventListener("keydown", (event) => {
+    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (step) app.openTab(tabs[(at + step + tabs.length) % tabs.length].id.slice(4));
+  });
+});
+document.addEventListener("keydown", (event) => {
+  if (event.defaultPrevented) return;
+  const control = event.ctrlKey || event.metaKey;
+  if (control && event.key === "s") { event.preventDefault(); if (!byId("save").disabled) byId("save").click(); return; }
+  if (control && event.key === "z" && !isTyping(event.target)) { event.preventDefault(); if (!byId("undo").disabled) byId("undo").click(); return; }
+  if (control || event.altKey || isTyping(event.target)) return;
+  if (event.key === "Escape") { map.setLasso(false); map.reset(); clusters.clear(); return; }
+  if (label.key(event) || certify.key(event)) return;
+  if (event.key === "l") map.setLasso(!map.isLasso);
+  else if (event.key === "0") map.reset();
+  else if (event.key === "/") { event.preventDefault(); app.openTab("rows", false); byId("search").focus(); }
+  else clusters.key(event);
+});
+window.addEventListener("beforeunload", (event) => { if (app.state && !app.state.is_saved) event.preventDefault(); });
+
+async function begin() {
+  for (;;) {
+    try { await app.refresh(); break; } catch (error) {
+      if (!error.loading) { lost(error); return; }
+      await new Promise((next) => setTimeout(next, 150));
+    }
+  }
+  if (app.state.lost.length) notice(app.state.lost.length + " earlier action(s) could not be repeated: " + app.state.lost[0], true);
+  map.setPoints(await askBytes("points"));
+}
+begin().catch(lost);

@@ -1,0 +1,169 @@
+"""What the page is shown of a session, as plain JSON values and flat arrays."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from fmcluster.app.rows import Rows
+    from fmcluster.app.session import Session
+    from fmcluster.result.result import ClusterResult
+
+# Typical rows beside a cluster in the list.
+EXAMPLES = 3
+# What "usable as they are" means: right in this share, by the confidence.
+PROMISED = 0.95
+# A leading one of these makes a spreadsheet run the cell as a formula.
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def figures_of(result: ClusterResult) -> dict[str, float]:
+    """Return the expected accuracy and the share of rows that are right to 95 %, by confidence."""
+    order = np.sort(np.asarray(result.confidence, np.float64))[::-1]
+    mean = np.cumsum(order) / np.arange(1, len(order) + 1)
+    return {
+        "accuracy": round(float(order.mean()), 4),
+        "covered": round(float((mean >= PROMISED).sum() / len(order)), 4),
+        "n_clusters": float(result.n_clusters),
+    }
+
+
+def state(session: Session) -> dict[str, Any]:
+    """Return what changes by actions, in a few hundred bytes."""
+    with session.lock:
+        result, sample = session.result, session.sample
+        return {
+            "version": session.version,
+            "rows": result.n_rows,
+            "title": session.folder.name,
+            "kind": session.rows.kind,
+            "word": "confidence" if result.is_calibrated else "score",
+            "figures": figures_of(result),
+            "answers": len(session.wanted),
+            "pending": max(0, session.n_pending),
+            "classes": sorted({str(c) for c in session.wanted.classes}),
+            "changes": session.changes[-3:][::-1],
+            "problem": session.problem,
+            "lost": session.lost,
+            "edits": len(result.edits),
+            "can_undo": session.can_undo,
+            "last": session.actions[-1].op if session.actions else None,
+            "is_saved": session.is_saved,
+            "can_answer": result.embeddings is not None,
+            "sample": None
+            if sample is None
+            else {"rows": len(sample.ids), "left": len(sample.left), "accuracy": sample.accuracy},
+        }
+
+
+def clusters(session: Session) -> list[dict[str, Any]]:
+    """Return a record for each cluster, with its most typical rows."""
+    result = session.result
+    sizes, there = result.sizes, result.labels >= 0
+    sure = np.bincount(result.labels[there], result.confidence[there], result.n_clusters)
+    order = np.lexsort((-result.confidence, result.labels))
+    first = np.searchsorted(result.labels[order], np.arange(result.n_clusters))
+    found = []
+    for label in range(result.n_clusters):
+        some = order[first[label] : first[label] + min(EXAMPLES, int(sizes[label]))]
+        found.append(
+            {
+                "label": label,
+                "name": result.names[label] if result.names else f"cluster {label}",
+                "size": int(sizes[label]),
+                "confidence": round(float(sure[label]) / max(int(sizes[label]), 1), 4),
+                "examples": rows(session, some),
+            }
+        )
+    return found
+
+
+def rows(
+    session: Session, numbers: NDArray[np.int64], *, length: int = 240
+) -> list[dict[str, Any]]:
+    """Return what the page shows of some rows."""
+    result = session.result
+    shown = session.rows.show(numbers, length=length)
+    return [
+        {
+            "row": row,
+            "id": str(result.ids[row]),
+            "label": int(result.labels[row]),
+            "confidence": round(float(result.confidence[row]), 4),
+            **item,
+        }
+        for row, item in zip(numbers.tolist(), shown, strict=True)
+    ]
+
+
+def colors(session: Session, *, n_clusters: int | None = None) -> bytes:
+    """Return int32 labels (n,), then uint8 confidence and outlier score (n,) of 0..255 each.
+
+    Parameters
+    ----------
+    n_clusters : int, optional
+        Labels of this level in place of the present clusters.
+    """
+    result = session.result if n_clusters is None else session.at_level(n_clusters)
+    odd = np.zeros(result.n_rows) if session.result.graph is None else session.result.outlier_score
+    parts = (result.labels.astype("<i4"), _bytes(result.confidence), _bytes(odd))
+    return b"".join(part.tobytes() for part in parts)
+
+
+def _bytes(share: NDArray[Any]) -> NDArray[np.uint8]:
+    return np.clip(np.rint(255 * np.asarray(share)), 0, 255).astype(np.uint8)
+
+
+def level(session: Session, n_clusters: int) -> list[dict[str, Any]]:
+    """Return number, name and size of each cluster of a level."""
+    result = session.at_level(n_clusters)
+    names = result.names or [f"cluster {c}" for c in range(result.n_clusters)]
+    sizes = result.sizes.tolist()
+    return [{"label": c, "name": names[c], "size": sizes[c]} for c in range(result.n_clusters)]
+
+
+def similar(session: Session, row: int, *, count: int = 50) -> list[dict[str, Any]]:
+    """Return the row and its nearest neighbors with their cosine, nearest first.
+
+    Raises
+    ------
+    ValueError
+        The result has no neighbor graph.
+    """
+    graph = session.result.graph
+    if graph is None:
+        raise ValueError("rows like this one need the neighbor graph, and the result has none")
+    near = graph.indices[row, :count].astype(np.int64)
+    numbers = np.concatenate([[row], near[near != row]])
+    cosine = dict(zip(near.tolist(), graph.similarities[row, :count].tolist(), strict=True))
+    found = rows(session, numbers)
+    for each in found:
+        each["similarity"] = round(float(cosine.get(each["row"], 1.0)), 3)
+    return found
+
+
+def table(session: Session, numbers: NDArray[np.int64], texts: Rows) -> str:
+    """Return some rows as CSV: id, cluster, name, confidence and the text, where there is one."""
+    result = session.result
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    has_text = texts.kind == "text"
+    writer.writerow(["id", "cluster", "name", "confidence", *(["text"] if has_text else [])])
+    shown = texts.show(numbers, length=100_000) if has_text else [{}] * len(numbers)
+    for row, item in zip(numbers.tolist(), shown, strict=True):
+        label = int(result.labels[row])
+        name = "" if label < 0 else result.names[label] if result.names else f"cluster {label}"
+        cells = [result.ids[row].item(), label, name, round(float(result.confidence[row]), 4)]
+        if has_text:
+            cells.append(item.get("text", ""))
+        writer.writerow([_harmless(cell) for cell in cells])
+    return out.getvalue()
+
+
+def _harmless(cell: Any) -> Any:
+    return "'" + cell if isinstance(cell, str) and cell.startswith(FORMULA) else cell

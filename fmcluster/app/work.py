@@ -1,0 +1,147 @@
+"""What goes on beside the person's work: fits of answers, the queue, the map, the estimate."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmcluster.app.layout import points_of
+from fmcluster.app.session import Session
+from fmcluster.labeling.propagate import propagate
+from fmcluster.labeling.query import query
+from fmcluster.labeling.query_pairs import query_pairs
+
+logger = logging.getLogger(__name__)
+# Rows and pairs that are chosen at a time, and how few may be left before more are.
+CHOSEN, FEW = 20, 5
+
+
+class Work:
+    """A second thread that keeps a session's results up to date.
+
+    Parameters
+    ----------
+    session : Session
+        Whose answers are taken in.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.estimate: dict[str, float] | None = None
+        self.is_busy = False
+        self._queue: list[Any] = []
+        self._pairs: list[list[Any]] = []
+        self._choosing, self._mapping = threading.Lock(), threading.Lock()
+        self._points: NDArray[np.uint16] | None = None
+        self._wake, self._stopped = threading.Event(), threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin, and go on until `stop`."""
+        self.session.on_answer = self._wake.set
+        self._thread = threading.Thread(target=self._run, name="fmcluster-app", daemon=True)
+        self._thread.start()
+        self._wake.set()
+
+    def stop(self) -> None:
+        """End after what is being done."""
+        self._stopped.set()
+        self._wake.set()
+
+    def _run(self) -> None:
+        self.points()
+        while not self._stopped.is_set():
+            self._wake.wait()
+            self._wake.clear()
+            if self._stopped.is_set():
+                return
+            try:
+                self.catch_up()
+            except Exception:  # the page goes on; the next answer tries again
+                logger.exception("answers could not be taken in")
+
+    def catch_up(self) -> None:
+        """Take in all answers, then choose what to ask next and estimate how right rows are."""
+        self.is_busy = True
+        try:
+            changed = False
+            while self.session.take_in():
+                changed = True
+            if changed:
+                self._estimate()
+            if changed or len(self._open_rows()) < FEW:
+                self._choose()
+        finally:
+            self.is_busy = False
+
+    def _estimate(self) -> None:
+        session = self.session
+        labels = session.result.answers.labels
+        if len(set(map(str, labels.values()))) < 2:
+            return
+        found = propagate(session.result, list(labels), [str(v) for v in labels.values()])
+        low, high = found.accuracy_interval
+        self.estimate = {"accuracy": found.expected_accuracy, "low": low, "high": high}
+
+    # -- what to ask
+
+    def next_rows(self, count: int) -> NDArray[np.int64]:
+        """Return rows to label next, most valuable first."""
+        if not self._open_rows():
+            self._choose()
+        return self.session.result.rows_of(self._open_rows()[:count])
+
+    def _open_rows(self) -> list[Any]:
+        answered = self.session.wanted.labels
+        return [one for one in self._queue if one not in answered]
+
+    def _choose(self) -> None:
+        session = self.session
+        with self._choosing:
+            wanted = session.wanted.labels
+            left = session.result.n_rows - len(wanted)
+            if left < 1:
+                self._queue = []
+                return
+            labeled = {one: str(value) for one, value in wanted.items()} or None
+            chosen = query(session.result, min(CHOSEN, left), labeled=labeled)
+            self._queue = chosen.tolist()
+
+    def next_pair(self) -> list[Any] | None:
+        """Return two ids to ask "same or different?", or None where no pair is open."""
+        session = self.session
+        with self._choosing:
+            told = {
+                tuple(sorted(pair))
+                for pairs in (session.wanted.must_link, session.wanted.cannot_link)
+                for pair in pairs.tolist()
+            }
+            labels = session.wanted.labels
+
+            def left() -> list[list[Any]]:
+                return [
+                    pair
+                    for pair in self._pairs
+                    if tuple(sorted(pair)) not in told
+                    and not (pair[0] in labels and pair[1] in labels)
+                ]
+
+            if not left():
+                try:
+                    self._pairs = query_pairs(session.result, CHOSEN).tolist()
+                except ValueError:  # fewer pairs are open
+                    return None
+            return next(iter(left()), None)
+
+    # -- the map
+
+    def points(self) -> NDArray[np.uint16]:
+        """Return where the rows are on the map; the first call takes a while."""
+        with self._mapping:
+            if self._points is None:
+                self._points = points_of(self.session.result, self.session.folder)
+            return self._points
