@@ -55,6 +55,14 @@ def test_cross_entropies_equal_torch(p):
     torch.testing.assert_close(L.smoothed_cross_entropy(z, y, 0.1), expected)
 
 
+def test_the_loss_of_labeled_rows_is_one_mean_a_head(p):
+    z, y = p.log() * 2, torch.tensor([0, 1, 2, 0, 1, 2])
+    torch.testing.assert_close(L.labeled_cross_entropy(z, y), F.cross_entropy(z, y))
+    both = L.labeled_cross_entropy(torch.stack([z, z.flip(0)], dim=1), y)
+    assert both.shape == (2,)
+    torch.testing.assert_close(both[1], F.cross_entropy(z.flip(0), y))
+
+
 def test_focal_is_cross_entropy_at_zero_and_forgives_the_sure_above(p):
     z, y = p.log(), torch.tensor([0, 1, 2, 0, 1, 2])
     plain = F.cross_entropy(z, y, reduction="none")

@@ -137,12 +137,16 @@ class TransportObjective(Objective):
         padded = F.pad(scores, (0, len(self.potential) - k)) + self.potential
         return (padded / self.epsilon).softmax(dim=1)[:, :k]
 
+    def held(self, target: Tensor, batch: Batch) -> Tensor:
+        """Return the targets (B, k), of rows whose class a person said that class alone."""
+        if self.classes is None:
+            return target
+        classes = self.classes[batch.rows.to(self.classes.device)]
+        certain = F.one_hot(classes.clamp_min(0), target.shape[1]).to(target)
+        return torch.where((classes >= 0)[:, None], certain, target)
+
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        target = self.target(batch)
-        if self.classes is not None:
-            classes = self.classes[batch.rows.to(self.classes.device)]
-            certain = F.one_hot(classes.clamp_min(0), target.shape[1]).to(target)
-            target = torch.where((classes >= 0)[:, None], certain, target)
+        target = self.held(self.target(batch), batch)
         own = soft_cross_entropy(self.network(batch.weak()), target)
         near = soft_cross_entropy(self.network(batch.neighbor()[1]), target)
         mass = target.sum(dim=1)
