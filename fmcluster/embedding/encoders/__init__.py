@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fmcluster.embedding.encoders import text_options
 from fmcluster.embedding.encoders.base import Encoder
 from fmcluster.utils.validation import check_in
 
@@ -23,6 +24,8 @@ AUTO = {
     "text": "sentence-transformers/all-MiniLM-L6-v2",
 }
 MODALITIES = (None, "image", "text")
+# What a spec may hold beside the options of texts; "local" and "class" come of saved ones.
+KNOWN = {"encoder", "modality", "precision", "revision", "pooling", "local", "class"}
 
 
 def resolve(
@@ -40,9 +43,11 @@ def resolve(
     ----------
     encoder : str, path, mapping or object
         A Hub id, ``open_clip:ARCH/TAG`` (or ``open_clip:ARCH/path/to/checkpoint``), a local
-        folder of either kind, ``packaged:minilm``, ``packaged:efficientnet-lite0[@SIDE]``,
-        ``tfidf``, ``auto`` (by `modality`); the `spec` of an encoder; or any object with
-        ``encode(list) -> (n, d) array``.
+        folder of either kind, ``packaged:minilm``, ``packaged:wordllama[@DIM]``,
+        ``packaged:efficientnet-lite0[@SIDE]`` or ``-lite2``, ``tfidf``, ``auto`` (by `modality`);
+        the `spec` of an encoder; or any object with ``encode(list) -> (n, d) array``. A spec
+        carries options: ``{"encoder": "intfloat/e5-base-v2", "prompt": "query: "}``; see
+        :class:`fmcluster.embedding.encoders.text_options.TextOptions`.
     modality : "image" or "text", optional
         What the rows are: decides ``auto``, and is checked against the encoder's own.
     device : optional
@@ -92,7 +97,16 @@ def _from_spec(
         )
     if options["precision"] == "auto":
         options = {**options, "precision": spec.get("precision", "auto")}
+    unknown = sorted(spec.keys() - KNOWN - set(text_options.NAMES))
+    if unknown:
+        raise ValueError(
+            f"encoder {name!r} has no option {', '.join(map(repr, unknown))}: known are pooling, "
+            f"revision, {', '.join(text_options.NAMES)}"
+        )
+    asked = {key: spec[key] for key in text_options.NAMES if spec.get(key) is not None}
     extra = {key: spec[key] for key in ("revision", "pooling") if spec.get(key) is not None}
+    if asked:
+        extra["options"] = text_options.TextOptions(**asked)
     return _from_name(name, extra, spec.get("modality"), options, cache_dir)
 
 
@@ -111,15 +125,19 @@ def _from_name(
     if name == "tfidf":
         from fmcluster.embedding.encoders.tfidf import TfidfEncoder
 
+        _no_text_options(name, extra)
         return TfidfEncoder()
     family, colon, rest = name.partition(":")
     if colon and family == "packaged":
         from fmcluster.embedding.encoders import packaged
 
-        return packaged.load(rest, **options)
+        return packaged.load(
+            rest, pooling=extra.get("pooling"), text=extra.get("options"), **options
+        )
     if colon and family == "open_clip":
         from fmcluster.embedding.encoders import open_clip
 
+        _no_text_options(name, extra)
         return open_clip.load(rest, cache_dir=cache_dir, **options)
     folder = Path(name).expanduser()
     if name and folder.is_dir():
@@ -127,7 +145,7 @@ def _from_name(
     if folder.is_absolute() or name.startswith((".", "~")) or colon or not name:
         raise ValueError(
             f"encoder {name!r} is not a folder, and not a name that is known: give a Hub id, "
-            "'open_clip:ARCH/TAG', 'packaged:minilm', 'packaged:efficientnet-lite0', 'tfidf', "
+            "'open_clip:ARCH/TAG', 'packaged:minilm', 'packaged:efficientnet-lite2', 'tfidf', "
             "'auto' or an object with encode(list)"
         )
     from fmcluster.embedding.encoders.sources import hub_folder
@@ -144,6 +162,7 @@ def _from_folder(
     if (folder / "open_clip_config.json").is_file() and modality != "text":
         from fmcluster.embedding.encoders import open_clip
 
+        _no_text_options(known.get("name") or folder.name, known)
         known.pop("pooling", None)
         return open_clip.load_folder(folder, **known, **options)
     if (folder / "modules.json").is_file():
@@ -158,10 +177,18 @@ def _from_folder(
     from fmcluster.embedding.encoders import vision
 
     if vision.is_vision(folder):
+        _no_text_options(known.get("name") or folder.name, known)
         return vision.VisionEncoder(folder, **known, **options)
     from fmcluster.embedding.encoders import text
 
     return text.load_folder(folder, **known, **options)
+
+
+def _no_text_options(name: str, extra: dict[str, Any]) -> None:
+    """Refuse what only text encoders take."""
+    asked = extra.pop("options", None)
+    if asked is not None:
+        text_options.refuse_options(name, asked.asked)
 
 
 def _from_object(encoder: Any, modality: str | None) -> Encoder:

@@ -7,7 +7,6 @@ does not depend on what else is in its batch.
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,16 +15,23 @@ from numpy.typing import NDArray
 
 from fmcluster.embedding.encoders import sources
 from fmcluster.embedding.encoders.base import TorchEncoder
+from fmcluster.embedding.encoders.long_texts import Chunker
+from fmcluster.embedding.encoders.sentence import SentenceEncoder
+from fmcluster.embedding.encoders.text_batches import LengthBatched, check_texts, count_longer
+from fmcluster.embedding.encoders.text_options import (
+    TextOptions,
+    check_dim,
+    check_length,
+    known_prompts,
+    prompt_of,
+)
 from fmcluster.utils import files as _files
-from fmcluster.utils.optional import require
 from fmcluster.utils.validation import check_in
 
 if TYPE_CHECKING:
     import torch
 
 POOLINGS = ("mean", "cls")
-# Tokens a batch: what keeps activations in a processor's cache, and what fills a GPU.
-CPU_TOKENS, GPU_TOKENS = 1024, 65536
 # Where no limit is known: the positions that BERT and its kin were trained with.
 LONGEST = 512
 
@@ -36,6 +42,7 @@ def load_folder(
     name: str | None = None,
     revision: str | None = None,
     pooling: str | None = None,
+    options: TextOptions | None = None,
     device: str | torch.device | None = None,
     batch_size: int | None = None,
     precision: str = "auto",
@@ -45,28 +52,34 @@ def load_folder(
     A sentence-transformers folder of Transformer, Pooling (mean or CLS) and Normalize needs
     transformers alone; any other module brings in sentence-transformers itself.
     """
-    options: dict[str, Any] = {"device": device, "batch_size": batch_size, "precision": precision}
-    known: dict[str, Any] = {"name": name, "revision": revision}
+    known: dict[str, Any] = {
+        "name": name,
+        "revision": revision,
+        "options": options,
+        "device": device,
+        "batch_size": batch_size,
+        "precision": precision,
+    }
     if not (folder / "modules.json").is_file():
-        return TextEncoder(folder, pooling=pooling or "mean", **known, **options)
-    plan = _plain_modules(folder)
+        return TextEncoder(folder, pooling=pooling or "mean", **known)
+    plan = _plain_modules(folder, prompted=bool(options and options.prompt))
     if plan is None:
-        return SentenceEncoder(folder, **known, **options)
-    return TextEncoder(**{**plan, "pooling": pooling or plan["pooling"]}, **known, **options)
+        return SentenceEncoder(folder, **known)
+    return TextEncoder(**{**plan, "pooling": pooling or plan["pooling"]}, **known)
 
 
-def _plain_modules(folder: Path) -> dict[str, Any] | None:
+def _plain_modules(folder: Path, *, prompted: bool) -> dict[str, Any] | None:
     """Read modules.json; None where only sentence-transformers itself does it justice."""
     modules = _files.read_json(folder / "modules.json")
     kinds = [str(module["type"]).rsplit(".", 1)[-1] for module in modules]
     if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
         return None
-    settings = folder / "config_sentence_transformers.json"
-    head = _files.read_json(settings) if settings.is_file() else {}
-    if head.get("default_prompt_name"):
+    if known_prompts(folder)[1]:
         return None
-    pooling = _pooling(_files.read_json(folder / modules[1]["path"] / "config.json"))
-    if pooling is None:
+    about = _files.read_json(folder / modules[1]["path"] / "config.json")
+    pooling = _pooling(about)
+    # Some instruction models leave the prompt's tokens out of the mean.
+    if pooling is None or (prompted and about.get("include_prompt") is False):
         return None
     own = folder / modules[0]["path"]
     limits = own / "sentence_bert_config.json"
@@ -94,42 +107,7 @@ def _pooling(config: dict[str, Any]) -> str | None:
     return mode if mode in POOLINGS else None
 
 
-def _longer(tokenizer: Any, rows: list[str], limit: int) -> int:
-    """Return how many of `rows` have more than `limit` tokens."""
-    return sum(len(ids) > limit for ids in tokenizer(rows)["input_ids"]) if rows else 0
-
-
-class _LengthBatched(TorchEncoder):
-    """Texts as token ids without padding, in batches of a set number of tokens.
-
-    Attributes
-    ----------
-    truncated : int
-        Texts so far that were longer than the token limit, and were cut.
-    """
-
-    truncated = 0
-
-    def rows_per_batch(self, length: int) -> int:
-        """Return how many texts of `length` tokens make a batch."""
-        budget = CPU_TOKENS if self.device.type == "cpu" else GPU_TOKENS
-        return max(1, min(budget // max(length, 1), 4096))
-
-    def count_truncated(self, rows: list[Any]) -> None:
-        """Count the texts that are cut, as `encode` does, without encoding any."""
-        self.prepare(rows)
-
-    def check_texts(self, rows: list[Any]) -> None:
-        """Refuse what is not text."""
-        for number, row in enumerate(rows):
-            if not isinstance(row, str):
-                raise TypeError(
-                    f"a text encoder needs strings, row {number} is {type(row).__name__}: "
-                    "choose the text column, or an image encoder"
-                )
-
-
-class TextEncoder(_LengthBatched):
+class TextEncoder(LengthBatched):
     """A transformers model with mean or CLS pooling, L2-normalized or not.
 
     Parameters
@@ -146,6 +124,8 @@ class TextEncoder(_LengthBatched):
         Rows of unit length.
     max_length : int, optional
         Tokens kept; None takes the tokenizer's own limit, at most 512.
+    options : TextOptions, optional
+        What the user asked: prompt, dimensions, length (above `max_length`), long texts.
     device, batch_size, precision
         See :class:`fmcluster.embedding.encoders.base.TorchEncoder`.
     """
@@ -160,6 +140,7 @@ class TextEncoder(_LengthBatched):
         pooling: str = "mean",
         normalise: bool = False,
         max_length: int | None = None,
+        options: TextOptions | None = None,
         device: str | torch.device | None = None,
         batch_size: int | None = None,
         precision: str = "auto",
@@ -181,27 +162,42 @@ class TextEncoder(_LengthBatched):
         sources.check_loaded(info, folder, unused=("pooler.",))
         self.pooling = pooling
         self.normalise = normalise
+        self.options = asked = options or TextOptions()
+        self.prompt = prompt_of(asked.prompt, *known_prompts(root))
         self.max_length = _token_limit(max_length, self.tokenizer, module.config)
+        overhead = len(self.tokenizer(self.prompt)["input_ids"])
+        if asked.max_length is not None:
+            longest = _token_limit(10**9, self.tokenizer, module.config)
+            check_length(asked.max_length, longest, overhead)
+            self.max_length = asked.max_length
+        if asked.long == "chunk-mean":
+            check_length(self.max_length, None, overhead)
+            self.chunker = Chunker(self.tokenizer, self.max_length - overhead)
+        width = check_dim(asked.truncate_dim, int(module.config.hidden_size), name or root.name)
+        said = f"; prompt {self.prompt!r}" if self.prompt else ""
         super().__init__(
             module,
             modality="text",
             fingerprint={
                 **sources.identity(root, name, revision),
-                "preprocessing": "the folder's tokenizer",
+                "preprocessing": f"the folder's tokenizer{said}",
                 "pooling": pooling,
                 "normalisation": "l2" if normalise else "none",
                 "truncation": self.max_length,
+                **asked.fingerprint,
             },
-            spec={**sources.origin(root, name, revision), "pooling": pooling},
+            spec={**sources.origin(root, name, revision), "pooling": pooling, **asked.asked},
             device=device,
             batch_size=batch_size,
             precision=precision,
         )
-        self.dim = int(module.config.hidden_size)
+        self.dim = width
 
     def prepare(self, rows: list[Any]) -> tuple[Any, NDArray[np.int64]]:
         """Return token ids a row, unpadded, and their lengths."""
-        self.check_texts(rows)
+        check_texts(rows)
+        if self.prompt:
+            rows = [self.prompt + row for row in rows]
         encoded = self.tokenizer(
             rows,
             truncation=True,
@@ -216,7 +212,7 @@ class TextEncoder(_LengthBatched):
             full = [
                 row for row, ids in zip(rows, tokens, strict=True) if len(ids) >= self.max_length
             ]
-            self.truncated += _longer(self.tokenizer, full, self.max_length)
+            self.truncated += count_longer(self.tokenizer, full, self.max_length)
         return tokens, np.fromiter(map(len, tokens), np.int64, len(tokens))
 
     def batch(self, prepared: Any, take: NDArray[np.int64]) -> Any:
@@ -251,7 +247,8 @@ class TextEncoder(_LengthBatched):
         else:
             weight = mask.unsqueeze(-1).float()
             pooled = (states.float() * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1e-9)
-        return torch.nn.functional.normalize(pooled, dim=1) if self.normalise else pooled
+        whole = torch.nn.functional.normalize(pooled, dim=1) if self.normalise else pooled
+        return self.shortened(whole)
 
 
 def _token_limit(asked: int | None, tokenizer: Any, config: Any) -> int:
@@ -261,79 +258,3 @@ def _token_limit(asked: int | None, tokenizer: Any, config: Any) -> int:
     if asked:
         return min([int(asked), *known])
     return min([LONGEST, *known])
-
-
-class SentenceEncoder(_LengthBatched):
-    """Any other sentence-transformers folder, run by that library's own modules.
-
-    Parameters
-    ----------
-    folder : Path
-        A folder with `modules.json`.
-    name, revision, device, batch_size, precision
-        As for :class:`TextEncoder`.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        name: str | None = None,
-        revision: str | None = None,
-        device: str | torch.device | None = None,
-        batch_size: int | None = None,
-        precision: str = "auto",
-    ) -> None:
-        library = require("sentence_transformers", extra="text", package="sentence-transformers")
-        sources.check_modules(folder)
-        with sources.quiet_loading():
-            model = library.SentenceTransformer(
-                str(folder), device="cpu", local_files_only=True, trust_remote_code=False
-            )
-        prompts = model.prompts or {}
-        self.prompt = prompts.get(model.default_prompt_name) or ""
-        kinds = [type(module).__name__ for module in model]
-        super().__init__(
-            model,
-            modality="text",
-            fingerprint={
-                **sources.identity(folder, name, revision),
-                "preprocessing": f"the folder's tokenizer; prompt {self.prompt!r}",
-                "pooling": "sentence-transformers: " + ", ".join(kinds),
-                "normalisation": "l2" if kinds[-1] == "Normalize" else "none",
-                "truncation": model.max_seq_length,
-            },
-            spec=sources.origin(folder, name, revision),
-            device=device,
-            batch_size=batch_size,
-            precision=precision,
-        )
-
-    def prepare(self, rows: list[Any]) -> tuple[Any, NDArray[np.int64]]:
-        """Return the texts, and their lengths in characters: tokens are not ours to count here."""
-        self.check_texts(rows)
-        limit = self.module.max_seq_length
-        if limit:
-            # A token is a character at least: only long texts need to be counted.
-            long = [text for row in rows if len(text := self.prompt + row) > limit - 2]
-            with contextlib.suppress(AttributeError, TypeError, KeyError):
-                self.truncated += _longer(self.module.tokenizer, long, limit)
-        return rows, np.fromiter((len(self.prompt) + len(row) for row in rows), np.int64, len(rows))
-
-    def rows_per_batch(self, length: int) -> int:
-        """Return how many texts of `length` characters make a batch."""
-        return super().rows_per_batch(1 + length // 4)
-
-    def batch(self, prepared: Any, take: NDArray[np.int64]) -> Any:
-        """Return the library's features of a batch."""
-        return [prepared[row] for row in take]
-
-    def forward(self, inputs: Any) -> torch.Tensor:
-        """Return the sentence embeddings (b, d)."""
-        return self.module.encode(
-            inputs,
-            batch_size=len(inputs),
-            prompt=self.prompt or None,
-            convert_to_tensor=True,
-            show_progress_bar=False,
-        )

@@ -59,6 +59,24 @@ def bert_folder(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def sentence_folder(bert_folder, tmp_path_factory):
+    """Make a sentence-transformers folder of Transformer, Pooling and what is asked for."""
+    st = pytest.importorskip("sentence_transformers")
+    from sentence_transformers.sentence_transformer import modules as m
+
+    def make(pooling: str, *, normalise: bool = True, dense: bool = False, **pool):
+        body = m.Transformer(str(bert_folder), max_seq_length=16)
+        parts = [body, m.Pooling(32, pooling, **pool)]
+        parts += [m.Dense(32, 12)] if dense else []
+        parts += [m.Normalize()] if normalise else []
+        folder = tmp_path_factory.mktemp("sentence")
+        st.SentenceTransformer(modules=parts, device="cpu").save(str(folder))
+        return folder
+
+    return make
+
+
 def vision_model(kind: str):
     """Return a tiny random model of a family, and its image processor."""
     import torch

