@@ -26,7 +26,7 @@ from _sets import ROOT, load
 from scipy.stats import hypergeom
 
 import fmcluster as fmc
-from fmcluster.functional.certify import exact_p_value, grid_ends
+from fmcluster.functional.labels.certify import exact_p_value, grid_ends
 
 SETS = ("agnews", "stackoverflow", "banking77", "tweet", "googlenews_t", "cifar10_test")
 N_ROWS, N_ANSWERS, DELTA = 2_000, 100, 0.05

@@ -3,7 +3,7 @@
 A world is a set, cut to a long tail or not, in an encoder or a weaker one: with noise on it, or in
 32 of its dimensions. 1,800 random rows; 50, 100 and 200 labels of rows that `query` chose or of
 random ones. Half of the worlds, by a hash of their names, were there to think and to fit the
-coefficients of `fmcluster.functional.spread_accuracy`; the others only confirm.
+coefficients of `fmcluster.functional.labels.spread_accuracy`; the others only confirm.
 
     python benchmarks/propagate.py [--half think|confirm] [--seeds 0,1] [--table]
 

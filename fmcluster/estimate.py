@@ -1,6 +1,6 @@
-"""The former name of `fmcluster.partition.estimate`."""
+"""The former name of `fmcluster.partition.estimates.estimate`."""
 
-from fmcluster.partition.estimate import (
+from fmcluster.partition.estimates.estimate import (
     ClusterNumberEstimate,
     PriorEstimate,
     estimate_n_clusters,

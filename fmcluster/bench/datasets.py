@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmcluster.partition.estimate import make_long_tail
+from fmcluster.partition.estimates.estimate import make_long_tail
 from fmcluster.utils.files import digest_bytes
 from fmcluster.vectors.graph import KNNGraph
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from fmcluster import api as pipeline
 from fmcluster.embedding.data.labels import read_labels
 from fmcluster.heads import make_head
-from fmcluster.partition.estimate import make_long_tail
+from fmcluster.partition.estimates.estimate import make_long_tail
 from fmcluster.result.result import ClusterResult
 from fmcluster.utils.errors import DataError
 from fmcluster.utils.random import seed_of

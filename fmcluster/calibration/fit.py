@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from fmcluster.calibration.calibrator import Calibrator
 from fmcluster.calibration.label_free import label_free
-from fmcluster.functional.answers import RowAnswers
 from fmcluster.functional.calibration import with_confidence
+from fmcluster.functional.labels.answers import RowAnswers
 from fmcluster.vectors.fit_data import known_rows
 from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.rows import JointRows, Rows, as_spaces, zero_rows

@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Estimate from a saved result's probabilities, or from embeddings."""
-    from fmcluster.partition import estimate
+    from fmcluster.partition.estimates import estimate
 
     if (Path(args.data) / "result.json").is_file():
         from fmcluster.result.result import ClusterResult

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from fmcluster.functional.answers import RowAnswers
+from fmcluster.functional.labels.answers import RowAnswers
 from fmcluster.heads.config import FORMAT, SAVED, plain_params
 from fmcluster.utils.errors import CollapseWarning, CorruptShardError
 from fmcluster.utils.files import atomic_path, digest_file, safe_child, write_json
@@ -255,7 +255,7 @@ class ClusterHead(ClusterMixin, BaseEstimator):
     def _resolve_n_clusters(self, data: HeadData) -> int:
         least = 0 if data.answers is None else data.answers.n_classes
         if isinstance(self.n_clusters, str) and self.n_clusters == "auto":
-            from fmcluster.partition.number import choose_n_clusters
+            from fmcluster.partition.estimates.number import choose_n_clusters
 
             found = 1 if count_distinct(data.joint, 2) < 2 else choose_n_clusters(data)
             return max(found, least)

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_matrix
 
 from fmcluster.functional.calibration import apply_temperature, temperature_for_mean
-from fmcluster.functional.spread import affinity, spread_labels
+from fmcluster.functional.labels.spread import affinity, spread_labels
 from fmcluster.labeling.inputs import LabelingInput
 from fmcluster.partition.spread_rows import N_NEIGHBORS, accuracy_of_spread
 from fmcluster.utils.random import seed_of

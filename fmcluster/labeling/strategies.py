@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmcluster.functional.certify import region_size
+from fmcluster.functional.labels.certify import region_size
 from fmcluster.functional.selection import (
     ball_kernel,
     best_per_cluster,

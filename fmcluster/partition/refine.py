@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmcluster.functional.softmax import softmax_in_place
-from fmcluster.partition.sizes import shares_by_rank
+from fmcluster.partition.estimates.sizes import shares_by_rank
 from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.rows import unit_rows
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmcluster.functional.spread import affinity, spread_labels
-from fmcluster.functional.spread_accuracy import SpreadAccuracy, spread_accuracy
+from fmcluster.functional.labels.spread import affinity, spread_labels
+from fmcluster.functional.labels.spread_accuracy import SpreadAccuracy, spread_accuracy
 from fmcluster.vectors.graph import evidence_graph
 from fmcluster.vectors.rows import unit_rows
 
@@ -33,7 +33,7 @@ def accuracy_of_spread(
     Parameters
     ----------
     x, graph, rows, target
-        As of `functional.spread.spread_labels`.
+        As of `functional.labels.spread.spread_labels`.
     proba : (n, c) array
         What it gave, before any calibration.
     agreement : float

@@ -13,7 +13,7 @@ from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.rows import JointRows, Rows, SomeRows, sample_indices, zero_rows
 
 if TYPE_CHECKING:
-    from fmcluster.functional.answers import RowAnswers
+    from fmcluster.functional.labels.answers import RowAnswers
 
 
 def known_rows(

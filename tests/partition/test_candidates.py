@@ -14,6 +14,12 @@ from fmcluster.partition.candidates import (
     sample_with_graph,
     start_partition,
 )
+from fmcluster.partition.estimates.number import (
+    choose_n_clusters,
+    estimate_number,
+    gaussian_like,
+    k_grid,
+)
 from fmcluster.partition.kmeans import kmeans_partition
 from fmcluster.partition.linkage import agglomerate, condensed_cut, cut_tree, merge_tree
 from fmcluster.partition.mini_clusters import (
@@ -22,7 +28,6 @@ from fmcluster.partition.mini_clusters import (
     mini_clusters,
     smooth_rows,
 )
-from fmcluster.partition.number import choose_n_clusters, estimate_number, gaussian_like, k_grid
 from fmcluster.partition.scores import modularity, score_partition, silhouette
 from fmcluster.vectors.fit_data import HeadData
 from fmcluster.vectors.graph import KNNGraph

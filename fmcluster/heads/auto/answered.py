@@ -1,8 +1,8 @@
 r"""A partition with a person's answers: classes from labels, clusters where no label is.
 
 1. *Classes.* Labels spread over the neighbor graph and the classifier of all rows
-   (`functional.spread`), on the rows and on diffused ones: G. Links make pseudo-classes
-   (`functional.answers`), so labels and links are one thing; what they say is carried by the
+   (`functional.labels.spread`), on the rows and on diffused ones: G. Links make pseudo-classes
+   (`functional.labels.answers`), so labels and links are one thing; what they say is carried by the
    clusters of their rows, for a link says less than a label.
 2. *Clusters without an answer* stay where there is room: labels say that the rest of k clusters
    are classes nobody has met. Of the clusters that hold no answered row those come first that are
@@ -12,7 +12,7 @@ r"""A partition with a person's answers: classes from labels, clusters where no 
 4. *Confidence* of a row with the largest soft labels q and q', of whose neighbors the share r has
    its label: :math:`\sigma(\tfrac12 \log(q / q') + 0.4 \operatorname{logit} r + s)`, with the
    shift s that brings the mean to the accuracy that the labels themselves let expect
-   (`functional.spread_accuracy`).
+   (`functional.labels.spread_accuracy`).
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from scipy.optimize import brentq
 from scipy.special import expit, logit
 from scipy.stats import rankdata
 
-from fmcluster.functional.answers import RowAnswers, close_answers, pseudo_classes
 from fmcluster.functional.calibration import with_confidence
+from fmcluster.functional.labels.answers import RowAnswers, close_answers, pseudo_classes
+from fmcluster.functional.labels.spread import affinity, spread_labels
 from fmcluster.functional.softmax import softmax
-from fmcluster.functional.spread import affinity, spread_labels
 from fmcluster.partition.refine import MODEL_DIFFUSION, Array, RefinementContext, one_hot, refine
 from fmcluster.partition.scores import edge_mass
 from fmcluster.partition.spread_rows import accuracy_of_spread

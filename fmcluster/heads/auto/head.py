@@ -3,7 +3,7 @@ r"""The toolkit's own head: partitions of many families, refined, scored and joi
 1. *Rows.* The spaces side by side, unit length, less :math:`(1 - \max_r s_r)` of their mean, unit
    length again: a common direction carries no cluster, but the mean of skewed clusters is that of
    the largest, whose share is max s, and without it the largest falls apart. The sizes s are
-   estimated beforehand (`partition.sizes`).
+   estimated beforehand (`partition.estimates.sizes`).
 2. *Starts.* k-means, mini-clusters merged by average, Ward and graph linkage, spectral clustering:
    no family is right for all data (`starts`).
 3. *Refinement*, closed form, ten rounds: turns of a linear classifier and the neighbor graph,
@@ -33,16 +33,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmcluster.functional.answers import RowAnswers
+from fmcluster.functional.labels.answers import RowAnswers
 from fmcluster.heads.auto.answered import answer
 from fmcluster.heads.auto.starts import FAMILIES, starts
 from fmcluster.heads.auto.student import Student, teach
 from fmcluster.heads.auto.vote import sizes_look_balanced, smooth, vote
 from fmcluster.heads.base import ClusterHead
+from fmcluster.partition.estimates.sizes import estimate_sizes, evenness, shares_by_rank
 from fmcluster.partition.kmeans import nearest_centroid
 from fmcluster.partition.refine import RefinementContext, refine
 from fmcluster.partition.scores import Candidate, score_candidate
-from fmcluster.partition.sizes import estimate_sizes, evenness, shares_by_rank
 from fmcluster.utils.validation import check_in, check_prior, check_range
 from fmcluster.vectors.faiss_index import one_blas_thread
 from fmcluster.vectors.fit_data import HeadData

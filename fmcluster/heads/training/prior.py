@@ -36,7 +36,7 @@ def resolve_prior(cluster_prior: Any, data: HeadData) -> NDArray[np.float64]:
     check_in(cluster_prior, PRIORS, "cluster_prior")
     if cluster_prior == "uniform":
         return np.full(k, 1 / k)
-    from fmcluster.partition.sizes import estimate_sizes
+    from fmcluster.partition.estimates.sizes import estimate_sizes
 
     shares = np.sort(np.asarray(estimate_sizes(data), dtype=np.float64))[::-1]
     # No cluster is given less than a tenth of a balanced share: none is to die of its prior.

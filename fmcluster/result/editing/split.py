@@ -1,7 +1,7 @@
 """Split a cluster by the toolkit's own head, fitted on the rows of the cluster alone.
 
 That head calibrates itself without labels and predicts new rows, whatever head made the result.
-``into="auto"`` counts the clusters inside by the same score as everywhere (`partition.number`) and
+``into="auto"`` counts the clusters inside by the same score as everywhere (`estimates.number`) and
 refuses where the rows have no more structure than one Gaussian.
 """
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from fmcluster.heads import make_head
 from fmcluster.heads.base import ClusterHead
 from fmcluster.partition.candidates import sample_with_graph
-from fmcluster.partition.number import STRUCTURE, estimate_number
+from fmcluster.partition.estimates.number import STRUCTURE, estimate_number
 from fmcluster.result.editing.apply import check_cluster, edited
 from fmcluster.result.editing.steps import Split
 from fmcluster.result.naming import name_by_source

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fmcluster.functional.answers import Contradiction, RowAnswers, close_answers
+from fmcluster.functional.labels.answers import Contradiction, RowAnswers, close_answers
 from fmcluster.utils.ids import IdIndex
 
 # A class is what JSON holds, so that it comes back from a file as what it was.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fmcluster.functional.certify import Tested, certify_rows, is_fair
+from fmcluster.functional.labels.certify import Tested, certify_rows, is_fair
 from fmcluster.utils.validation import check_labels
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def certify(
     """Promise that labels are right from some confidence on, as a random sample of labels allows.
 
     With probability 1 - `delta` over the draw of the labeled rows, at least the share `accuracy` of
-    the rows at or above the threshold are right (`fmcluster.functional.certify` has the tests).
+    the rows at or above the threshold are right (tests: `fmcluster.functional.labels.certify`).
     The promise rests on the draw and on nothing else: rows must be drawn by
     ``query(result, budget, strategy="certify", accuracy=...)``, by ``strategy="random"``, or with
     chances that are known.

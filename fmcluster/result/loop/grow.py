@@ -1,6 +1,6 @@
 r"""Clusters for new rows that fit none: found among them, and a step that predicts them.
 
-**Found.** The rows that fit nothing are counted as everywhere (`partition.number`) and clustered by
+**Found.** The rows that fit nothing are counted as everywhere (`estimates.number`) and clustered by
 the toolkit's own head. A row stays where at least half of its nearest rows, old ones among them,
 are of its own group; groups of fewer than `FEWEST` rows are no clusters. So rows that are only far
 from everything, and from each other, remain without one.
@@ -27,9 +27,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from fmcluster.functional.few_labels import LinePrior, fit_line
+from fmcluster.functional.labels.few_labels import LinePrior, fit_line
 from fmcluster.heads import make_head
-from fmcluster.partition.number import STRUCTURE, estimate_number
+from fmcluster.partition.estimates.number import STRUCTURE, estimate_number
 from fmcluster.result.editing.chain import Edit, Names, Prior, full_names
 from fmcluster.result.editing.columns import Labels, Proba
 from fmcluster.result.loop.reference import Reference

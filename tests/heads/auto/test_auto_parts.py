@@ -14,9 +14,9 @@ from fmcluster.heads.auto.head import most_correct
 from fmcluster.heads.auto.starts import FAMILIES, FINENESS, spectral_groups, starts
 from fmcluster.heads.auto.vote import TEMPERATURE, sizes_look_balanced, vote
 from fmcluster.partition import refine as refining
+from fmcluster.partition.estimates.sizes import shares_by_rank
 from fmcluster.partition.mini_clusters import mini_clusters
 from fmcluster.partition.scores import Candidate, assortativity_of, modularity_of, score_candidate
-from fmcluster.partition.sizes import shares_by_rank
 from fmcluster.vectors.graph import KNNGraph
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fmcluster.partition.sizes import (
+from fmcluster.partition.estimates.sizes import (
     estimate_sizes,
     evenness,
     shares_by_rank,

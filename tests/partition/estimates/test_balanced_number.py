@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fmcluster.partition.balanced_number import balanced_k
-from fmcluster.partition.number import estimate_number
+from fmcluster.partition.estimates.balanced_number import balanced_k
+from fmcluster.partition.estimates.number import estimate_number
 from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.rows import unit_rows
 

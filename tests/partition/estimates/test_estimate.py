@@ -10,7 +10,7 @@ import pytest
 
 import fmcluster as fmc
 from fmcluster.functional.prior import long_tail_counts
-from fmcluster.partition.estimate import (
+from fmcluster.partition.estimates.estimate import (
     estimate_n_clusters,
     estimate_prior,
     estimate_sizes,

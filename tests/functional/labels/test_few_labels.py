@@ -7,7 +7,7 @@ import pytest
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
-from fmcluster.functional.few_labels import (
+from fmcluster.functional.labels.few_labels import (
     LinePrior,
     fit_line,
     left_out_correct,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fmcluster.functional.answers import (
+from fmcluster.functional.labels.answers import (
     Contradiction,
     RowAnswers,
     close_answers,

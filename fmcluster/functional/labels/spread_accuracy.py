@@ -43,8 +43,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
-from fmcluster.functional.few_labels import LinePrior, fit_line
-from fmcluster.functional.spread import spread_labels
+from fmcluster.functional.labels.few_labels import LinePrior, fit_line
+from fmcluster.functional.labels.spread import spread_labels
 
 Floats = NDArray[Any]
 Ints = NDArray[np.int64]

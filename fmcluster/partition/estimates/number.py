@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fmcluster.partition.balanced_number import balanced_k
 from fmcluster.partition.candidates import sample_with_graph
+from fmcluster.partition.estimates.balanced_number import balanced_k
 from fmcluster.partition.linkage import LINKAGES, cut_tree, merge_tree
 from fmcluster.partition.mini_clusters import group_sums, mini_clusters, smooth_rows
 from fmcluster.partition.scores import edge_mass, modularity_of, silhouette

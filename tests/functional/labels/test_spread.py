@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fmcluster.functional.spread import affinity, diffuse, spread_labels
+from fmcluster.functional.labels.spread import affinity, diffuse, spread_labels
 from fmcluster.vectors.graph import KNNGraph
 
 
@@ -45,7 +45,7 @@ def test_blocks_do_not_change_the_answer(planted, monkeypatch):
     x, y, graph = planted
     rows = np.arange(0, 300, 20)
     whole, one = spread_labels(x, graph, rows, y[rows], 4)
-    monkeypatch.setattr("fmcluster.functional.spread.BLOCK_ROWS", 37)
+    monkeypatch.setattr("fmcluster.functional.labels.spread.BLOCK_ROWS", 37)
     blocks, two = spread_labels(x, graph, rows, y[rows], 4)
     assert np.allclose(whole, blocks, atol=1e-3)
     assert one == pytest.approx(two, abs=0.01)

@@ -5,8 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fmcluster.functional.spread import affinity, spread_labels
-from fmcluster.functional.spread_accuracy import SpreadAccuracy, _apart, halves, spread_accuracy
+from fmcluster.functional.labels.spread import affinity, spread_labels
+from fmcluster.functional.labels.spread_accuracy import (
+    SpreadAccuracy,
+    _apart,
+    halves,
+    spread_accuracy,
+)
 from fmcluster.vectors.graph import KNNGraph
 
 

@@ -21,9 +21,9 @@ from fmcluster.functional.prior import (
     long_tail_counts,
     smoothed_shares,
 )
-from fmcluster.partition import number as _n_clusters
-from fmcluster.partition import sizes as _sizes
 from fmcluster.partition.candidates import sample_with_graph
+from fmcluster.partition.estimates import number as _n_clusters
+from fmcluster.partition.estimates import sizes as _sizes
 from fmcluster.utils.random import seed_of
 from fmcluster.utils.validation import check_in, check_labels, check_proba, check_range
 from fmcluster.vectors.fit_data import HeadData

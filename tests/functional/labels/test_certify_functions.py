@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import hypergeom
 
-from fmcluster.functional.certify import (
+from fmcluster.functional.labels.certify import (
     certify_rows,
     exact_lower,
     exact_p_value,

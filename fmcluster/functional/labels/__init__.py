@@ -1,0 +1,1 @@
+"""What a few labels say of all rows."""

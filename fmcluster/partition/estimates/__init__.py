@@ -1,0 +1,1 @@
+"""What is estimated without labels: how many clusters, and how large."""
