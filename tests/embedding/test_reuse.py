@@ -272,7 +272,7 @@ def test_texts_that_are_cut_are_counted_where_they_are_copied(caplog):
 
 
 def test_the_real_text_encoders_count_without_encoding():
-    from fmcluster.embedding.encoders.text_batches import LengthBatched
+    from fmcluster.embedding.encoders.texts.batches import LengthBatched
 
     class Cuts(LengthBatched):
         def prepare(self, rows):

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fmcluster.embedding.encoders import text_options
 from fmcluster.embedding.encoders.base import Encoder
+from fmcluster.embedding.encoders.texts import options as text_options
 from fmcluster.utils.validation import check_in
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def resolve(
         ``packaged:efficientnet-lite0[@SIDE]`` or ``-lite2``, ``tfidf``, ``auto`` (by `modality`);
         the `spec` of an encoder; or any object with ``encode(list) -> (n, d) array``. A spec
         carries options: ``{"encoder": "intfloat/e5-base-v2", "prompt": "query: "}``; see
-        :class:`fmcluster.embedding.encoders.text_options.TextOptions`.
+        :class:`fmcluster.embedding.encoders.texts.options.TextOptions`.
     modality : "image" or "text", optional
         What the rows are: decides ``auto``, and is checked against the encoder's own.
     device : optional

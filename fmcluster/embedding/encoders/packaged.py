@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fmcluster.embedding.encoders.base import Encoder
 from fmcluster.embedding.encoders.efficientnet import SMALLEST_INPUT, VARIANTS, EfficientNetLite
-from fmcluster.embedding.encoders.text_options import TextOptions, refuse_options
+from fmcluster.embedding.encoders.texts.options import TextOptions, refuse_options
 from fmcluster.utils.optional import require
 from fmcluster.utils.validation import check_in
 
@@ -66,7 +66,7 @@ def _minilm(**options: Any) -> Encoder:
 
 def _wordllama(name: str, number: str, truncate_dim: int | None) -> Encoder:
     """Return WordLlama; it is fast in fp32 on a processor, whatever the device and precision."""
-    from fmcluster.embedding.encoders.static import wordllama
+    from fmcluster.embedding.encoders.texts.static import wordllama
 
     if number and truncate_dim is not None:
         raise ValueError(f"'packaged:{name}' with truncate_dim={truncate_dim}: say it once")

@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 
 from fmcluster.embedding.encoders import sources
 from fmcluster.embedding.encoders.base import TorchEncoder
-from fmcluster.embedding.encoders.long_texts import Chunker
-from fmcluster.embedding.encoders.sentence import SentenceEncoder
-from fmcluster.embedding.encoders.text_batches import LengthBatched, check_texts, count_longer
-from fmcluster.embedding.encoders.text_options import (
+from fmcluster.embedding.encoders.texts.batches import LengthBatched, check_texts, count_longer
+from fmcluster.embedding.encoders.texts.chunks import Chunker
+from fmcluster.embedding.encoders.texts.options import (
     TextOptions,
     check_dim,
     check_length,
     known_prompts,
     prompt_of,
 )
+from fmcluster.embedding.encoders.texts.sentence import SentenceEncoder
 from fmcluster.utils import files as _files
 from fmcluster.utils.validation import check_in
 

@@ -7,7 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from fmcluster.embedding.encoders import resolve, static
+from fmcluster.embedding.encoders import resolve
+from fmcluster.embedding.encoders.texts import static
 from fmcluster.utils.errors import MissingExtraError
 
 ODD = [

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from fmcluster.embedding.encoders import resolve
-from fmcluster.embedding.encoders.sentence import SentenceEncoder
 from fmcluster.embedding.encoders.text import TextEncoder
+from fmcluster.embedding.encoders.texts.sentence import SentenceEncoder
 from fmcluster.utils.errors import MissingExtraError
 
 st = pytest.importorskip("sentence_transformers")

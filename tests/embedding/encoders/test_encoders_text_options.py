@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from fmcluster.embedding.encoders import resolve
-from fmcluster.embedding.encoders.long_texts import Chunker, averaged
-from fmcluster.embedding.encoders.sentence import SentenceEncoder
 from fmcluster.embedding.encoders.text import TextEncoder
+from fmcluster.embedding.encoders.texts.chunks import Chunker, averaged
+from fmcluster.embedding.encoders.texts.sentence import SentenceEncoder
 
 st = pytest.importorskip("sentence_transformers")
 LONG = " ".join(["cat dog sat"] * 15)

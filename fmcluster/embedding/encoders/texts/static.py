@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmcluster.embedding.encoders.text_batches import check_texts
-from fmcluster.embedding.encoders.text_options import check_dim
+from fmcluster.embedding.encoders.texts.batches import check_texts
+from fmcluster.embedding.encoders.texts.options import check_dim
 from fmcluster.utils import files as _files
 from fmcluster.utils.errors import MissingExtraError
 

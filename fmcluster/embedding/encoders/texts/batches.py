@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmcluster.embedding.encoders.base import TorchEncoder
-from fmcluster.embedding.encoders.long_texts import Chunker, averaged
-from fmcluster.embedding.encoders.text_options import TextOptions
+from fmcluster.embedding.encoders.texts.chunks import Chunker, averaged
+from fmcluster.embedding.encoders.texts.options import TextOptions
 
 if TYPE_CHECKING:
     import torch

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmcluster.embedding.encoders import sources
-from fmcluster.embedding.encoders.long_texts import Chunker
-from fmcluster.embedding.encoders.text_batches import LengthBatched, check_texts, count_longer
-from fmcluster.embedding.encoders.text_options import (
+from fmcluster.embedding.encoders.texts.batches import LengthBatched, check_texts, count_longer
+from fmcluster.embedding.encoders.texts.chunks import Chunker
+from fmcluster.embedding.encoders.texts.options import (
     TextOptions,
     check_dim,
     check_length,

@@ -1,0 +1,1 @@
+"""What text encoders are made of: options, batches, chunks; static ones and other libraries'."""
