@@ -9,6 +9,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fmcluster.result.result import ClusterResult
 
+
+class ConflictError(ValueError):
+    """The clusters, or the folder, have changed since the caller looked at them."""
+
+
 EDITS: dict[str, Callable[[ClusterResult, Mapping[str, Any]], ClusterResult]] = {
     "merge": lambda result, given: result.merge(given["clusters"], name=given.get("name")),
     "split": lambda result, given: result.split(given["cluster"], into=given.get("into", 2)),

@@ -29,20 +29,41 @@ FULL = 65_535
 
 
 def points_of(result: ClusterResult, folder: Path) -> NDArray[np.uint16]:
-    """Return the points (n, 2) of all rows, 0..65535; kept as ``map-*.npy`` in the run folder."""
-    key = hashlib.blake2b(repr(result.ids.dtype).encode() + result.ids.tobytes(), digest_size=8)
-    path = folder / f"map-{key.hexdigest()}.npy"
-    if path.is_file():
-        try:
-            kept = read_array(path)
-        except (OSError, ValueError):
-            kept = np.empty(0)
-        if kept.shape == (result.n_rows, 2) and kept.dtype == np.uint16:
-            return kept
-    points = np.rint(FULL * np.clip(_laid_out(result), 0, 1)).astype(np.uint16)
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.save(file, points, allow_pickle=False)
+    """Return the points (n, 2) of all rows, 0..65535, and keep them in the run folder."""
+    points = kept_points(result, folder)
+    if points is None:
+        points = _whole(_laid_out(result))
+        with atomic_path(_path(result, folder)) as temporary, temporary.open("wb") as file:
+            np.save(file, points, allow_pickle=False)
     return points
+
+
+def kept_points(result: ClusterResult, folder: Path) -> NDArray[np.uint16] | None:
+    """Return the points that were kept, ``map-*.npy``; None where there are none of these rows."""
+    path = _path(result, folder)
+    if not path.is_file():
+        return None
+    try:
+        kept = read_array(path)
+    except (OSError, ValueError):
+        return None
+    return kept if kept.shape == (result.n_rows, 2) and kept.dtype == np.uint16 else None
+
+
+def quick_points(result: ClusterResult) -> NDArray[np.uint16]:
+    """Return points by two linear directions: there at once, until the layout is."""
+    if result.embeddings is None:
+        return _whole(_by_clusters(result, np.random.default_rng(seed_of(0, "map"))))
+    return _whole(project(result, np.arange(result.n_rows), method="pca"))
+
+
+def _path(result: ClusterResult, folder: Path) -> Path:
+    key = hashlib.blake2b(repr(result.ids.dtype).encode() + result.ids.tobytes(), digest_size=8)
+    return folder / f"map-{key.hexdigest()}.npy"
+
+
+def _whole(points: NDArray[np.floating]) -> NDArray[np.uint16]:
+    return np.rint(FULL * np.clip(points, 0, 1)).astype(np.uint16)
 
 
 def _laid_out(result: ClusterResult) -> NDArray[np.floating]:
@@ -78,10 +99,19 @@ def _spread(
 
 def _by_graph(result: ClusterResult, rng: np.random.Generator) -> NDArray[np.floating]:
     """Lay out by the neighbor graph alone, or by clusters where there is not even that."""
+    start = _by_clusters(result, rng)
+    if result.graph is None or result.n_rows > LAID_OUT:
+        return start
+    return _scaled(neighbor_layout(result.graph, start))
+
+
+def _by_clusters(result: ClusterResult, rng: np.random.Generator) -> NDArray[np.floating]:
+    """Return every cluster around a place of its own on a circle."""
     turn = 2 * np.pi * np.maximum(result.labels, 0) / max(result.n_clusters, 1)
     start = np.stack([np.cos(turn), np.sin(turn)], axis=1)
-    start = start + rng.normal(scale=0.1, size=start.shape)
-    if result.graph is not None and result.n_rows <= LAID_OUT:
-        start = neighbor_layout(result.graph, start)
+    return _scaled(start + rng.normal(scale=0.1, size=start.shape))
+
+
+def _scaled(start: NDArray[np.floating]) -> NDArray[np.floating]:
     low, high = np.quantile(start, [0.002, 0.998], axis=0)
     return np.asarray((start - low) / np.maximum(high - low, 1e-12))

@@ -66,9 +66,13 @@ class ActionLog:
                 raise CorruptShardError(
                     f"{self.path}, line {number} is no entry of ours: move the file away"
                 )
-            found = [] if entry["op"] == SAVED else [*found, entry]
+            found = _with(found, entry)
         last = _entry(torn)  # killed between the line and its end
-        return found if last is None or last["op"] == SAVED else [*found, last]
+        return found if last is None else _with(found, last)
+
+
+def _with(found: list[dict[str, Any]], entry: dict[str, Any]) -> list[dict[str, Any]]:
+    return list(entry.get("pending", [])) if entry["op"] == SAVED else [*found, entry]
 
 
 def _entry(line: bytes) -> dict[str, Any] | None:

@@ -72,11 +72,11 @@ def serve(
 
             try:
                 work = Work(open_session())
+                host.put(work)
                 work.start()
-                host.work = work
             except Exception as error:
                 failed.append(error)
-                host.failure = str(error)
+                host.put(None, str(error))
                 server.should_exit = True
 
         threading.Thread(target=load, name="fmcluster-load", daemon=True).start()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +17,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from fmcluster.app import views
-from fmcluster.app.edits import EDITS
+from fmcluster.app.edits import EDITS, ConflictError
 from fmcluster.app.guard import Guard
-from fmcluster.app.session import ConflictError
-from fmcluster.app.work import Work
+
+if TYPE_CHECKING:  # the page is there before what it works with is imported
+    from fmcluster.app.work import Work
 
 # The files of the page, by name: no path is ever made of what was asked for.
 STATIC = {
@@ -31,6 +33,8 @@ STATIC = {
     "rows.js": "text/javascript",
     "label.js": "text/javascript",
 }
+# Seconds that a request waits for the result to be loaded, until the page asks again.
+LONGEST_WAIT = 20
 # Rows that a list shows at a time, and pictures: these take room.
 MOST_ROWS = 200
 BAD, CONFLICT, LATER, GONE = 400, 409, 503, 404
@@ -43,12 +47,24 @@ class Host:
     Parameters
     ----------
     work : Work, optional
-        Set later where loading goes on while the page opens.
+        Given later by `put` where loading goes on while the page opens; requests wait for it.
     """
 
     def __init__(self, work: Work | None = None) -> None:
-        self.work = work
         self.failure = ""
+        self._loaded, self._ready = work, threading.Event()
+        if work is not None:
+            self._ready.set()
+
+    @property
+    def work(self) -> Work | None:
+        """What works; None until the result is loaded."""
+        return self._loaded
+
+    def put(self, work: Work | None, failure: str = "") -> None:
+        """Give what was loaded, or why nothing was."""
+        self._loaded, self.failure = work, failure
+        self._ready.set()
 
     # -- what is shown: each takes the query's parameters
 
@@ -63,8 +79,10 @@ class Host:
         return {"version": session.version, "clusters": views.clusters(session)}
 
     def points(self, asked: Json) -> bytes:
-        """Return the map: uint16 x and y of each row."""
-        return self._work().points().astype("<u2").tobytes()
+        """Return the map: uint16 x and y of each row; with ``quick``, what is there at once."""
+        work = self._work()
+        found = work.quick_points() if "quick" in asked else work.points()
+        return found.astype("<u2").tobytes()
 
     def colors(self, asked: Json) -> bytes:
         """Return label, confidence and outlier score of each row."""
@@ -173,6 +191,7 @@ class Host:
         return Response(text, media_type="text/csv")
 
     def _work(self) -> Work:
+        self._ready.wait(LONGEST_WAIT)
         if self.work is None:
             raise LoadingError(self.failure)
         return self.work

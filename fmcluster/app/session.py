@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fmcluster.app.edits import EDITS, apply_edit, state_of
+from fmcluster.app.edits import EDITS, ConflictError, apply_edit, state_of
 from fmcluster.app.log import SAVED, ActionLog
 from fmcluster.app.rows import Rows
 from fmcluster.app.sample import CheckSample
@@ -31,10 +31,6 @@ if TYPE_CHECKING:
 HISTORY_BYTES, LEAST_HISTORY, MOST_HISTORY = 500_000_000, 5, 200
 # What answers changed, the last of them: the page shows a few.
 MOST_CHANGES = 20
-
-
-class ConflictError(ValueError):
-    """The clusters have changed since the caller looked at them."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +144,11 @@ class Session:
         """Answers that the clusters do not hold yet."""
         return len(self.wanted) - len(self.result.answers)
 
+    @property
+    def has_work(self) -> bool:
+        """Whether `take_in` has something to do."""
+        return self.n_pending > 0 and not self.problem
+
     def take_in(self) -> bool:
         """Fit what was answered since, once; return whether the clusters changed.
 
@@ -155,7 +156,7 @@ class Session:
         """
         with self.lock:
             base, wanted, generation = self.result, self.wanted, self.generation
-            if self.n_pending <= 0 or self.problem:
+            if not self.has_work:
                 return False
             if base.embeddings is None:
                 self.problem = (

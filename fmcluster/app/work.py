@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmcluster.app.layout import points_of
+from fmcluster.app.layout import kept_points, points_of, quick_points
 from fmcluster.app.session import Session
 from fmcluster.labeling.propagate import propagate
 from fmcluster.labeling.query import query
@@ -53,7 +53,6 @@ class Work:
         self._wake.set()
 
     def _run(self) -> None:
-        self.points()
         while not self._stopped.is_set():
             self._wake.wait()
             self._wake.clear()
@@ -69,8 +68,8 @@ class Work:
         self.is_busy = True
         try:
             changed = False
-            while self.session.take_in():
-                changed = True
+            while self.session.has_work:  # a fit that an edit overtook is begun again
+                changed = self.session.take_in() or changed
             if changed:
                 self._estimate()
             if changed or len(self._open_rows()) < FEW:
@@ -138,6 +137,13 @@ class Work:
             return next(iter(left()), None)
 
     # -- the map
+
+    def quick_points(self) -> NDArray[np.uint16]:
+        """Return where the rows are on the map, or roughly so while it is being laid out."""
+        if self._points is None:
+            kept = kept_points(self.session.result, self.session.folder)
+            return quick_points(self.session.result) if kept is None else kept
+        return self._points
 
     def points(self) -> NDArray[np.uint16]:
         """Return where the rows are on the map; the first call takes a while."""

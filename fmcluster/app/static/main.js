@@ -38,7 +38,7 @@ const app = {
     clusters.draw();
     rows.refresh();
     map.setColors(await askBytes("colors"));
-    levels();
+    if (app.isLaidOut) levels();
   },
   openTab(name, focus = true) {
     for (const tab of document.querySelectorAll("[role=tab]")) {
@@ -208,6 +208,11 @@ async function begin() {
     }
   }
   if (app.state.lost.length) notice(app.state.lost.length + " earlier action(s) could not be repeated: " + app.state.lost[0], true);
+  // A rough map at once, the one that stays when it is ready.
+  map.setPoints(await askBytes("points", { quick: 1 }));
   map.setPoints(await askBytes("points"));
+  byId("map-wait").hidden = true;
+  app.isLaidOut = true;
+  levels();
 }
 begin().catch(lost);

@@ -36,7 +36,6 @@ export function createMap({ onPoint, onOpen, onLasso, nameOf, sizes }) {
     const next = start.slice();
     for (let i = 0; i < n; i++) order[next[cell(y[i]) * CELLS + cell(x[i])]++] = i;
     walk = null;
-    byId("map-wait").hidden = true;
     paint();
   }
   function setColors(buffer) {

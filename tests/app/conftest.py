@@ -1,0 +1,52 @@
+"""A small run that an app works on: 160 rows of four topics, with texts."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+
+import fmcluster as fmc
+from fmcluster.app.session import Session
+from fmcluster.result.naming import name_by_terms
+
+HOSTILE = '</script><img src=x onerror="document.title=1">'
+TOPICS = ("apple pie recipe", "football match score", "stock market price", "train bus ticket")
+
+
+class Run:
+    """A result on disk, with what it was made of."""
+
+    def __init__(self, folder, X, y, texts, ids):
+        self.folder, self.X, self.y, self.texts, self.ids = folder, X, y, texts, ids
+
+    def session(self, *, embeddings=True):
+        result = fmc.ClusterResult.load(self.folder)
+        return Session(
+            result.attach(self.X) if embeddings else result, self.folder, source=self.texts
+        )
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory):
+    rng = np.random.default_rng(0)
+    y = np.arange(160) % 4
+    X = (np.eye(12)[y] + 0.12 * rng.normal(size=(160, 12))).astype(np.float32)
+    texts = [f"{TOPICS[c]} {HOSTILE if i == 4 else i}" for i, c in enumerate(y)]
+    ids = np.array([f"t{i:03d}" for i in range(160)])
+    from fmcluster.embedding.data.source import Source
+
+    store = fmc.embed(Source(X, ids=ids), folder=tmp_path_factory.mktemp("made") / "store")
+    result = fmc.cluster(store, n_clusters=4, head="auto")
+    folder = tmp_path_factory.mktemp("run") / "run"
+    name_by_terms(result, [TOPICS[c] for c in y]).save(folder)
+    return Run(folder, X, y, texts, ids)
+
+
+@pytest.fixture
+def run(made, tmp_path):
+    """A copy of the run, which the test may change."""
+    folder = tmp_path / "run"
+    shutil.copytree(made.folder, folder)
+    return Run(folder, made.X, made.y, made.texts, made.ids)
