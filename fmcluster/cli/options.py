@@ -9,6 +9,28 @@ from typing import Any
 import numpy as np
 
 
+class EncoderOption(argparse.Action):
+    """``--encoder-option NAME=VALUE``: an option of the ``--encoder`` before it, into its spec."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Turn the last encoder's name into a spec that holds the option."""
+        name, equals, value = str(values).partition("=")
+        if not equals or not name:
+            parser.error(f"argument {option_string}: {values!r} is not NAME=VALUE")
+        given = list(getattr(namespace, "encoder", None) or [])
+        if not given:
+            parser.error(f"argument {option_string}: it follows the --encoder that it is for")
+        spec = given[-1] if isinstance(given[-1], dict) else {"encoder": given[-1]}
+        number = name in ("truncate_dim", "max_length") and value.isdecimal()
+        namespace.encoder = [*given[:-1], {**spec, name: int(value) if number else value}]
+
+
 def add_data(parser: argparse.ArgumentParser) -> None:
     """Add the data and how to read it."""
     parser.add_argument(
@@ -31,10 +53,17 @@ def add_encoder(parser: argparse.ArgumentParser) -> None:
     """Add the encoder and how to run it."""
     parser.add_argument(
         "--encoder",
-        action="append",
+        action="append",  # a later --encoder-option makes the last one a spec
         metavar="NAME",
-        help="Hub id, folder, open_clip:ARCH/TAG, packaged:minilm, packaged:efficientnet-lite0, "
+        help="Hub id, folder, open_clip:ARCH/TAG, packaged:NAME (see `fmcluster encoders`), "
         "tfidf or auto; repeat for several spaces",
+    )
+    parser.add_argument(
+        "--encoder-option",
+        action=EncoderOption,
+        metavar="NAME=VALUE",
+        help="of the --encoder before it: prompt, truncate_dim, max_length, long=chunk-mean, "
+        "pooling, revision; repeat",
     )
     parser.add_argument("--batch-size", type=int, metavar="N", help="default: chosen, then halved")
     parser.add_argument("--device", help="default: what accelerate gives")

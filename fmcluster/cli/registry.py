@@ -22,5 +22,6 @@ COMMANDS = {
     "bench": "run, tabulate and compare benchmark suites",
     "run": "run a recipe",
     "heads": "list the cluster heads",
+    "encoders": "list the encoders, their size and license, and whether weights are at hand",
     "doctor": "say what is installed and what is wrong with it",
 }

@@ -20,7 +20,7 @@ from fmcluster.embedding.data.source import Block, Source
 from fmcluster.embedding.encoders import resolve
 from fmcluster.embedding.encoders.base import Encoder
 from fmcluster.embedding.encoders.fitted import load_state, restore
-from fmcluster.embedding.encoders.places import found_spec, shared_record
+from fmcluster.embedding.encoders.places import found_spec, moved_spec, shared_record
 from fmcluster.embedding.store.store import EmbeddingStore
 from fmcluster.heads.base import ClusterHead
 from fmcluster.result.editing.chain import Edit, count_after, repeat
@@ -137,7 +137,9 @@ def load_encoders(
     found = []
     for number, (record, own) in enumerate(zip(records, given, strict=True)):
         made: Any = resolve(
-            found_spec(record["spec"], record["fingerprint"]) if own is None else own,
+            found_spec(record["spec"], record["fingerprint"])
+            if own is None
+            else moved_spec(record["spec"], own),
             batch_size=batch_size,
             device=device,
         )

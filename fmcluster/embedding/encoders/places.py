@@ -13,6 +13,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from fmcluster.embedding.encoders.texts.options import NAMES
 from fmcluster.utils.files import read_json, stable_hash, write_json
 
 CACHE_VARIABLE = "FMCLUSTER_CACHE"
@@ -65,6 +66,14 @@ def found_spec(spec: dict[str, Any], fingerprint: dict[str, Any]) -> dict[str, A
             "with encoder=FOLDER (its weights are checked)"
         )
     return {**spec, "encoder": name}
+
+
+def moved_spec(spec: dict[str, Any], place: Any) -> Any:
+    """Return where an encoder is said to be now, with the options that its spec had."""
+    if not isinstance(place, (str, os.PathLike)):
+        return place
+    asked = {name: spec[name] for name in (*NAMES, "pooling") if name in spec}
+    return {"encoder": os.fspath(place), **asked} if asked else place
 
 
 def remember(fingerprint: dict[str, Any], name: str) -> None:

