@@ -82,6 +82,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "report": report,
         "rows": result.n_rows,
         "n_clusters": result.n_clusters,
+        # Made for the report and shown in it; without one they would cost seconds.
+        "levels": [level.n_clusters for level in result.levels] if report else None,
         "n_answers": len(result.answers),
         "head": result.head.name,
         "calibrated": result.is_calibrated,
@@ -134,6 +136,9 @@ def render(payload: dict[str, Any]) -> str:
         f"sizes {sizes[0]} / {sizes[len(sizes) // 2]} / {sizes[-1]} (largest / middle / smallest)",
         f"mean {word} {100 * payload['mean_confidence']:.1f} %",
     ]
+    if payload["levels"] and len(payload["levels"]) > 1:
+        others = ", ".join(map(str, payload["levels"]))
+        lines.append(f"numbers of clusters worth a look: {others}")
     if payload["n_answers"]:
         lines.append(f"{payload['n_answers']} answers are held")
     if "acc" in payload:

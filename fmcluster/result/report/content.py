@@ -95,6 +95,14 @@ def _facts(result: ClusterResult, items: Items) -> list[tuple[str, str]]:
     ]
     if len(result.novel):
         facts.insert(2, ("rows in no cluster", f"{len(result.novel):,}"))
+    if len(result.answers):
+        facts.append(("answers held", f"{len(result.answers):,}"))
+    if result.edits:
+        facts.append(("edits", ", ".join(str(edit["op"]) for edit in result.edits)))
+    if result.n_clusters > 1 and not (result.embeddings is None and result.graph is None):
+        others = [level.n_clusters for level in result.levels]
+        if len(others) > 1:
+            facts.append(("numbers of clusters worth a look", ", ".join(map(str, others))))
     if calibration.get("method"):
         facts.append(("calibrated by", str(calibration["method"])))
     encoders = ", ".join(record["name"] for record in about.get("encoders") or [])
