@@ -8,7 +8,7 @@ algorithms predict one another: isotonic regression of one algorithm's agreement
 the others give. A shift in logits then makes the mean equal to the mean agreement, the estimate of
 accuracy (disagreement of independent runs estimates error: Jiang et al., ICLR 2022).
 
-**With m labeled rows.** `functional.labels.few_labels` says which rows are right although the match of
+**With m labeled rows.** `labels.few_labels` says which rows are right although the match of
 clusters and classes is itself unknown, and a line in logit space from the standardized score to
 confidence is fitted with a prior: the label-free confidence where there is one. Below 15 effective
 labels only its intercept moves; from 200 on an isotonic fit is blended in.

@@ -8,7 +8,8 @@ r"""A partition with a person's answers: classes from labels, clusters where no 
    are classes nobody has met. Of the clusters that hold no answered row those come first that are
    far from every answered row and keep their neighbors to themselves.
 3. *Refinement* of both (`partition.refine`), answered rows fixed, G as evidence beside the
-   classifier, sizes by maximum likelihood where labels keep the small classes alive; and the geometric mean of what came in and what comes out.
+   classifier, sizes by maximum likelihood where labels keep the small classes alive; and the
+   geometric mean of what came in and what comes out.
 4. *Confidence* of a row with the largest soft labels q and q', of whose neighbors the share r has
    its label: :math:`\sigma(\tfrac12 \log(q / q') + 0.4 \operatorname{logit} r + s)`, with the
    shift s that brings the mean to the accuracy that the labels themselves let expect
