@@ -6,26 +6,10 @@ import shutil
 
 import numpy as np
 import pytest
+from helpers_app import HOSTILE, TOPICS, Run
 
 import fmcluster as fmc
-from fmcluster.app.session import Session
 from fmcluster.result.naming import name_by_terms
-
-HOSTILE = '</script><img src=x onerror="document.title=1">'
-TOPICS = ("apple pie recipe", "football match score", "stock market price", "train bus ticket")
-
-
-class Run:
-    """A result on disk, with what it was made of."""
-
-    def __init__(self, folder, X, y, texts, ids):
-        self.folder, self.X, self.y, self.texts, self.ids = folder, X, y, texts, ids
-
-    def session(self, *, embeddings=True):
-        result = fmc.ClusterResult.load(self.folder)
-        return Session(
-            result.attach(self.X) if embeddings else result, self.folder, source=self.texts
-        )
 
 
 @pytest.fixture(scope="session")
