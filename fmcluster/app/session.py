@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fmcluster.app.edits import EDITS, ConflictError, apply_edit, state_of
+from fmcluster.app.edits import ConflictError, apply_edit, state_of
 from fmcluster.app.log import SAVED, ActionLog
+from fmcluster.app.replay import replay, with_answers
 from fmcluster.app.rows import Rows
 from fmcluster.app.sample import CheckSample
 from fmcluster.app.views import figures_of
@@ -84,7 +85,9 @@ class Session:
         self.on_answer: Callable[[], None] = lambda: None
         self._looked_at: dict[tuple[int, int], ClusterResult] = {}
         self._marker = self._read_marker()
-        self._replay(self.log.unsaved())
+        self.is_replaying = True
+        replay(self, self.log.unsaved())
+        self.is_replaying = False
 
     # -- answers
 
@@ -98,7 +101,7 @@ class Session:
         """
         with self.lock:
             value = self._class_of(label)
-            self._answer(
+            self.answer(
                 {"op": "label", "ids": list(ids), "label": value}, labels={i: value for i in ids}
             )
 
@@ -113,22 +116,23 @@ class Session:
         with self.lock:
             entry = {"op": "link", "ids": list(pair), "same": bool(same)}
             name = "must_link" if same else "cannot_link"
-            self._answer(entry, **{name: np.asarray([list(pair)])})
+            self.answer(entry, **{name: np.asarray([list(pair)])})
 
-    def _answer(
+    def answer(
         self,
         entry: dict[str, Any],
         labels: Any = None,
         must_link: Any = None,
         cannot_link: Any = None,
     ) -> None:
+        """Check answers as `ClusterResult.with_answers` takes them, log `entry`, keep them."""
         index = self.result.index
         new = Answers.of(index, labels, must_link, cannot_link)
         if not len(new):
             raise ValueError("no rows were given: choose some first")
         wanted = self.wanted.joined(new, index)
         self._write(entry)
-        self._push(entry["op"])
+        self.push(entry["op"])
         self.wanted, self.problem = wanted, ""
         self.on_answer()
 
@@ -165,7 +169,7 @@ class Session:
                 )
                 return False
         try:
-            fitted = _with(base, wanted)
+            fitted = with_answers(base, wanted)
         except (ValueError, TypeError, ArithmeticError) as error:
             with self.lock:
                 if self.generation == generation:
@@ -176,7 +180,7 @@ class Session:
                 return False
             self._write({"op": "fit", "answers": len(fitted.answers)})
             self._note(base, fitted)
-            self._put(fitted)
+            self.put(fitted)
         return True
 
     def _note(self, before: ClusterResult, after: ClusterResult) -> None:
@@ -218,8 +222,8 @@ class Session:
             if self.result is not base:
                 raise ConflictError("the clusters have changed meanwhile: look again")
             self._write({"op": op, **given, "before": state_of(base)})
-            self._push(op)
-            self._put(after)
+            self.push(op)
+            self.put(after)
             self.generation += 1
 
     def undo(self) -> str:
@@ -242,7 +246,7 @@ class Session:
             self.generation += 1
             self.problem = ""
             if before is not result:
-                self._put(before)
+                self.put(before)
             self.on_answer()
             return op
 
@@ -308,77 +312,19 @@ class Session:
         return read_json(path).get("digest") if path.is_file() else None
 
     def _write(self, entry: dict[str, Any]) -> None:
-        if not self._is_replaying:
+        if not self.is_replaying:
             self.log.append(entry)
         self.is_saved = False
 
-    def _push(self, op: str) -> None:
+    def push(self, op: str) -> None:
+        """Remember what is there now, before an action."""
         keep = int(np.clip(HISTORY_BYTES // self.result.proba.nbytes, LEAST_HISTORY, MOST_HISTORY))
         self.actions = [*self.actions, Action(op, self.result, self.wanted)][-keep:]
 
-    def _put(self, result: ClusterResult) -> None:
+    def put(self, result: ClusterResult) -> None:
+        """Let a result with other clusters be the present one."""
         self.result = result
         self.version += 1
-
-    _is_replaying = False
-
-    def _replay(self, entries: list[dict[str, Any]]) -> None:
-        """Do again what the log holds since the last save."""
-        self._is_replaying = True
-        known = {len(self.wanted): self.wanted}
-        last = max((at for at, entry in enumerate(entries) if entry["op"] in EDITS), default=-1)
-        for at, entry in enumerate(entries):
-            try:
-                # What edits were made on must be there again; other fits can wait.
-                self._repeat(entry, known, is_needed=at < last)
-            except (ValueError, TypeError, KeyError) as error:
-                self.lost.append(f"{entry['op']}: {error}")
-                if entry["op"] not in ("undo", "fit", "draw", "check"):
-                    self._push(entry["op"])  # its undo takes nothing else back
-            known[len(self.wanted)] = self.wanted
-        self._is_replaying = False
-        self.generation += 1
-
-    def _repeat(self, entry: dict[str, Any], known: dict[int, Answers], *, is_needed: bool) -> None:
-        op = entry["op"]
-        if op == "label":
-            value = entry["label"]
-            self._answer(entry, labels={i: value for i in entry["ids"]})
-        elif op == "link":
-            self.link(entry["ids"], same=entry["same"])
-        elif op == "fit":
-            if is_needed and self.result.embeddings is not None:
-                self._put(_with(self.result, known[entry["answers"]]))
-        elif op == "draw":
-            self.sample = CheckSample.of(entry)
-        elif op == "check":
-            self.check(entry["ids"][0], entry["label"])
-        elif op == "undo":
-            self._repeat_undo(entry["of"])
-        else:
-            if entry.get("before") != state_of(self.result):
-                raise ValueError("the clusters it was made on are not there")
-            self.edit(op, {key: v for key, v in entry.items() if key not in ("op", "before")})
-
-    def _repeat_undo(self, op: str) -> None:
-        there = (
-            self.actions[-1].op
-            if self.actions
-            else next((edit["op"] for edit in reversed(self.result.edits)), None)
-        )
-        if there != op:
-            raise ValueError(f"no {op} is there to take back")
-        self.undo()
-
-
-def _with(base: ClusterResult, wanted: Answers) -> ClusterResult:
-    """Return `base` with the answers of `wanted` that it does not hold."""
-    held = base.answers
-    return base.with_answers(
-        labels={one: value for one, value in wanted.labels.items() if one not in held.labels},
-        must_link=wanted.must_link[len(held.must_link) :],
-        cannot_link=wanted.cannot_link[len(held.cannot_link) :],
-    )
 
 
 def _entries(wanted: Answers, held: Answers) -> list[dict[str, Any]]:

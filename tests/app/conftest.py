@@ -23,9 +23,10 @@ def made(tmp_path_factory):
 
     store = fmc.embed(Source(X, ids=ids), folder=tmp_path_factory.mktemp("made") / "store")
     result = fmc.cluster(store, n_clusters=4, head="auto")
+    result = name_by_terms(result, [TOPICS[c] for c in y])
     folder = tmp_path_factory.mktemp("run") / "run"
-    name_by_terms(result, [TOPICS[c] for c in y]).save(folder)
-    return Run(folder, X, y, texts, ids)
+    result.save(folder)
+    return Run(folder, result, y, texts)
 
 
 @pytest.fixture
@@ -33,4 +34,4 @@ def run(made, tmp_path):
     """A copy of the run, which the test may change."""
     folder = tmp_path / "run"
     shutil.copytree(made.folder, folder)
-    return Run(folder, made.X, made.y, made.texts, made.ids)
+    return Run(folder, made.result, made.y, made.texts)

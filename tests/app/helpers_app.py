@@ -19,16 +19,22 @@ TOPICS = ("apple pie recipe", "football match score", "stock market price", "tra
 
 
 class Run:
-    """A result on disk, with what it was made of."""
+    """A result in memory and on disk, with what it was made of."""
 
-    def __init__(self, folder, X, y, texts, ids):
-        self.folder, self.X, self.y, self.texts, self.ids = folder, X, y, texts, ids
+    def __init__(self, folder, result, y, texts):
+        self.folder, self.result, self.y, self.texts = folder, result, y, texts
+        self.ids = result.ids
 
-    def session(self, *, embeddings=True):
+    def session(self):
+        """The result as it was made: what a fit needs is in memory, so that it is fast."""
+        return Session(self.result, self.folder, source=self.texts)
+
+    def reopened(self, *, embeddings=True):
+        """The result as another process reads it."""
         result = fmc.ClusterResult.load(self.folder)
-        return Session(
-            result.attach(self.X) if embeddings else result, self.folder, source=self.texts
-        )
+        if embeddings:
+            result = result.attach(self.result.embeddings)
+        return Session(result, self.folder, source=self.texts)
 
 
 class Client:

@@ -75,6 +75,6 @@ def test_twenty_kills_lose_no_acknowledged_answer(run):
         servers.wait(20)
         servers.stdout.close()
     assert len(acknowledged) >= KILLS
-    session = run.session()
+    session = run.reopened()
     assert acknowledged.items() <= session.wanted.labels.items()
     assert len(session.wanted) <= sent and session.lost == []

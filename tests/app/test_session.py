@@ -133,28 +133,28 @@ def test_undo_takes_an_answer_back_before_and_after_it_was_taken_in(run):
 def test_a_fit_that_an_edit_overtook_is_begun_again(run, monkeypatch):
     from fmcluster.app import session as module
 
-    session, fit = run.session(), module._with
+    session, fit = run.session(), module.with_answers
     session.label(["t000"], "food")
     other = int(session.result.labels[1])  # of another topic
 
     def overtaken(base, wanted):
-        monkeypatch.setattr(module, "_with", fit)
+        monkeypatch.setattr(module, "with_answers", fit)
         found = fit(base, wanted)
         session.edit("rename", {"cluster": other, "name": "meanwhile"}, version=0)
         return found
 
-    monkeypatch.setattr(module, "_with", overtaken)
+    monkeypatch.setattr(module, "with_answers", overtaken)
     assert not session.take_in(), "what it began from is no more"
     assert session.take_in()
     assert {"food", "meanwhile"} <= set(session.result.names)
 
 
 def test_answers_without_embeddings_are_kept_and_said_to_wait(run):
-    session = run.session(embeddings=False)
+    session = run.reopened(embeddings=False)
     session.label(["t000"], "food")
     assert not session.take_in()
     assert "--embeddings" in session.problem
-    again = run.session()
+    again = run.reopened()
     assert again.take_in() and again.result.answers.labels == {"t000": "food"}
 
 
@@ -167,7 +167,7 @@ def test_a_crash_loses_nothing(run):
     session.link(["t000", "t004"], same=True)
     session.undo()
     session.edit("rename", {"cluster": 0, "name": "again"}, version=session.version)
-    again = run.session()  # nothing was saved
+    again = run.reopened()  # nothing was saved
     assert again.lost == []
     np.testing.assert_array_equal(again.result.labels, session.result.labels)
     assert again.result.names == session.result.names
@@ -182,7 +182,7 @@ def test_an_edit_whose_clusters_are_gone_is_not_made_on_others(run):
     session.edit("rename", {"cluster": 1, "name": "one"}, version=1)
     other = fmc.ClusterResult.load(run.folder).merge([2, 3])
     other.save(run.folder)  # by another program
-    again = run.session()
+    again = run.reopened()
     assert again.result.n_clusters == 3 and "one" not in again.result.names
     assert len(again.lost) == 2 and "not there" in again.lost[0]
 
@@ -197,21 +197,21 @@ def test_save_writes_the_result_and_keeps_what_is_pending(run):
     assert session.is_saved
     saved = fmc.ClusterResult.load(run.folder)
     assert saved.answers.labels == {"t000": "food"}
-    again = run.session()
+    again = run.reopened()
     assert again.wanted.labels == {"t000": "food", "t001": "sport"}
     assert again.wanted.must_link.tolist() == [["t002", "t006"]]
     again.take_in()
     again.save()
-    assert run.session().n_pending == 0
+    assert run.reopened().n_pending == 0
 
 
 def test_edits_of_a_saved_run_are_undone_by_the_result_itself(run):
     session = run.session()
     session.edit("merge", {"clusters": [0, 1]}, version=0)
     session.save()
-    again = run.session()
+    again = run.reopened()
     assert again.undo() == "merge" and again.result.n_clusters == 4
-    assert run.session().result.n_clusters == 4, "the undo is in the log"
+    assert run.reopened().result.n_clusters == 4, "the undo is in the log"
 
 
 def test_a_folder_that_another_program_wrote_is_not_overwritten(run):
@@ -230,7 +230,7 @@ def test_a_sample_is_drawn_labeled_and_certifies(run):
     assert len(session.sample.ids) == 60
     for one in session.sample.ids:
         session.check(one, names[session.result.labels[session.result.rows_of([one])[0]]])
-    again = run.session()  # and it outlives a crash
+    again = run.reopened()  # and it outlives a crash
     assert again.sample == session.sample and not again.sample.left
     found = again.sample.certify(again.result)
     assert found.threshold is not None and found.n_labels == 60 and found.coverage > 0
@@ -258,3 +258,19 @@ def test_rows_are_found_by_words_and_by_id(run):
     assert rows.find("t017").tolist() == [17]
     assert rows.find("t00").tolist() == list(range(10))
     assert rows.find("   ").tolist() == rows.find("nowhere").tolist() == []
+
+
+def test_thousands_of_answers_come_back_at_once(run):
+    session = run.session()
+    line = {"op": "label", "ids": ["t000"], "label": "food"}
+    session.log.append(line)
+    with session.log.path.open("a") as file:
+        for _ in range(20):  # the same again is no contradiction
+            for at, c in enumerate(run.y.tolist()):
+                entry = {"op": "label", "ids": [f"t{at:03d}"], "label": ["food", "b", "c", "d"][c]}
+                file.write(json.dumps(entry) + "\n")
+            file.write('{"op":"link","ids":["t000","t004"],"same":true}\n')
+    again = run.reopened()
+    assert again.lost == [] and len(again.wanted.labels) == 160
+    assert again.wanted.must_link.tolist() == [["t000", "t004"]]
+    assert len(again.actions) == 200 and not again.is_saved

@@ -35,7 +35,6 @@ export function createClusters(app) {
     return node;
   }
   function draw() {
-    for (const label of list()) if (label >= app.clusters.length) chosen.delete(label);
     const words = byId("cluster-search").value.trim().toLowerCase();
     const found = app.clusters.filter((c) => c.name.toLowerCase().includes(words) || String(c.label) === words);
     byId("clusters").replaceChildren(...found.sort(sorts[byId("sort").value]).map(item));
@@ -54,7 +53,7 @@ export function createClusters(app) {
     app.rows.showCluster(cluster);
   }
   async function done(body, said) {
-    if (await app.act(body, said)) { chosen.clear(); byId("name-form").hidden = true; draw(); }
+    await app.act(body, said);
   }
   byId("cluster-search").addEventListener("input", draw);
   byId("sort").addEventListener("change", draw);
@@ -75,8 +74,8 @@ export function createClusters(app) {
 
   const keys = { m: "merge", s: "split", r: "rename", d: "dissolve" };
   return {
-    draw,
-    clear() { chosen.clear(); draw(); },
+    // Of other clusters than were chosen, no number is right.
+    clear() { chosen.clear(); byId("name-form").hidden = true; draw(); },
     key(event) {
       const id = keys[event.key];
       if (!id || byId(id).disabled || byId("panel-clusters").hidden) return;

@@ -35,8 +35,8 @@ const app = {
     const told = await askJson("clusters");
     app.clusters = told.clusters;
     app.level = null;
-    clusters.draw();
-    rows.refresh();
+    clusters.clear();
+    rows.refresh().catch(lost);
     map.setColors(await askBytes("colors"));
     if (app.isLaidOut) levels();
   },
