@@ -62,7 +62,13 @@ def serve(
         app = create_app(host, token=token, port=bound)
         # Requests hold the token: they are not logged.
         config = uvicorn.Config(
-            app, log_level="warning", access_log=False, lifespan="off", server_header=False
+            app,
+            log_level="warning",
+            access_log=False,
+            lifespan="off",
+            server_header=False,
+            http="h11",
+            ws="none",
         )
         server = uvicorn.Server(config)
         failed: list[Exception] = []

@@ -14,14 +14,15 @@ from helpers_app import Client
 # One process that has imported everything; for every line it gets, a server is forked from it.
 SERVERS = """
 import os, socket, sys
-import pandas, pyarrow.parquet, safetensors.numpy, uvicorn, uvicorn.protocols.http.h11_impl
+import pandas, pyarrow.dataset, pyarrow.parquet, safetensors.numpy
+import uvicorn, uvicorn.protocols.http.h11_impl
 import fmcluster as fmc
 from fmcluster.app.server import Host, create_app
 from fmcluster.app.session import Session
 from fmcluster.app.work import Work
 from fmcluster.heads import make_head
 
-make_head("auto")
+make_head("auto"), fmc.ClusterResult
 print("ready", flush=True)
 for line in sys.stdin:
     child = os.fork()
@@ -33,7 +34,7 @@ for line in sys.stdin:
         port = listener.getsockname()[1]
         app = create_app(Host(Work(session)), token="secret-token", port=port)
         print(os.getpid(), port, len(session.wanted), flush=True)
-        config = uvicorn.Config(app, log_level="critical", lifespan="off")
+        config = uvicorn.Config(app, log_level="critical", lifespan="off", http="h11", ws="none")
         uvicorn.Server(config).run(sockets=[listener])
         os._exit(0)
     os.waitpid(child, 0)
