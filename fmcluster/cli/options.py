@@ -34,7 +34,9 @@ class EncoderOption(argparse.Action):
 def add_data(parser: argparse.ArgumentParser) -> None:
     """Add the data and how to read it."""
     parser.add_argument(
-        "data", help="file (csv, parquet, jsonl, txt, npy), folder of images, store"
+        "data",
+        help="file (csv, parquet, jsonl, json, txt, npy, xlsx; zip or tar of images), "
+        "'part-*.parquet', folder of images, store",
     )
     parser.add_argument("--column", help="column that holds the texts or images")
     parser.add_argument("--id-column", help="column that holds row ids (default: row numbers)")
@@ -88,10 +90,11 @@ def encoder_of(args: argparse.Namespace) -> Any:
 def load_data(args: argparse.Namespace, *, folder: str | Path | None = None) -> Any:
     """Return the embedding store of the data: opened, read as vectors, or embedded now."""
     from fmcluster.api import embed
+    from fmcluster.embedding.data.readers import is_pattern
     from fmcluster.embedding.store.store import EmbeddingStore
 
     path = Path(args.data)
-    if not path.exists():
+    if not path.exists() and not is_pattern(path):
         raise FileNotFoundError(f"{args.data}: no such file or folder")
     if (path / "manifest.json").is_file():
         return EmbeddingStore.open(path)

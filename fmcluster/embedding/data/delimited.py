@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import codecs
 import csv
-import io
 import itertools
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from fmcluster.embedding.data.packed import open_binary, open_text
 from fmcluster.utils.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ def encoding_of(path: Path) -> str:
     DataError
         It is none of these.
     """
-    with open(path, "rb") as handle:
+    with open_binary(path) as handle:
         head = handle.read(4)
     for mark, name in _MARKS:
         if head.startswith(mark):
@@ -63,7 +63,7 @@ def encoding_of(path: Path) -> str:
 def _decodes(path: Path, encoding: str) -> bool:
     decoder = codecs.getincrementaldecoder(encoding)()
     try:
-        with open(path, "rb") as handle:
+        with open_binary(path) as handle:
             while chunk := handle.read(_CHUNK):
                 decoder.decode(chunk)
         decoder.decode(b"", final=True)
@@ -93,7 +93,7 @@ class Table:
         if column not in self.columns:
             raise DataError(f"no column {column!r}: the data has {', '.join(self.columns)}")
         position = self.columns.index(column)
-        with open(self.path, encoding=self.encoding, newline="") as handle:
+        with open_text(self.path, self.encoding, newline="") as handle:
             for number, row in itertools.islice(_rows(self, handle), 1, None):
                 if len(row) != len(self.columns):
                     raise DataError(self._misfit(number, len(row)))
@@ -123,7 +123,7 @@ def open_table(path: Path, *, tabs: bool = False) -> Table:
         It is empty, or of no known encoding.
     """
     encoding = encoding_of(path)
-    with open(path, encoding=encoding, newline="") as handle:
+    with open_text(path, encoding, newline="") as handle:
         start = handle.readline().strip('\ufeff\r\n"')
         # Excel writes its separator into a first line of its own.
         told = start[4:] if start.startswith("sep=") and len(start) == 5 else ""
@@ -135,7 +135,7 @@ def open_table(path: Path, *, tabs: bool = False) -> Table:
     if delimiter not in NAMES:
         raise DataError(f"{path} says its separator is {delimiter!r}: use one of , ; tab |")
     plain = Table(path, encoding, delimiter, (), first_line=1 if told else 0)
-    with open(path, encoding=encoding, newline="") as handle:
+    with open_text(path, encoding, newline="") as handle:
         header = next(_rows(plain, handle), (0, []))[1]
     if delimiter != ("\t" if tabs else ",") or encoding not in ("utf-8", "utf-8-sig"):
         logger.info("%s is read as %s, %s separated", path, encoding, NAMES[delimiter])
@@ -152,7 +152,7 @@ def _named(header: list[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _rows(table: Table, handle: io.TextIOBase) -> Iterator[tuple[int, list[str]]]:
+def _rows(table: Table, handle: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
     """Yield (line, fields) of every row, header first; empty lines are passed over."""
     if csv.field_size_limit() < sys.maxsize:
         # 128 KiB by default, for the whole process: a long document is no fault.
@@ -180,7 +180,7 @@ def _delimiter(path: Path, encoding: str) -> str:
     """Return what separates the columns: what divides header and rows into equally many."""
     best, score = ",", (0.0, 0)
     for delimiter in DELIMITERS:
-        with open(path, encoding=encoding, newline="") as handle:
+        with open_text(path, encoding, newline="") as handle:
             rows = _rows(Table(path, encoding, delimiter, ()), handle)
             try:
                 widths = [len(row) for _, row in itertools.islice(rows, SAMPLE_ROWS)]

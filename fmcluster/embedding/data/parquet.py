@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from fmcluster.embedding.data.arrow import vectors_of_column
-from fmcluster.embedding.data.columns import BATCH, Reader, pick_column
+from fmcluster.embedding.data.columns import BATCH, Reader, open_values, pick_column
 from fmcluster.utils.errors import DataError
 
 _SHARD = re.compile(r"(?P<split>.+?)(-\d+(-of-\d+)?)?")
@@ -20,9 +21,11 @@ def kind_of_type(kind: Any) -> str | None:
     """Return what a column of an Arrow type holds: "text", "image", "embedding" or None."""
     import pyarrow.types as types
 
-    if types.is_string(kind) or types.is_large_string(kind):
+    if types.is_dictionary(kind):  # categories
+        kind = kind.value_type
+    if types.is_string(kind) or types.is_large_string(kind) or str(kind) == "string_view":
         return "text"
-    if types.is_binary(kind) or types.is_large_binary(kind):
+    if types.is_binary(kind) or types.is_large_binary(kind) or str(kind) == "binary_view":
         return "image"
     if types.is_struct(kind) and "bytes" in {field.name for field in kind}:
         return "image"
@@ -51,6 +54,42 @@ def open_arrow(data: Any, column: str | None) -> Reader:
         vectors=(lambda: vectors_of_column(chunked, name)) if kinds[name] == "embedding" else None,
         values_of=lambda other: table.column(pick_column(kinds, other)).to_pylist(),
     )
+
+
+def open_stream(data: Any, column: str | None) -> Reader:
+    """Read a column of a frame or a series of any library, by Arrow's C interface.
+
+    A frame of numbers alone is a table of vectors, as a pandas one is.
+
+    Raises
+    ------
+    DataError
+        What the interface gives cannot be read.
+    """
+    import pyarrow as pa
+
+    try:
+        if not hasattr(data, "__arrow_c_stream__"):
+            table = data.fetch_arrow_table()  # DuckDB before it had the interface
+        elif hasattr(data, "columns") or hasattr(data, "schema"):
+            table = pa.table(data)
+        else:
+            values = pa.chunked_array(data)
+            table = pa.table({str(getattr(data, "name", "") or "values"): values})
+    except Exception as error:  # the other library's own errors come through the interface
+        said = str(error).strip().splitlines()
+        raise DataError(
+            f"data of type {type(data).__name__} cannot be read by the Arrow interface: "
+            f"{said[0] if said else type(error).__name__}"
+        ) from None
+    twice = {name for name in table.column_names if table.column_names.count(name) > 1}
+    if twice:
+        raise DataError(f"several columns of the data are called {min(twice)!r}: rename them")
+    numeric = all(pa.types.is_integer(f.type) or pa.types.is_floating(f.type) for f in table.schema)
+    if column is None and numeric and table.num_columns > 1:
+        parts = [table.column(i).to_numpy() for i in range(table.num_columns)]
+        return open_values(np.column_stack(parts), None)
+    return open_arrow(table, column)
 
 
 def files_of_split(files: list[Path], folder: Path, split: str | None) -> list[Path]:

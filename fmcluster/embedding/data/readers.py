@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import glob
 import itertools
-import json
 import logging
 import os
+import re
 import zipfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fmcluster.embedding.data.archives import is_archive, open_archive
 from fmcluster.embedding.data.columns import (
     BATCH,
     Reader,
+    choose_split,
     is_hf,
     kind_in,
     open_frame,
@@ -29,12 +32,25 @@ from fmcluster.embedding.data.columns import (
 from fmcluster.embedding.data.delimited import encoding_of, open_table
 from fmcluster.embedding.data.ids import column_from_text, ids_of_paths
 from fmcluster.embedding.data.images import IMAGE_SUFFIXES, readable_suffixes
-from fmcluster.embedding.data.parquet import files_of_split, open_arrow, open_parquet
+from fmcluster.embedding.data.json_files import lines_of, open_json, open_jsonl
+from fmcluster.embedding.data.packed import PACKED, suffix_of
+from fmcluster.embedding.data.parquet import (
+    files_of_split,
+    open_arrow,
+    open_parquet,
+    open_stream,
+)
 from fmcluster.embedding.data.values import is_tensor, looks_like_image_path
-from fmcluster.utils.errors import DataError
+from fmcluster.utils.errors import DataError, MissingExtraError
 
 logger = logging.getLogger(__name__)
-FILE_TYPES = (".parquet", ".csv", ".tsv", ".jsonl", ".txt", ".npy", ".npz")
+EXCEL_TYPES = (".xlsx", ".xlsm", ".xls", ".ods")
+FILE_TYPES = (
+    *(".parquet", ".csv", ".tsv", ".jsonl", ".json", ".txt", ".npy", ".npz", ".xlsx"),
+    *(".zip", ".tar"),
+)
+# What makes a path a pattern of several files, where no file of that very name is there.
+_PATTERN = re.compile(r"[*?\[]")
 
 
 def open_reader(data: Any, *, column: str | None = None, split: str | None = None) -> Reader:
@@ -56,8 +72,10 @@ def open_reader(data: Any, *, column: str | None = None, split: str | None = Non
         )
     if is_hf(data):
         return open_hf(data, column, split)
-    if hasattr(data, "columns") and hasattr(data, "iloc"):
+    if hasattr(data, "iloc") and hasattr(data, "columns"):
         return open_frame(data, column)
+    if any(hasattr(data, way) for way in ("__arrow_c_stream__", "fetch_arrow_table")):
+        return open_stream(data, column)
     if isinstance(data, Mapping):
         name = pick_column({key: kind_in(values) for key, values in data.items()}, column)
         opened = open_values(data[name], name)
@@ -66,37 +84,141 @@ def open_reader(data: Any, *, column: str | None = None, split: str | None = Non
         return open_values(data, None)
     raise DataError(
         f"data of type {type(data).__name__} is not known: pass a datasets.Dataset, a folder of "
-        f"images, a file ({', '.join(FILE_TYPES)}), a DataFrame, a list, or an (n, d) array"
+        f"images, a file ({', '.join(FILE_TYPES)}), a DataFrame of any "
+        "library, a list, or an (n, d) array"
     )
 
 
 def _open_path(path: Path, column: str | None, split: str | None) -> Reader:
     if path.is_dir():
         return _open_folder(path, column, split)
+    if not path.exists() and is_pattern(path):
+        return _open_pattern(path, column, split)
     if not path.exists():
         raise DataError(
             f"no such file or folder: {path}; a single text is given as a list of one text"
         )
     if not path.is_file():
         raise DataError(f"{path} is no regular file (a pipe or a device): save its content first")
-    if split is not None:
+    if split is not None and path.suffix.lower() not in EXCEL_TYPES:
         logger.warning("split=%r has no meaning for the one file %s: it is read whole", split, path)
-    return replace(_open_file(path, column), files=(path,))
+    return replace(_open_file(path, column, split), files=(path,))
 
 
-def _open_file(path: Path, column: str | None) -> Reader:
-    suffix = path.suffix.lower()
-    if suffix == ".parquet":
-        return open_parquet([path], column)
+def is_pattern(path: str | os.PathLike[str]) -> bool:
+    """Return whether a path stands for several files, as ``data/part-*.parquet`` does."""
+    return _PATTERN.search(os.fspath(path)) is not None
+
+
+def _open_pattern(path: Path, column: str | None, split: str | None) -> Reader:
+    """Read the files that a pattern matches, in the order of their names, as one table.
+
+    Raises
+    ------
+    DataError
+        None matches, they are of several types, or one lacks the column.
+    """
+    found = sorted(Path(name) for name in glob.glob(str(path), recursive=True))
+    paths = [each for each in found if each.is_file()]
+    if not paths:
+        raise DataError(f"no file matches {path}; a single text is given as a list of one text")
+    kinds = Counter(suffix_of(each) for each in paths)
+    images = readable_suffixes()
+    if set(kinds) <= images:
+        return _open_images(paths)
+    if len(kinds) > 1:
+        shown = ", ".join(f"{kind or 'no suffix'} ({count})" for kind, count in kinds.most_common())
+        raise DataError(f"{path} matches files of several types, {shown}: name one type")
+    if split is not None:
+        logger.warning("split=%r has no meaning for the files of %s: all are read", split, path)
+    if paths[0].suffix.lower() == ".parquet":
+        return replace(open_parquet(paths, column), files=tuple(paths))
+    return _joined(paths, column)
+
+
+def _open_images(paths: list[Path]) -> Reader:
+    """Read image files; ids are their paths below the folder that holds them all."""
+    top = Path(os.path.commonpath([each.parent for each in paths]))
+    names = [each.relative_to(top).as_posix() for each in paths]
+    return Reader(
+        lambda start: iter([Path(name) for name in names[start:]]),
+        len(names),
+        column="image",
+        base=top,
+        ids=ids_of_paths(names),
+    )
+
+
+def _joined(paths: list[Path], column: str | None) -> Reader:
+    """Read text tables one after the other; each holds the column of the first."""
+    readers = [_open_file(paths[0], column)]
+    name = readers[0].column
+    readers += [_open_file(each, name) for each in paths[1:]]
+    if any(reader.vectors or reader.ids for reader in readers):
+        raise DataError(
+            f"{paths[0].parent}/*{paths[0].suffix}: several files of this type are not read as "
+            "one: give them one by one"
+        )
+
+    def rows(start: int) -> Iterator[Any]:
+        return itertools.islice(itertools.chain(*(r.rows(0) for r in readers)), start, None)
+
+    def values_of(other: str) -> Sequence[Any]:
+        parts = [part for r in readers if r.values_of for part in r.values_of(other)]
+        # Integers of one file and texts of another are one column of texts.
+        mixed = {type(part) for part in parts} >= {int, str}
+        return [str(part) for part in parts] if mixed else parts
+
+    return Reader(
+        rows,
+        column=name,
+        base=Path(os.path.commonpath([each.parent for each in paths])),
+        values_of=values_of if all(r.values_of for r in readers) else None,
+        seekable=False,
+        files=tuple(paths),
+    )
+
+
+def _open_file(path: Path, column: str | None, split: str | None = None) -> Reader:
+    suffix = suffix_of(path)
     if suffix in (".csv", ".tsv"):
         return _open_csv(path, column)
     if suffix in (".jsonl", ".ndjson"):
-        return _open_jsonl(path, column)
+        return open_jsonl(path, column)
+    if suffix == ".json":
+        return open_json(path, column)
     if suffix == ".txt":
         return _open_txt(path)
-    if suffix in (".npy", ".npz"):
-        return open_values(load_npy(path, column), column)
-    raise DataError(f"{path} is of unknown type {suffix!r}: known are {', '.join(FILE_TYPES)}")
+    if is_archive(path):
+        return open_archive(path)
+    if suffix == path.suffix.lower():
+        if suffix == ".parquet":
+            return open_parquet([path], column)
+        if suffix in (".npy", ".npz"):
+            return open_values(load_npy(path, column), column)
+        if suffix in EXCEL_TYPES:
+            return _open_excel(path, column, split)
+    raise DataError(
+        f"{path} is of unknown type {''.join(path.suffixes[-2:])!r}: known are "
+        f"{', '.join(FILE_TYPES)}; text files may end in {', '.join(PACKED)} beyond that"
+    )
+
+
+def _open_excel(path: Path, column: str | None, sheet: str | None) -> Reader:
+    """Read a column of one sheet; `split` names it where there are several."""
+    import pandas as pd
+
+    try:
+        with pd.ExcelFile(path) as book:
+            name = choose_split({str(name): str(name) for name in book.sheet_names}, sheet)
+            frame = pd.read_excel(book, sheet_name=name)
+    except DataError:
+        raise
+    except ImportError as error:
+        raise MissingExtraError(f"{path} needs a package that reads it: {error}") from error
+    except Exception as error:  # of zip, XML and the reading package itself: all mean this
+        raise DataError(f"{path} is not a readable Excel file: {error}") from None
+    return replace(open_frame(frame, column), base=path.parent)
 
 
 def load_npy(path: Path, key: str | None) -> NDArray[Any]:
@@ -118,57 +240,15 @@ def load_npy(path: Path, key: str | None) -> NDArray[Any]:
         raise DataError(f"{path} is not a readable numpy file: {error}") from None
 
 
-def _lines(path: Path, encoding: str) -> Iterator[str]:
-    with open(path, encoding=encoding, newline=None) as handle:
-        for line in handle:
-            yield line.rstrip("\n").removeprefix("\ufeff")
-
-
 def _open_txt(path: Path) -> Reader:
     encoding = encoding_of(path)
     return Reader(
-        lambda start: itertools.islice(_lines(path, encoding), start, None), seekable=False
-    )
-
-
-def _json_lines(path: Path, encoding: str) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(_lines(path, encoding)):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(f"line {number + 1} of {path} is not JSON: {error}") from None
-        if not isinstance(row, dict):
-            raise DataError(f"line {number + 1} of {path} is no JSON object but {line[:40]!r}")
-        yield row
-
-
-def _open_jsonl(path: Path, column: str | None) -> Reader:
-    encoding = encoding_of(path)
-    first = next(_json_lines(path, encoding), None)
-    if first is None:
-        raise DataError(f"{path} is empty: it has no rows")
-    name = pick_column({key: kind_in([value]) for key, value in first.items()}, column)
-
-    def values_of(other: str) -> Iterator[Any]:
-        return (row.get(other) for row in _json_lines(path, encoding))
-
-    def known(other: str) -> list[Any]:
-        pick_column(dict.fromkeys(first), other)
-        return list(values_of(other))
-
-    return Reader(
-        lambda start: itertools.islice(values_of(name), start, None),
-        column=name,
-        base=path.parent,
-        values_of=known,
-        seekable=False,
+        lambda start: itertools.islice(lines_of(path, encoding), start, None), seekable=False
     )
 
 
 def _open_csv(path: Path, column: str | None) -> Reader:
-    table = open_table(path, tabs=path.suffix.lower() == ".tsv")
+    table = open_table(path, tabs=suffix_of(path) == ".tsv")
     sample: dict[str, list[str]] = {
         name: list(itertools.islice(table.values(name), BATCH))
         for name in (table.columns if column is None else ())

@@ -40,6 +40,14 @@ class UnreadableRow(Exception):  # noqa: N818 - never leaves the package
     """A row that cannot become a text or an image; the message is the reason."""
 
 
+class DamagedBytes(bytes):
+    """In place of the bytes of an image that could not be had: the reason, for the row's error."""
+
+    def __new__(cls, reason: str) -> DamagedBytes:
+        """Hold the reason as bytes: they are no image, and rows damaged alike have one digest."""
+        return super().__new__(cls, reason.encode("utf-8", "backslashreplace"))
+
+
 def is_missing(row: Any) -> bool:
     """Return whether a value stands for "nothing here": None, NaN, NA, an empty struct."""
     if row is None or (isinstance(row, (float, np.floating)) and row != row):
@@ -243,6 +251,8 @@ def read_image(row: Any, base: Path | None = None) -> Image:
 
     if is_missing(row):
         raise UnreadableRow("the image is missing")
+    if isinstance(row, DamagedBytes):
+        raise UnreadableRow(f"the image cannot be read: {row.decode('utf-8')}")
     try:
         if isinstance(row, np.ndarray):
             return to_rgb(row)

@@ -74,11 +74,11 @@ PACKAGED = (
     Known("packaged:efficientnet-lite0", "image", 1280, "Apache-2.0", 19, "small and quick"),
     Known(
         "packaged:efficientnet-lite2", "image", 1280, "Apache-2.0", 25,
-        "better than Lite0 on photographs, five times its time",
+        "better than Lite0 on photographs (not on digits), five times its time",
     ),
 )  # fmt: skip
 TFIDF = Known("tfidf", "text", 128, "Apache-2.0", 0, "words themselves, fitted on the data", True)
-# Model ids and the files' sizes as their cards on the Hub give them.
+# Well-known ones; sizes are rounded, of the file of weights that is fetched.
 HUB = (
     Known("facebook/dinov2-small", "image", 384, "Apache-2.0", 88),
     Known("facebook/dinov2-base", "image", 768, "Apache-2.0", 346, "'auto' for images"),
