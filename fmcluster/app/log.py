@@ -32,17 +32,16 @@ class ActionLog:
     def append(self, entry: dict[str, Any]) -> None:
         """Write one entry and return once it is on the disk."""
         line = json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
-        handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-        try:
-            size = os.fstat(handle).st_size
-            if size and os.pread(handle, 1, size - 1) != b"\n":  # a torn line ends here
-                line = b"\n" + line
+        with open(self.path, "ab+", buffering=0, opener=_private) as file:
+            size = file.seek(0, os.SEEK_END)
+            if size:
+                file.seek(size - 1)
+                if file.read(1) != b"\n":  # a torn line ends here
+                    line = b"\n" + line
             written = 0
             while written < len(line):
-                written += os.write(handle, line[written:])
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+                written += file.write(line[written:]) or 0
+            os.fsync(file.fileno())
         if size == 0:  # the name of a new file must be on the disk, too
             _sync_folder(self.path.parent)
 
@@ -86,6 +85,11 @@ def _entry(line: bytes) -> dict[str, Any] | None:
 def _looks_torn(line: bytes) -> bool:
     """Return whether a line may be the beginning of an entry of ours."""
     return line.strip() == b"" or line.startswith(b'{"op":'[: len(line)])
+
+
+def _private(path: str, flags: int) -> int:
+    """Open a file that, where it is made now, only its owner reads."""
+    return os.open(path, flags, 0o600)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -14,6 +14,7 @@ from fmcluster.app.session import Session
 from fmcluster.labeling.propagate import propagate
 from fmcluster.labeling.query import query
 from fmcluster.labeling.query_pairs import query_pairs
+from fmcluster.result.loop.answers import Answers
 
 logger = logging.getLogger(__name__)
 # Rows and pairs that are chosen at a time, and how few may be left before more are.
@@ -31,7 +32,7 @@ class Work:
 
     def __init__(self, session: Session) -> None:
         self.session = session
-        self.estimate: dict[str, float] | None = None
+        self._estimated: tuple[Answers, dict[str, float]] | None = None
         self.is_busy = False
         self._queue: list[Any] = []
         self._pairs: list[list[Any]] = []
@@ -77,14 +78,22 @@ class Work:
         finally:
             self.is_busy = False
 
+    @property
+    def estimate(self) -> dict[str, float] | None:
+        """How right `propagate` expects to be by the answers, with its interval."""
+        known = self._estimated
+        return known[1] if known and known[0] is self.session.result.answers else None
+
     def _estimate(self) -> None:
         session = self.session
-        labels = session.result.answers.labels
+        answers = session.result.answers
+        labels = answers.labels
         if len(set(map(str, labels.values()))) < 2:
             return
         found = propagate(session.result, list(labels), [str(v) for v in labels.values()])
         low, high = found.accuracy_interval
-        self.estimate = {"accuracy": found.expected_accuracy, "low": low, "high": high}
+        told = {"accuracy": found.expected_accuracy, "low": low, "high": high}
+        self._estimated = (answers, told)
 
     # -- what to ask
 

@@ -323,3 +323,21 @@ def test_everything_has_a_name_and_nothing_overflows_on_a_phone(page):
             assert page.js(wide) <= 0, tab
     finally:
         page.driver.set_window_size(1280, 900)
+
+
+def test_the_level_slider_changes_names_and_is_kept_by_a_button(page):
+    page.until("document.getElementById('level').numbers?.length > 1")
+    numbers = page.js("return document.getElementById('level').numbers")
+    other = next(k for k in numbers if k != 4)
+    page.js(
+        "const s=document.getElementById('level');s.value=arguments[0];"
+        "s.dispatchEvent(new Event('input'))",
+        numbers.index(other),
+    )
+    page.until("!document.getElementById('level-use').hidden")
+    assert page.text("#level-number") == f"{other} clusters"
+    assert page.client.get("state")[1]["version"] == 0, "looked at only"
+    page.click("#level-use")
+    page.saved(other)
+    page.click("#undo")
+    page.saved(4)

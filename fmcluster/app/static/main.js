@@ -172,6 +172,7 @@ byId("level-use").addEventListener("click", () => {
 
 // -- actions and keys that hold everywhere
 
+byId("notice").addEventListener("click", () => notice(""));
 byId("undo").addEventListener("click", () => app.act({ op: "undo" }, "taken back"));
 byId("save").addEventListener("click", async () => {
   notice("saving …");
@@ -191,7 +192,7 @@ document.addEventListener("keydown", (event) => {
   if (control && event.key === "s") { event.preventDefault(); if (!byId("save").disabled) byId("save").click(); return; }
   if (control && event.key === "z" && !isTyping(event.target)) { event.preventDefault(); if (!byId("undo").disabled) byId("undo").click(); return; }
   if (control || event.altKey || isTyping(event.target)) return;
-  if (event.key === "Escape") { map.setLasso(false); map.reset(); clusters.clear(); return; }
+  if (event.key === "Escape") { notice(""); map.setLasso(false); map.reset(); clusters.clear(); return; }
   if (label.key(event) || certify.key(event)) return;
   if (event.key === "l") map.setLasso(!map.isLasso);
   else if (event.key === "0") map.reset();

@@ -1,5 +1,5 @@
 // The map: up to some 200,000 points on a canvas, with zoom, pan, lasso, hover and keyboard.
-import { byId, colorOf, dark, hue } from "./ui.js";
+import { byId, colorOf, dark, hue, make } from "./ui.js";
 
 const MARGIN = 16, CELLS = 256, FULL = 65536;
 // From so many points on, pixels are set instead of circles drawn.
@@ -166,6 +166,11 @@ export function createMap({ onPoint, onOpen, onLasso, nameOf, sizes }) {
     }
     const chosen = mask ? mask.reduce((sum, v) => sum + v, 0).toLocaleString("en") + " rows chosen" : highlighted >= 0 ? nameOf(highlighted) + " picked out" : "";
     byId("map-note").textContent = n.toLocaleString("en") + " rows" + (chosen ? ", " + chosen : "");
+    if (byId("map-legend").dataset.view !== view) {
+      byId("map-legend").dataset.view = view;
+      const ends = { confidence: ["unsure", "sure"], outlier: ["like the others", "unlike all others"] }[view];
+      byId("map-legend").replaceChildren(...(ends ? [ends[0], make("i", { class: view }), ends[1]] : []));
+    }
     byId("map-reset").disabled = zoom === 1 && !mask && highlighted < 0;
     canvas.dataset.drawn = "yes";
     if (!performance.getEntriesByName("map-painted").length) performance.mark("map-painted");

@@ -11,6 +11,7 @@ export function createRows(app) {
     const part = all.slice(shown, shown + PAGE);
     if (part.length) {
       const found = await (await send("rows", { rows: part })).json();
+      byId("rows").classList.toggle("gallery", app.state.kind === "image");
       byId("rows").append(...found.map((row) => rowItem({ ...row, ...extra.get(row.row) }, app.nameOf, app.state.word, like(row))));
     }
     shown += part.length;
