@@ -132,6 +132,7 @@ def _cache() -> dict[str, Any]:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Look at everything that installs go wrong in."""
+    from fmcluster.utils.threads import n_threads
     from fmcluster.utils.version import __version__
 
     problems: list[str] = []
@@ -143,6 +144,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
+        "cores_to_use": n_threads(),
         "packages": versions,
         "torch": torch_state,
         "faiss": faiss_state,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,7 @@ from fmcluster.embedding.store.writer import cast, write_shard
 from fmcluster.utils import distributed
 from fmcluster.utils.progress import bar
 from fmcluster.utils.random import seed_of
+from fmcluster.utils.threads import n_threads
 
 # Threads that decode: four keep a GPU fed; more take cores from the encoder.
 MOST_DECODERS = 4
@@ -72,7 +72,7 @@ class EncodingRun:
     source: Source
     encoders: Sequence[Encoder]
     numbers: Sequence[int] | None = None
-    decoders: int = min(MOST_DECODERS, os.cpu_count() or 1)
+    decoders: int = field(default_factory=lambda: min(MOST_DECODERS, n_threads()))
     known: Sequence[Known | None] = ()
 
     def __post_init__(self) -> None:

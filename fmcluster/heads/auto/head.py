@@ -26,7 +26,6 @@ r"""The toolkit's own head: partitions of many families, refined, scored and joi
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
@@ -35,14 +34,14 @@ from numpy.typing import NDArray
 
 from fmcluster.functional.labels.answers import RowAnswers
 from fmcluster.heads.auto.answered import answer
-from fmcluster.heads.auto.starts import FAMILIES, starts
+from fmcluster.heads.auto.candidates import make_candidates
 from fmcluster.heads.auto.student import Student, teach
 from fmcluster.heads.auto.vote import sizes_look_balanced, smooth, vote
 from fmcluster.heads.base import ClusterHead
 from fmcluster.partition.estimates.sizes import estimate_sizes, evenness, shares_by_rank
 from fmcluster.partition.kmeans import nearest_centroid
-from fmcluster.partition.refine import RefinementContext, refine
-from fmcluster.partition.scores import Candidate, score_candidate
+from fmcluster.partition.refine import RefinementContext
+from fmcluster.partition.scores import Candidate
 from fmcluster.utils.validation import check_in, check_prior, check_range
 from fmcluster.vectors.faiss_index import one_blas_thread
 from fmcluster.vectors.fit_data import HeadData
@@ -56,10 +55,6 @@ PRIORS = ("auto", "uniform", "estimate")
 # 20 move cifar10_test by up to three points, others by less than one: benchmarks/results/auto,
 # log, 28.
 N_NEIGHBORS = 10
-# Of the best starts, refined with balanced sizes: two refinements each, and a vote needs several.
-BALANCED_STARTS = 5
-# How many of the best families are drawn again, each time: starts are chance (log, 16).
-MORE_DRAWS = (2, 1)
 
 
 @dataclass
@@ -334,42 +329,3 @@ def select_voters(
     else:
         impose = bool(held)
     return (held if impose else free), impose
-
-
-def make_candidates(
-    field: RefinementContext, n_clusters: int, shares: NDArray[np.float64] | None, *, seed: int
-) -> list[Candidate]:
-    """Make, refine and score the partitions of all families."""
-    k = n_clusters
-    found: list[Candidate] = []
-    begun: dict[str, NDArray[np.int64]] = {}
-    best: dict[str, float] = {}
-    best_of_family = dict.fromkeys(FAMILIES, -np.inf)
-
-    def add(name: str, labels: NDArray[np.int64], *, even: bool = False) -> float:
-        candidate = score_candidate(field, labels, k, name, balanced=even)
-        # A refinement that lost a cluster answers another question.
-        if "+" not in name or len(np.unique(labels)) == k:
-            found.append(candidate)
-        return candidate.score
-
-    def draw(number: int, families: Sequence[str]) -> None:
-        drawn = starts(field, k, seed=seed, families=families, draw=number)
-        for family, name, labels in drawn:
-            scores = [add(name, labels)]
-            for model in ("vmf", "lda"):
-                Q = refine(field, labels, k, model=model)
-                scores.append(add(f"{name}+{model}", Q.argmax(axis=1)))
-            begun[name], best[name] = labels, max(scores)
-            best_of_family[family] = max(best_of_family[family], best[name])
-
-    draw(0, FAMILIES)
-    for number, families in enumerate(MORE_DRAWS, 1):
-        draw(number, sorted(FAMILIES, key=best_of_family.__getitem__)[-families:])
-    if shares is None:
-        return found
-    for name in sorted(best, key=lambda name: -best[name])[:BALANCED_STARTS]:
-        for model in ("vmf", "lda"):
-            Q = refine(field, begun[name], k, model=model, shares=shares)
-            add(f"{name}+{model}+sizes", Q.argmax(axis=1), even=True)
-    return found
