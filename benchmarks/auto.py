@@ -32,7 +32,8 @@ from fmcluster.functional.softmax import softmax
 from fmcluster.heads import make_head
 from fmcluster.heads.auto import head as auto_module
 from fmcluster.heads.auto import starts as _auto_starts
-from fmcluster.heads.auto.head import AutoHead, make_candidates, most_correct, select_voters
+from fmcluster.heads.auto.candidates import make_candidates
+from fmcluster.heads.auto.head import AutoHead, most_correct, select_voters
 from fmcluster.heads.auto.student import Student, teach
 from fmcluster.heads.auto.vote import smooth, vote
 from fmcluster.partition import refine as _auto_refine
