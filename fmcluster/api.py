@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from fmcluster.calibration import CalibratedFit, fit_calibrated
 from fmcluster.embedding import encoders
 from fmcluster.embedding.data.source import Source
 from fmcluster.embedding.embed import embed_to_store
+from fmcluster.embedding.pairs import embed_pairs, encoders_of_parts, open_parts
 from fmcluster.embedding.store.store import EmbeddingStore
 from fmcluster.heads import make_head
 from fmcluster.heads.base import ClusterHead
@@ -45,7 +46,7 @@ def embed(
     data: Any,
     *,
     encoder: Any = None,
-    column: str | None = None,
+    column: str | Mapping[str, str] | None = None,
     split: str | None = None,
     folder: str | os.PathLike[str] | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
@@ -70,16 +71,24 @@ def embed(
     Parameters
     ----------
     data : Dataset, path, list, DataFrame, array or EmbeddingStore
-        A ``datasets.Dataset`` / ``IterableDataset``, a folder of images, a CSV, Parquet, JSONL or
-        txt file, a list of texts or PIL images. An (n, d) array is taken as embeddings, and a
-        store is given back.
+        A ``datasets.Dataset`` / ``IterableDataset``, a frame of pandas, polars, DuckDB or any
+        library with the Arrow C interface, a folder, zip or tar of images, a Parquet, CSV, JSON,
+        JSONL, txt (text files plain or as .gz, .zst, .bz2) or Excel file, a pattern of such files
+        (``"part-*.parquet"``), a list of texts or PIL images. An (n, d) array is taken as
+        embeddings, and a store is given back.
     encoder : str, object, or a list of those, optional
         A Hub id, a local folder, ``open_clip:ARCH/TAG``, ``packaged:minilm``,
-        ``packaged:efficientnet-lite0``, ``tfidf``, ``auto``, or an object with
-        ``encode(list) -> (n, d)``. A list gives several spaces under the same row ids. Default:
-        DINOv2 for images, all-MiniLM-L6-v2 and TF-IDF for texts.
-    column, split, id_column : str, optional
-        Which column, which split of a DatasetDict, which column holds row ids.
+        ``packaged:wordllama``, ``packaged:efficientnet-lite0`` or ``-lite2``, ``tfidf``, ``auto``,
+        an object with ``encode(list) -> (n, d)``, or a dict that adds options, as
+        ``{"encoder": "intfloat/e5-base-v2", "prompt": "query: "}`` (`prompt`, `truncate_dim`,
+        `max_length`, ``long="chunk-mean"``, `pooling`, `revision`). A list gives several spaces
+        under the same row ids. Default: DINOv2 for images, all-MiniLM-L6-v2 and TF-IDF for texts.
+    column : str or mapping, optional
+        Which column. Rows of a picture and a text are ``{"image": "photo", "text": "caption"}``:
+        two spaces under one id, either part of a row may be missing, and `encoder` is a mapping
+        of the same keys (or one open_clip encoder, whose two towers then embed).
+    split, id_column : str, optional
+        Which split of a DatasetDict (or sheet of an Excel file), which column holds row ids.
     folder : path, optional
         Where the store is; default: a folder of its own in the cache.
     cache_dir : path, optional
@@ -123,6 +132,26 @@ def embed(
     """
     if is_store(data):
         return data
+    run: dict[str, Any] = {"device": device, "batch_size": batch_size, "precision": precision}
+    settings: dict[str, Any] = {
+        "n_views": n_views,
+        "augment": augment,
+        "dtype": dtype,
+        "random_state": random_state,
+        "repair": repair,
+        "reuse": reuse,
+        "engine": engine,
+        "workers": workers,
+    }
+    if isinstance(column, Mapping):
+        return embed_pairs(
+            open_parts(data, column, split=split, n_rows=n_rows, id_column=id_column),
+            encoders_of_parts(encoder, run),
+            folder=folder,
+            cache_dir=cache_dir,
+            on_error=on_error,
+            settings=settings,
+        )
     source = (
         data
         if isinstance(data, Source)
@@ -134,30 +163,9 @@ def embed(
         return embed_to_store(source, None, folder=folder, dtype=dtype)
     names = default_encoders(source.modality) if encoder is None else encoder
     names = list(names) if isinstance(names, (list, tuple)) else [names]
-    found = [
-        encoders.resolve(
-            name,
-            modality=source.modality,
-            device=device,
-            batch_size=batch_size,
-            precision=precision,
-        )
-        for name in names
-    ]
+    found = [encoders.resolve(name, modality=source.modality, **run) for name in names]
     store = embed_to_store(
-        source,
-        found,
-        folder=folder,
-        cache_dir=cache_dir,
-        n_views=n_views,
-        augment=augment,
-        dtype=dtype,
-        on_error=on_error,
-        random_state=random_state,
-        repair=repair,
-        reuse=reuse,
-        engine=engine,
-        workers=workers,
+        source, found, folder=folder, cache_dir=cache_dir, on_error=on_error, **settings
     )
     store.source = source
     return store
@@ -177,7 +185,7 @@ def cluster(
     must_link: ArrayLike | None = None,
     cannot_link: ArrayLike | None = None,
     encoder: Any = None,
-    column: str | None = None,
+    column: str | Mapping[str, str] | None = None,
     split: str | None = None,
     head_params: dict[str, Any] | None = None,
 ) -> ClusterResult:
@@ -223,8 +231,7 @@ def cluster(
     """
     started = time.perf_counter()
     if not is_embeddings(emb):
-        emb = emb if isinstance(emb, Source) else Source(emb, column=column, split=split)
-        emb = embed(emb, encoder=encoder)
+        emb = embed(emb, encoder=encoder, column=column, split=split)
     if is_space_list(emb) and {getattr(x, "shape", None) for x in emb} == {(1, emb[0].shape[1])}:
         emb = np.concatenate([np.asarray(x) for x in emb])  # rows, not spaces of one row each
     store = emb if is_store(emb) else None

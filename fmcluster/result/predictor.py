@@ -255,6 +255,7 @@ def predict_rows(
         blocks = _row_blocks(space_list(prepared(pipeline, source.vectors())))
         proba = _joined(pipeline, seen(blocks))
         return found(source.ids(0, len(proba)), proba, {})
+    _check_one_part(pipeline)
     encoders = load_encoders(pipeline, encoder=encoder, batch_size=batch_size, device=device)
     ids, unreadable = [], {}
 
@@ -305,6 +306,16 @@ def _encoded(
 def _row_blocks(sources: list[Any]) -> Iterator[list[NDArray[np.float32]]]:
     for start in range(0, sources[0].shape[0], BLOCK_ROWS):
         yield [np.asarray(x[start : start + BLOCK_ROWS], np.float32) for x in sources]
+
+
+def _check_one_part(pipeline: ClusterPipeline) -> None:
+    """Refuse raw rows where a result was made from pairs: one column cannot be both parts."""
+    records = pipeline.provenance.get("encoders") or []
+    if len({record["spec"].get("modality") for record in records}) > 1:
+        raise DataError(
+            "this result was made from pairs of image and text: embed the new rows by "
+            "embed(data, column={'image': ..., 'text': ...}, encoder=...) and pass that store"
+        )
 
 
 def _modality(records: list[dict[str, Any]]) -> str | None:
