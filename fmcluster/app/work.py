@@ -19,6 +19,8 @@ from fmcluster.result.loop.answers import Answers
 logger = logging.getLogger(__name__)
 # Rows and pairs that are chosen at a time, and how few may be left before more are.
 CHOSEN, FEW = 20, 5
+# Rows above which a choice takes seconds, so that nobody should wait for it.
+MANY = 5_000
 
 
 class Work:
@@ -98,10 +100,29 @@ class Work:
     # -- what to ask
 
     def next_rows(self, count: int) -> NDArray[np.int64]:
-        """Return rows to label next, most valuable first."""
+        """Return rows to label next, most valuable first.
+
+        Of many rows the first choice takes a while: until it is made, the surest row of each
+        cluster is asked about, which says what the clusters are.
+        """
+        result = self.session.result
         if not self._open_rows():
+            if result.n_rows > MANY:
+                self._wake.set()
+                return self._surest()[:count]
             self._choose()
-        return self.session.result.rows_of(self._open_rows()[:count])
+        return result.rows_of(self._open_rows()[:count])
+
+    def _surest(self) -> NDArray[np.int64]:
+        """Return the surest row of each cluster that has no answer, largest cluster first."""
+        result, answered = self.session.result, self.session.wanted.labels
+        free = np.ones(result.n_rows, bool)
+        free[result.index.find(list(answered))] = False
+        free &= result.labels >= 0
+        order = np.flatnonzero(free)
+        order = order[np.argsort(-result.confidence[order], kind="stable")]
+        label, first = np.unique(result.labels[order], return_index=True)
+        return order[first[np.argsort(-result.sizes[label], kind="stable")]]
 
     def _open_rows(self) -> list[Any]:
         answered = self.session.wanted.labels

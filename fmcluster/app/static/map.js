@@ -16,7 +16,7 @@ export function createMap({ onPoint, onOpen, onLasso, nameOf, sizes }) {
   const style = getComputedStyle(document.documentElement);
   let n = 0, x = [], y = [], labels = [], confidence = [], odd = [];
   let width = 0, height = 0, zoom = 1, left = 0, top = 0, active = -1, drag = null, loop = null, lassoing = false;
-  let view = "label", mask = null, highlighted = -1, asked = false, start = null, order = null, walk = null;
+  let view = "label", mask = null, highlighted = -1, asked = false, tint = null, middles = null, picked = 0, start = null, order = null, walk = null;
 
   const px = (i) => MARGIN + (x[i] / FULL - left) * zoom * (width - 2 * MARGIN);
   const py = (i) => height - MARGIN - (y[i] / FULL - top) * zoom * (height - 2 * MARGIN);
@@ -35,7 +35,7 @@ export function createMap({ onPoint, onOpen, onLasso, nameOf, sizes }) {
     order = new Uint32Array(n);
     const next = start.slice();
     for (let i = 0; i < n; i++) order[next[cell(y[i]) * CELLS + cell(x[i])]++] = i;
-    walk = null;
+    walk = null; tint = null; middles = null;
     paint();
   }
   function setColors(buffer) {
@@ -43,6 +43,7 @@ export function createMap({ onPoint, onOpen, onLasso, nameOf, sizes }) {
     labels = new Int32Array(buffer, 0, count);
     confidence = new Uint8Array(buffer, 4 * count, count);
     odd = new Uint8Array(buffer, 5 * count, count);
+    tint = null; middles = null;
     paint();
   }
   // Rows that came since the map was laid out have no point.
@@ -71,15 +72,33 @@ export function createMap({ onPoint, onOpen, onLasso, nameOf, sizes }) {
     return found;
   }
 
-  function palette() {
+  // Colors and middles of clusters are found when these change, not with every frame.
+  function tints() {
+    if (tint) return tint;
     const light = dark.matches ? 0.62 : 0.46, known = new Map();
-    if (view === "label") return (i) => {
-      const label = labels[i];
-      if (!known.has(label)) known.set(label, label < 0 ? rgb(0, 0, 0.55) : rgb(hue(label), 0.62, light));
-      return known.get(label);
-    };
     const warm = Array.from({ length: 256 }, (_, v) => rgb((120 * v) / 255, 0.7, 0.45));
-    return view === "confidence" ? (i) => warm[confidence[i]] : (i) => warm[255 - odd[i]];
+    tint = new Uint32Array(n);
+    for (let i = 0; i < n; i++) {
+      const label = labels[i];
+      if (view === "confidence") tint[i] = warm[confidence[i]];
+      else if (view === "outlier") tint[i] = warm[255 - odd[i]];
+      else {
+        if (!known.has(label)) known.set(label, label < 0 ? rgb(0, 0, 0.55) : rgb(hue(label), 0.62, light));
+        tint[i] = known.get(label);
+      }
+    }
+    return tint;
+  }
+  function middlesOf() {
+    if (middles) return middles;
+    middles = new Map();
+    for (let i = 0; i < n; i++) {
+      if (labels[i] < 0) continue;
+      let m = middles.get(labels[i]);
+      if (!m) middles.set(labels[i], (m = [0, 0, 0]));
+      m[0] += x[i]; m[1] += y[i]; m[2] += 1;
+    }
+    return middles;
   }
   const css = (color) => "rgb(" + (color & 255) + " " + ((color >> 8) & 255) + " " + ((color >> 16) & 255) + ")";
 
@@ -87,12 +106,14 @@ export function createMap({ onPoint, onOpen, onLasso, nameOf, sizes }) {
     const w = canvas.width, h = canvas.height, image = context.createImageData(w, h), data = new Uint32Array(image.data.buffer);
     const side = Math.max(1, Math.round((n > 60000 ? 1.6 : 2.4) * ratio * Math.min(2, Math.sqrt(zoom))));
     const faint = mask || highlighted >= 0 ? (0x30 << 24) : 0;
+    const sx = (zoom * (width - 2 * MARGIN) * ratio) / FULL, ox = (MARGIN - left * zoom * (width - 2 * MARGIN)) * ratio - side / 2;
+    const sy = (zoom * (height - 2 * MARGIN) * ratio) / FULL, oy = (height - MARGIN + top * zoom * (height - 2 * MARGIN)) * ratio - side / 2;
     // What is picked out comes last, so that nothing covers it.
     for (let pass = faint ? 0 : 1; pass < 2; pass++) for (let i = 0; i < n; i++) {
       if (faint && shown(i) !== (pass === 1)) continue;
-      const p = Math.round(px(i) * ratio - side / 2), q = Math.round(py(i) * ratio - side / 2);
+      const p = Math.round(ox + sx * x[i]), q = Math.round(oy - sy * y[i]);
       if (p < 0 || q < 0 || p + side > w || q + side > h) continue;
-      const value = pass ? color(i) : (color(i) & 0xffffff) | faint;
+      const value = pass ? color[i] : (color[i] & 0xffffff) | faint;
       for (let r = 0, at = q * w + p; r < side; r++, at += w) for (let s = 0; s < side; s++) data[at + s] = value;
     }
     context.putImageData(image, 0, 0);
@@ -101,7 +122,7 @@ export function createMap({ onPoint, onOpen, onLasso, nameOf, sizes }) {
     const radius = 2.4 * Math.min(2, Math.sqrt(zoom));
     for (let i = 0; i < n; i++) {
       context.globalAlpha = shown(i) ? 0.85 : 0.12;
-      context.fillStyle = css(color(i));
+      context.fillStyle = css(color[i]);
       context.beginPath();
       context.arc(px(i), py(i), radius, 0, 7);
       context.fill();
@@ -112,18 +133,11 @@ export function createMap({ onPoint, onOpen, onLasso, nameOf, sizes }) {
     context.font = "600 12px system-ui,sans-serif";
     context.textAlign = "center";
     context.lineJoin = "round";
-    const middles = new Map();
-    for (let i = 0; i < n; i++) {
-      if (labels[i] < 0) continue;
-      const m = middles.get(labels[i]) || [0, 0, 0];
-      m[0] += x[i]; m[1] += y[i]; m[2] += 1;
-      middles.set(labels[i], m);
-    }
     const boxes = [], size = sizes();
-    [...middles.keys()].sort((a, b) => (size[b] || 0) - (size[a] || 0)).slice(0, width < 500 ? 15 : 40).forEach((label) => {
+    [...middlesOf().keys()].sort((a, b) => (size[b] || 0) - (size[a] || 0)).slice(0, width < 500 ? 15 : 40).forEach((label) => {
       if (highlighted >= 0 && highlighted !== label) return;
-      const [sx, sy, count] = middles.get(label);
-      const p = MARGIN + (sx / count / FULL - left) * zoom * (width - 2 * MARGIN), q = height - MARGIN - (sy / count / FULL - top) * zoom * (height - 2 * MARGIN);
+      const [mx, my, count] = middles.get(label);
+      const p = MARGIN + (mx / count / FULL - left) * zoom * (width - 2 * MARGIN), q = height - MARGIN - (my / count / FULL - top) * zoom * (height - 2 * MARGIN);
       const full = nameOf(label), most = width < 500 ? 18 : 34;
       const name = full.length > most ? full.slice(0, most - 1) + "…" : full;
       const half = context.measureText(name).width / 2 + 4;
@@ -148,7 +162,7 @@ export function createMap({ onPoint, onOpen, onLasso, nameOf, sizes }) {
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.clearRect(0, 0, width, height);
     if (!ready()) return;
-    const color = palette();
+    const color = tints();
     if (n > MANY) pixels(ratio, color); else circles(color);
     if (view === "label") names();
     if (active >= 0) {
@@ -164,7 +178,7 @@ export function createMap({ onPoint, onOpen, onLasso, nameOf, sizes }) {
       context.lineWidth = 2;
       context.stroke();
     }
-    const chosen = mask ? mask.reduce((sum, v) => sum + v, 0).toLocaleString("en") + " rows chosen" : highlighted >= 0 ? nameOf(highlighted) + " picked out" : "";
+    const chosen = mask ? picked.toLocaleString("en") + " rows chosen" : highlighted >= 0 ? nameOf(highlighted) + " picked out" : "";
     byId("map-note").textContent = n.toLocaleString("en") + " rows" + (chosen ? ", " + chosen : "");
     if (byId("map-legend").dataset.view !== view) {
       byId("map-legend").dataset.view = view;
@@ -251,8 +265,8 @@ export function createMap({ onPoint, onOpen, onLasso, nameOf, sizes }) {
   });
   byId("lasso").addEventListener("click", () => setLasso(!lassoing));
   byId("map-reset").addEventListener("click", reset);
-  byId("map-color").addEventListener("change", () => { view = byId("map-color").value; paint(); });
-  dark.addEventListener("change", paint);
+  byId("map-color").addEventListener("change", () => { view = byId("map-color").value; tint = null; paint(); });
+  dark.addEventListener("change", () => { tint = null; paint(); });
   new ResizeObserver(paint).observe(canvas);
 
   return {
@@ -264,7 +278,7 @@ export function createMap({ onPoint, onOpen, onLasso, nameOf, sizes }) {
     confidenceOf: (i) => confidence[i] / 255,
     colorOf,
     rowsOf: (label) => { const found = []; for (let i = 0; i < labels.length; i++) if (labels[i] === label) found.push(i); return found; },
-    choose(rows) { highlighted = -1; mask = null; if (rows && n) { mask = new Uint8Array(n); for (const i of rows) if (i < n) mask[i] = 1; } paint(); },
+    choose(rows) { highlighted = -1; mask = null; if (rows && n) { mask = new Uint8Array(n); picked = rows.length; for (const i of rows) if (i < n) mask[i] = 1; } paint(); },
     highlight(label) { mask = null; highlighted = label; paint(); },
   };
 }
