@@ -336,8 +336,8 @@ def _say_truncated(manifest: Manifest, encoders: list[Encoder]) -> None:
         if cut:
             logger.warning(
                 "%d of %d texts are longer than the %s tokens that %s reads: what follows is not "
-                "in their embeddings (store.truncated); split long texts, or take an encoder of "
-                "longer texts", cut, rows, encoder.fingerprint.get("truncation"),
+                "in their embeddings (store.truncated); ask for long='chunk-mean', or take an "
+                "encoder of longer texts", cut, rows, encoder.fingerprint.get("truncation"),
                 manifest.space_names[number],
             )  # fmt: skip
 
