@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -250,6 +252,34 @@ def embed_pairs(
     store = _joined(stores, marked, folder=folder, cache_dir=cache_dir)
     store.source = parts["text"]
     return store
+
+
+@contextmanager
+def temporary_pairs(
+    parts: Mapping[str, Part], encoders: Sequence[Encoder], *, on_error: str = "raise"
+) -> Iterator[EmbeddingStore]:
+    """Embed pairs into a store that lasts as long as the context; arguments as of `embed_pairs`.
+
+    Raises
+    ------
+    DataError
+        The encoders are not one of images and one of texts.
+    """
+    by_part = {str(encoder.modality): encoder for encoder in encoders}
+    if set(by_part) != set(PARTS) or len(encoders) != len(PARTS):
+        raise DataError(
+            f"the encoders take {', '.join(str(each.modality) for each in encoders)}, and not an "
+            "image and a text each row: column= names one column"
+        )
+    with TemporaryDirectory(prefix="fmcluster-pairs-") as folder:
+        where = Path(folder)
+        store = embed_pairs(
+            parts, by_part, folder=where / "joined", cache_dir=where, on_error=on_error
+        )
+        try:
+            yield store
+        finally:
+            store.close()
 
 
 def _joined(

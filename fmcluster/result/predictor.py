@@ -7,8 +7,8 @@ predicted a block at a time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from fmcluster.embedding.encoders import resolve
 from fmcluster.embedding.encoders.base import Encoder
 from fmcluster.embedding.encoders.fitted import load_state, restore
 from fmcluster.embedding.encoders.places import found_spec, moved_spec, shared_record
+from fmcluster.embedding.pairs import open_parts, temporary_pairs
 from fmcluster.embedding.store.store import EmbeddingStore
 from fmcluster.heads.base import ClusterHead
 from fmcluster.result.editing.chain import Edit, count_after, repeat
@@ -201,7 +202,7 @@ def predict_rows(
     pipeline: ClusterPipeline,
     data: Any,
     *,
-    column: str | None = None,
+    column: str | Mapping[str, str] | None = None,
     id_column: str | None = None,
     encoder: Any = None,
     batch_size: int | None = None,
@@ -217,8 +218,10 @@ def predict_rows(
         What predicts.
     data : raw rows, array, list of arrays or store
         Raw rows are encoded by the result's own encoders.
-    column, id_column : str, optional
-        Columns of the raw rows and of their ids.
+    column : str or mapping, optional
+        Column of the raw rows; of pairs both, as ``{"image": ..., "text": ...}``.
+    id_column : str, optional
+        Column of their ids.
     encoder : object or path, optional
         The encoder, where it is an object of yours that no name stands for, or where a local model
         folder lies now; its fingerprint is checked.
@@ -247,6 +250,12 @@ def predict_rows(
         proba = _joined(pipeline, seen(blocks))
         ids = getattr(data, "ids", None)
         return found(np.arange(len(proba)) if ids is None else np.asarray(ids), proba, {})
+    if isinstance(column, Mapping):
+        towers = load_encoders(pipeline, encoder=encoder, batch_size=batch_size, device=device)
+        both = open_parts(data, column, id_column=id_column)
+        with temporary_pairs(both, towers, on_error=on_error) as store:
+            rows = predict_rows(pipeline, store, keep_rows=keep_rows)
+            return replace(rows, unreadable=dict(store.unreadable("marked")))
     modality = _modality(pipeline.provenance.get("encoders") or [])
     source = data
     if not isinstance(data, Source):
@@ -313,8 +322,8 @@ def _check_one_part(pipeline: ClusterPipeline) -> None:
     records = pipeline.provenance.get("encoders") or []
     if len({record["spec"].get("modality") for record in records}) > 1:
         raise DataError(
-            "this result was made from pairs of image and text: embed the new rows by "
-            "embed(data, column={'image': ..., 'text': ...}, encoder=...) and pass that store"
+            "this result was made from pairs of image and text: name both columns of the new "
+            "rows, column={'image': ..., 'text': ...}"
         )
 
 

