@@ -115,6 +115,11 @@ class Host:
         result = self._work().session.result
         return {"rows": result.rows_of(result.outliers(float(asked.get("alpha", 0.01)))).tolist()}
 
+    def answered(self, asked: Json) -> Any:
+        """Return rows that were labeled, the last one first."""
+        session = self._work().session
+        return {"rows": session.result.index.find(list(session.wanted.labels))[::-1].tolist()}
+
     def queue(self, asked: Json) -> Any:
         """Return rows to label next: of the sample for a certificate, or of `query`."""
         work = self._work()
@@ -218,7 +223,7 @@ def _text(given: Json, name: str) -> str:
 
 VIEWS = (
     "state", "clusters", "points", "colors", "levels", "level", "search", "similar", "outliers",
-    "queue", "pair", "certificate",
+    "answered", "queue", "pair", "certificate",
 )  # fmt: skip
 ACTIONS = ("act", "rows", "table")
 

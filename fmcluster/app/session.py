@@ -268,7 +268,18 @@ class Session:
     # -- the sample that certifies
 
     def draw(self, budget: int, accuracy: float) -> None:
-        """Draw rows for `certify`; they are labeled by `check` and are no answers."""
+        """Draw rows for `certify`; they are labeled by `check` and are no answers.
+
+        Raises
+        ------
+        ValueError
+            Answers are being taken in, after which the clusters are others; or as `query`.
+        """
+        if self.has_work:
+            raise ValueError(
+                f"{self.n_pending} answer(s) are being taken in and will change the clusters: "
+                "draw when they are"
+            )
         sample = CheckSample.draw(self.result, budget, accuracy)
         with self.lock:
             self._write({"op": "draw", **sample.state(), "labels": []})

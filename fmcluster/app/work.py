@@ -63,8 +63,9 @@ class Work:
                 return
             try:
                 self.catch_up()
-            except Exception:  # the page goes on; the next answer tries again
+            except Exception as error:  # the page goes on; the next answer tries again
                 logger.exception("answers could not be taken in")
+                self.session.problem = f"answers are kept but could not be taken in: {error}"
 
     def catch_up(self) -> None:
         """Take in all answers, then choose what to ask next and estimate how right rows are."""

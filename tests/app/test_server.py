@@ -239,6 +239,8 @@ def test_questions_answers_and_what_they_changed(live):
         assert status == 200 and state["answers"] == len(seen)
     log = (live.run.folder / "answers.log").read_text()
     assert all(one in log for one in seen)
+    _, told = live.get("answered")
+    assert [live.run.ids[row].item() for row in told["rows"]] == seen[::-1]
     _, rest = live.get("queue")
     assert not {row["id"] for row in rest} & set(seen)
     state = settled(live)

@@ -240,6 +240,16 @@ def test_a_sample_is_drawn_labeled_and_certifies(run):
         again.sample.certify(again.result)
 
 
+def test_a_sample_is_not_drawn_for_clusters_that_are_about_to_change(run):
+    session = run.session()
+    session.label(["t000"], "food")
+    with pytest.raises(ValueError, match="being taken in"):
+        session.draw(20, 0.9)
+    session.take_in()
+    session.draw(20, 0.9)
+    assert len(session.sample.left) == 20
+
+
 def test_a_sample_refuses_what_it_does_not_hold(run):
     session = run.session()
     with pytest.raises(ValueError, match="draw one"):

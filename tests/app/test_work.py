@@ -1,5 +1,7 @@
 """What goes on beside: answers taken in, questions chosen, the map kept."""
 
+import time
+
 import numpy as np
 
 from fmcluster.app import work as module
@@ -87,3 +89,24 @@ def test_rows_that_are_not_laid_out_lie_among_their_neighbors(run, monkeypatch):
     to_near = np.linalg.norm(points[:, None] - points[near], axis=2).mean()
     to_any = np.linalg.norm(points[:, None] - points[None], axis=2).mean()
     assert to_near < 0.6 * to_any
+
+
+def test_a_fit_that_breaks_down_is_said_and_loses_nothing(run, monkeypatch):
+    from fmcluster.app import session as session_module
+
+    def broken(base, wanted):
+        raise RuntimeError("no memory left")
+
+    monkeypatch.setattr(session_module, "with_answers", broken)
+    session = run.session()
+    work = Work(session)
+    work.start()
+    session.label(["t000"], "food")
+    until = time.monotonic() + 10
+    while not session.problem and time.monotonic() < until:
+        time.sleep(0.01)
+    work.stop()
+    assert "no memory left" in session.problem and session.n_pending == 1
+    monkeypatch.undo()
+    session.label(["t001"], "sport")
+    assert session.take_in() and len(session.result.answers.labels) == 2

@@ -13,6 +13,9 @@ function card(row, app, about) {
 function classList(node, input, app, first, answer) {
   const words = input.value.trim().toLowerCase();
   const found = [...new Set([...first, ...app.choices()])].filter((name) => name.toLowerCase().includes(words)).slice(0, 30);
+  // Redrawn only if it is another list: the focus stays where it is.
+  if (node.told === found.join("\n")) return found;
+  node.told = found.join("\n");
   node.replaceChildren(...found.map((name, at) => make("button", { type: "button", class: "class", onclick: () => answer(name) },
     at < KEYS.length ? make("kbd", {}, KEYS[at]) : null, name)));
   return found;

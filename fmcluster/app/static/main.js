@@ -28,7 +28,7 @@ const app = {
     facts();
     label.show();
     certify.show();
-    if (state.busy || state.pending) poll();
+    if (state.busy || (state.pending && !state.problem)) poll();
   },
   async refresh() { await app.take(await askJson("state")); },
   async reload() {
@@ -91,7 +91,8 @@ function facts() {
   byId("undo").textContent = "Undo" + (state.last ? " " + (state.last === "at_level" ? "level" : state.last) : "");
   byId("save").disabled = state.is_saved;
   byId("classes").replaceChildren(...app.choices().map((name) => make("option", { value: name })));
-  if (state.problem) notice(state.problem, true);
+  if (state.problem && state.problem !== facts.said) notice(state.problem, true);
+  facts.said = state.problem;
 }
 
 let polling = 0;

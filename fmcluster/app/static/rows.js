@@ -43,12 +43,13 @@ export function createRows(app) {
       await showAll(found.rows, found.rows.length.toLocaleString("en") + " rows with “" + words + "”" + (named.length ? "; clusters of that name: " + named.join("; ") : ""));
     } catch (error) { notice(error.message, true); }
   });
-  byId("outliers").addEventListener("click", async () => {
-    try {
-      const found = await askJson("outliers");
-      await showAll(found.rows, found.rows.length.toLocaleString("en") + " rows unlike all others, the least alike first");
-    } catch (error) { notice(error.message, true); }
-  });
+  for (const [name, about] of [["outliers", "unlike all others, the least alike first"], ["answered", "that were labeled, the last first"]])
+    byId(name).addEventListener("click", async () => {
+      try {
+        const found = await askJson(name);
+        await showAll(found.rows, found.rows.length.toLocaleString("en") + " rows " + about);
+      } catch (error) { notice(error.message, true); }
+    });
   byId("rows-more").addEventListener("click", () => more().catch((error) => notice(error.message, true)));
   byId("rows-clear").addEventListener("click", () => { showAll([], "nothing chosen"); });
   byId("move-form").addEventListener("submit", (event) => {
