@@ -163,6 +163,8 @@ class Host:
         session = self._work().session
         op = body.get("op")
         given = {key: value for key, value in body.items() if key not in ("op", "version")}
+        if "ids" in given:
+            given["ids"] = session.result.index.parse(_list(given["ids"])).tolist()
         if "rows" in given:  # the page knows rows by their place, the result by their id
             rows = self._rows(given.pop("rows"))
             given["ids"] = session.result.ids[rows].tolist()
@@ -213,6 +215,12 @@ class Host:
 
 class LoadingError(Exception):
     """The result is not loaded yet, or could not be."""
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise ValueError(f"ids must be a list, got {value!r}")
+    return value
 
 
 def _text(given: Json, name: str) -> str:

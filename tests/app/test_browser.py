@@ -208,7 +208,11 @@ def test_questions_are_answered_by_keys(page, run):
     page.click("#tab-label")
     page.until("document.querySelector('#question .question')")
     first = page.text("#question")
-    page.keys("#label-input", "fruit\n")
+    page.keys("#tab-label", "f")  # a letter begins to type
+    page.until("document.activeElement.id === 'label-input'")
+    page.keys("#label-input", "ruit")
+    assert "new class: fruit" in page.text("#class-list")
+    page.keys("#label-input", "\n")
     page.until("document.getElementById('fact-answers').textContent.startsWith('1')")
     page.until(f"document.getElementById('question').textContent !== {first!r}")
     page.js("document.activeElement.blur()")

@@ -206,6 +206,11 @@ def test_rows_are_exported_without_formulas(client, made):
         ("post", "act", {"op": "merge", "clusters": "all", "version": 0}),
         ("post", "act", {"op": "merge", "clusters": [0, 1]}),
         ("post", "act", {"op": "label", "rows": [0], "label": 3}),
+        ("post", "act", {"op": "label", "ids": "t000", "label": "x"}),
+        ("post", "act", {"op": "label", "ids": ["t999"], "label": "x"}),
+        ("post", "act", {"op": "label", "ids": [["t000"]], "label": "x"}),
+        ("post", "act", {"op": "label", "rows": [0], "label": "\ud800"}),
+        ("post", "act", {"op": "draw", "budget": 10, "accuracy": float("nan")}),
         ("post", "act", {"op": "label", "rows": [0, 0]}),
         ("get", "similar", {"row": "x"}),
         ("get", "level", {"n_clusters": 0}),
@@ -249,6 +254,12 @@ def test_questions_answers_and_what_they_changed(live):
     _, pair = live.get("pair")
     status, state = live.act("link", rows=[row["row"] for row in pair], same=False)
     assert (status, state["last"]) in ((200, "link"), (400, None))
+
+
+def test_rows_may_be_given_by_their_ids(live):
+    status, state = live.act("label", ids=["t000", "t004"], label="fruit")
+    assert status == 200 and state["answers"] == 2
+    assert '"ids":["t000","t004"]' in (live.run.folder / "answers.log").read_text()
 
 
 def test_edits_undo_and_save(live):

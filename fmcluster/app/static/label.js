@@ -14,11 +14,20 @@ function classList(node, input, app, first, answer) {
   const words = input.value.trim().toLowerCase();
   const found = [...new Set([...first, ...app.choices()])].filter((name) => name.toLowerCase().includes(words)).slice(0, 30);
   // Redrawn only if it is another list: the focus stays where it is.
-  if (node.told === found.join("\n")) return found;
-  node.told = found.join("\n");
+  const typed = input.value.trim(), isNew = typed && !found.some((name) => name.toLowerCase() === words);
+  const told = [...found, isNew ? typed : ""].join("\n");
+  if (node.told === told) return found;
+  node.told = told;
   node.replaceChildren(...found.map((name, at) => make("button", { type: "button", class: "class", onclick: () => answer(name) },
     at < KEYS.length ? make("kbd", {}, KEYS[at]) : null, name)));
+  if (isNew) node.append(make("button", { type: "button", class: "class", onclick: () => answer(typed) }, make("kbd", {}, "Enter"), "new class: " + typed));
   return found;
+}
+// A letter begins to type a class, wherever the focus is in the panel.
+function typeInto(input, event) {
+  if (event.key.length !== 1 || !/\p{L}/u.test(event.key)) return false;
+  input.focus();
+  return true;
 }
 const isOpen = (id) => !byId(id).hidden;
 
@@ -103,7 +112,7 @@ export function createLabel(app) {
       const at = KEYS.indexOf(event.key), same = { y: true, n: false }[event.key];
       if (kind === "class" && at >= 0 && shownClasses[at]) answer(shownClasses[at]);
       else if (kind === "pair" && same !== undefined) link(same);
-      else return false;
+      else return kind === "class" && queue.length > 0 && typeInto(byId("label-input"), event);
       event.preventDefault();
       return true;
     },
@@ -159,7 +168,8 @@ export function createCertify(app) {
     show() { if (isOpen("panel-certify") && rows.length) choices(); },
     key(event) {
       const at = KEYS.indexOf(event.key);
-      if (!isOpen("panel-certify") || at < 0 || !shownClasses[at] || !rows.length) return false;
+      if (!isOpen("panel-certify") || !rows.length) return false;
+      if (at < 0 || !shownClasses[at]) return typeInto(byId("check-input"), event);
       event.preventDefault();
       answer(shownClasses[at]);
       return true;
