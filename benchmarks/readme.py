@@ -186,10 +186,28 @@ def noise() -> str:
     return f"{table(header, body)}\n\n{table(['classifier', 'accuracy'], fitted)}"
 
 
+def answers() -> str:
+    """Return what answers bring on worlds cut to long tails and on those as they come."""
+    cells = read_cells(RESULTS / "answers")
+    kinds = {
+        "cut to long tails": [c for c in cells if "-lt1-" not in c["world"]],
+        "as they come": [c for c in cells if "-lt1-" in c["world"]],
+    }
+    keys = ["before.acc", "pairs.acc", "50.acc", "100.acc", "before.ece", "50.ece", "100.ece"]
+    body = [
+        [kind, str(len(part)), *(percent([c[key] for c in part]) for key in keys)]
+        for kind, part in kinds.items()
+        if part
+    ]
+    header = ["sets", "worlds", "ACC without", "50 pairs", "50 labels", "100 labels"]
+    return table([*header, "ECE without", "50 labels", "100 labels"], body)
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "calibration": calibration,
     "long-tail": long_tail,
     "survey": survey,
+    "answers": answers,
     "labels": labels,
     "noise": noise,
 }
