@@ -46,7 +46,7 @@ def state(session: Session) -> dict[str, Any]:
             "figures": figures_of(result),
             "answers": len(session.wanted),
             "pending": max(0, session.n_pending),
-            "classes": sorted({str(c) for c in session.wanted.classes}),
+            "classes": _classes(session),
             "changes": session.changes[-3:][::-1],
             "problem": session.problem,
             "lost": session.lost,
@@ -102,7 +102,10 @@ def rows(
 
 
 def colors(session: Session, *, n_clusters: int | None = None) -> bytes:
-    """Return int32 labels (n,), then uint8 confidence and outlier score (n,) of 0..255 each.
+    """Return int32 labels (n,), then uint8 confidence, outlier score and class (n,) of 0..255 each.
+
+    Classes are numbered from 1 in the order of the state's ``classes``; 0 is a row without an
+    answer, and the 255th and later classes look alike.
 
     Parameters
     ----------
@@ -111,8 +114,17 @@ def colors(session: Session, *, n_clusters: int | None = None) -> bytes:
     """
     result = session.result if n_clusters is None else session.at_level(n_clusters)
     odd = np.zeros(result.n_rows) if session.result.graph is None else session.result.outlier_score
-    parts = (result.labels.astype("<i4"), _bytes(result.confidence), _bytes(odd))
+    told = session.wanted.labels
+    number = {name: at for at, name in enumerate(_classes(session), 1)}
+    classes = np.zeros(result.n_rows, np.uint8)
+    named = [min(number[str(value)], 255) for value in told.values()]
+    classes[result.index.find(list(told))] = named
+    parts = (result.labels.astype("<i4"), _bytes(result.confidence), _bytes(odd), classes)
     return b"".join(part.tobytes() for part in parts)
+
+
+def _classes(session: Session) -> list[str]:
+    return sorted({str(c) for c in session.wanted.classes})
 
 
 def _bytes(share: NDArray[Any]) -> NDArray[np.uint8]:

@@ -288,7 +288,7 @@ def test_the_map_is_zoomed_walked_and_asked_by_keyboard(page):
 def test_colors_and_levels_change_the_map(page):
     picture = "document.getElementById('map').toDataURL()"
     before = page.js(f"return {picture}")
-    for value in ("confidence", "outlier"):
+    for value in ("confidence", "outlier", "class"):
         page.js(
             "const s=document.getElementById('map-color');s.value=arguments[0];"
             "s.dispatchEvent(new Event('change'))",

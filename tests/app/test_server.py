@@ -156,7 +156,7 @@ def test_the_map_has_every_row_and_stays_where_it_is(client, made):
     _, colors = client.get("colors")
     labels = np.frombuffer(colors[: 4 * 160], "<i4")
     np.testing.assert_array_equal(labels, fmc.ClusterResult.load(made.folder).labels)
-    assert len(colors) == 6 * 160
+    assert len(colors) == 7 * 160 and set(colors[6 * 160 :]) == {0}
 
 
 def test_levels_are_looked_at_without_a_change(client):
@@ -259,6 +259,8 @@ def test_questions_answers_and_what_they_changed(live):
 def test_rows_may_be_given_by_their_ids(live):
     status, state = live.act("label", ids=["t000", "t004"], label="fruit")
     assert status == 200 and state["answers"] == 2
+    _, colors = live.get("colors")
+    assert np.flatnonzero(np.frombuffer(colors[6 * 160 :], np.uint8)).tolist() == [0, 4]
     assert '"ids":["t000","t004"]' in (live.run.folder / "answers.log").read_text()
 
 

@@ -25,6 +25,7 @@ const app = {
     const before = app.state;
     app.state = state;
     if (!before || before.version !== state.version) await app.reload();
+    else if (before.answers !== state.answers && !app.level) map.setColors(await askBytes("colors"), state.classes);
     facts();
     label.show();
     certify.show();
@@ -37,7 +38,7 @@ const app = {
     app.level = null;
     clusters.clear();
     rows.refresh().catch(lost);
-    map.setColors(await askBytes("colors"));
+    map.setColors(await askBytes("colors"), app.state.classes);
     if (app.isLaidOut) levels();
   },
   openTab(name, focus = true) {
@@ -162,7 +163,7 @@ byId("level").addEventListener("input", () => {
       const [names, colors] = own ? [null, await askBytes("colors")] : [await askJson("level", { n_clusters: k }), await askBytes("colors", { level: k })];
       if (byId("level").numbers[byId("level").value] !== k) return;
       app.level = names;
-      map.setColors(colors);
+      map.setColors(colors, app.state.classes);
     } catch (error) { notice(error.message, true); }
   }, 120);
 });

@@ -14,7 +14,7 @@ function rgb(h, s, l) {
 export function createMap({ onPoint, onOpen, onLasso, nameOf, sizes }) {
   const canvas = byId("map"), context = canvas.getContext("2d");
   const style = getComputedStyle(document.documentElement);
-  let n = 0, x = [], y = [], labels = [], confidence = [], odd = [];
+  let n = 0, x = [], y = [], labels = [], confidence = [], odd = [], classes = [], classNames = [];
   let width = 0, height = 0, zoom = 1, left = 0, top = 0, active = -1, drag = null, loop = null, lassoing = false;
   let view = "label", mask = null, highlighted = -1, asked = false, tint = null, middles = null, picked = 0, start = null, order = null, walk = null;
 
@@ -38,11 +38,13 @@ export function createMap({ onPoint, onOpen, onLasso, nameOf, sizes }) {
     walk = null; tint = null; middles = null;
     paint();
   }
-  function setColors(buffer) {
-    const count = buffer.byteLength / 6;
+  function setColors(buffer, names) {
+    const count = buffer.byteLength / 7;
     labels = new Int32Array(buffer, 0, count);
     confidence = new Uint8Array(buffer, 4 * count, count);
     odd = new Uint8Array(buffer, 5 * count, count);
+    classes = new Uint8Array(buffer, 6 * count, count);
+    classNames = names;
     tint = null; middles = null;
     paint();
   }
@@ -82,6 +84,7 @@ export function createMap({ onPoint, onOpen, onLasso, nameOf, sizes }) {
       const label = labels[i];
       if (view === "confidence") tint[i] = warm[confidence[i]];
       else if (view === "outlier") tint[i] = warm[255 - odd[i]];
+      else if (view === "class") tint[i] = classes[i] ? rgb(hue(classes[i]), 0.75, light) : rgb(0, 0, dark.matches ? 0.25 : 0.87);
       else {
         if (!known.has(label)) known.set(label, label < 0 ? rgb(0, 0, 0.55) : rgb(hue(label), 0.62, light));
         tint[i] = known.get(label);
@@ -105,12 +108,13 @@ export function createMap({ onPoint, onOpen, onLasso, nameOf, sizes }) {
   function pixels(ratio, color) {
     const w = canvas.width, h = canvas.height, image = context.createImageData(w, h), data = new Uint32Array(image.data.buffer);
     const side = Math.max(1, Math.round((n > 60000 ? 1.6 : 2.4) * ratio * Math.min(2, Math.sqrt(zoom))));
-    const faint = mask || highlighted >= 0 ? (0x30 << 24) : 0;
+    const isClass = view === "class", faint = mask || highlighted >= 0 ? (0x30 << 24) : isClass ? (0xff << 24) : 0;
+    const above = isClass && !mask && highlighted < 0 ? (i) => classes[i] > 0 : shown;
     const sx = (zoom * (width - 2 * MARGIN) * ratio) / FULL, ox = (MARGIN - left * zoom * (width - 2 * MARGIN)) * ratio - side / 2;
     const sy = (zoom * (height - 2 * MARGIN) * ratio) / FULL, oy = (height - MARGIN + top * zoom * (height - 2 * MARGIN)) * ratio - side / 2;
     // What is picked out comes last, so that nothing covers it.
     for (let pass = faint ? 0 : 1; pass < 2; pass++) for (let i = 0; i < n; i++) {
-      if (faint && shown(i) !== (pass === 1)) continue;
+      if (faint && above(i) !== (pass === 1)) continue;
       const p = Math.round(ox + sx * x[i]), q = Math.round(oy - sy * y[i]);
       if (p < 0 || q < 0 || p + side > w || q + side > h) continue;
       const value = pass ? color[i] : (color[i] & 0xffffff) | faint;
@@ -120,11 +124,14 @@ export function createMap({ onPoint, onOpen, onLasso, nameOf, sizes }) {
   }
   function circles(color) {
     const radius = 2.4 * Math.min(2, Math.sqrt(zoom));
-    for (let i = 0; i < n; i++) {
+    // Answered rows come last, and larger, where classes are shown.
+    const order = view === "class" ? Array.from(classes.keys()).slice(0, n).sort((a, b) => classes[a] - classes[b]) : null;
+    for (let at = 0; at < n; at++) {
+      const i = order ? order[at] : at;
       context.globalAlpha = shown(i) ? 0.85 : 0.12;
       context.fillStyle = css(color[i]);
       context.beginPath();
-      context.arc(px(i), py(i), radius, 0, 7);
+      context.arc(px(i), py(i), order && classes[i] ? 2 * radius : radius, 0, 7);
       context.fill();
     }
     context.globalAlpha = 1;
@@ -151,6 +158,16 @@ export function createMap({ onPoint, onOpen, onLasso, nameOf, sizes }) {
       context.fillStyle = style.getPropertyValue("--ink");
       context.fillText(name, at, q + 4);
     });
+  }
+  function legend() {
+    const shownNames = view === "class" ? classNames.slice(0, 12) : [], told = [view, ...shownNames].join("\n");
+    if (legend.told === told) return;
+    legend.told = told;
+    const ends = { confidence: ["unsure", "sure"], outlier: ["like the others", "unlike all others"] }[view];
+    const parts = ends ? [ends[0], make("i", { class: view }), ends[1]] : shownNames.map((name, at) => make("span", { class: "key" }, make("span", { class: "dot", background: colorOf(at + 1) }), " " + name));
+    if (view === "class" && !shownNames.length) parts.push("no row is labeled yet");
+    if (classNames.length > 12 && view === "class") parts.push("and " + (classNames.length - 12) + " more");
+    byId("map-legend").replaceChildren(...parts);
   }
   function draw() {
     asked = false;
@@ -180,11 +197,7 @@ export function createMap({ onPoint, onOpen, onLasso, nameOf, sizes }) {
     }
     const chosen = mask ? picked.toLocaleString("en") + " rows chosen" : highlighted >= 0 ? nameOf(highlighted) + " picked out" : "";
     byId("map-note").textContent = n.toLocaleString("en") + " rows" + (chosen ? ", " + chosen : "");
-    if (byId("map-legend").dataset.view !== view) {
-      byId("map-legend").dataset.view = view;
-      const ends = { confidence: ["unsure", "sure"], outlier: ["like the others", "unlike all others"] }[view];
-      byId("map-legend").replaceChildren(...(ends ? [ends[0], make("i", { class: view }), ends[1]] : []));
-    }
+    legend();
     byId("map-reset").disabled = zoom === 1 && !mask && highlighted < 0;
     canvas.dataset.drawn = "yes";
     if (!performance.getEntriesByName("map-painted").length) performance.mark("map-painted");
