@@ -165,6 +165,13 @@ def _from_folder(
         _no_text_options(known.get("name") or folder.name, known)
         known.pop("pooling", None)
         return open_clip.load_folder(folder, **known, **options)
+    from fmcluster.embedding.encoders.texts import static
+
+    if static.is_model2vec(folder):
+        text_options.refuse_options(
+            known.get("name") or folder.name, {"pooling": known.pop("pooling", None)}
+        )
+        return static.model2vec(folder, **known)
     if (folder / "modules.json").is_file():
         from fmcluster.embedding.encoders import text
 

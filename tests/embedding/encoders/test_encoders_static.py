@@ -132,3 +132,70 @@ def test_titles_cluster_well(encoder, shared_dir):
     titles = pd.read_parquet(shared_dir / "data" / "stackoverflow.parquet")["text"][rows]
     found = KMeans(20, n_init=1, random_state=0).fit_predict(encoder.encode(titles.tolist()))
     assert evaluate(y[rows], found)["acc"] > 0.65
+
+
+@pytest.fixture
+def model2vec_folder(tmp_path):
+    """Make a static model as model2vec saves one: plain, or with weights and a mapping."""
+    from safetensors.numpy import save_file
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+
+    def make(*, packed: bool = False, **config):
+        words = "[UNK] how do i sort a list in python the cat dog sat on mat".split()
+        vocabulary = {word: number for number, word in enumerate(words)}
+        tokenizer = Tokenizer(models.WordPiece(vocab=vocabulary, unk_token="[UNK]"))
+        tokenizer.normalizer = normalizers.Lowercase()
+        tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+        tokenizer.save(str(tmp_path / "tokenizer.json"))
+        draw = np.random.default_rng(0)
+        tensors = {"embeddings": draw.normal(size=(len(words), 8)).astype(np.float32)}
+        if packed:
+            tensors["embeddings"] = tensors["embeddings"][:6]
+            tensors["mapping"] = np.arange(len(words)) % 6
+            tensors["weights"] = draw.uniform(size=len(words)).astype(np.float32)
+        save_file(tensors, tmp_path / "model.safetensors")
+        about = {"model_type": "model2vec", "normalize": True, **config}
+        (tmp_path / "config.json").write_text(json.dumps(about))
+        return tmp_path
+
+    return make
+
+
+STATIC = ["how do I sort a list", "the cat zzz sat", "mat", "cat dog " * 400]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_static_folders_equal_model2vec(packed, model2vec_folder, cosine):
+    folder = model2vec_folder(packed=packed)
+    encoder = resolve(folder, modality="text")
+    ours = encoder.encode([*STATIC, "zzz"])
+    assert not ours[-1].any(), "nothing is known of it"
+    assert encoder.truncated == 1
+    encoder.count_truncated(STATIC)
+    assert encoder.truncated == 2
+    assert resolve(json.loads(json.dumps(encoder.spec))).fingerprint == encoder.fingerprint
+    library = pytest.importorskip("model2vec")
+    theirs = library.StaticModel.from_pretrained(str(folder)).encode(STATIC)
+    assert cosine(ours[:4], theirs) >= 0.9999
+
+
+def test_static_folders_take_dimensions_and_length(model2vec_folder):
+    folder = model2vec_folder()
+    short = resolve({"encoder": str(folder), "truncate_dim": 3, "max_length": 2})
+    assert short.dim == 3
+    np.testing.assert_allclose(*short.encode(["the cat sat", "the cat dog"]), atol=1e-6)
+    assert short.truncated == 2
+    again = resolve(short.spec)
+    assert again.fingerprint == short.fingerprint != resolve(folder).fingerprint
+    for bad in ({"prompt": "a: "}, {"long": "chunk-mean"}, {"pooling": "cls"}):
+        with pytest.raises(ValueError, match="takes no"):
+            resolve({"encoder": str(folder), **bad})
+
+
+def test_a_static_folder_that_is_damaged(model2vec_folder):
+    from safetensors.numpy import save_file
+
+    folder = model2vec_folder()
+    save_file({"embeddings": np.ones((3, 8), np.float32)}, folder / "model.safetensors")
+    with pytest.raises(ValueError, match="do not belong together"):
+        resolve(folder)

@@ -16,13 +16,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fmcluster.embedding.encoders import sources
 from fmcluster.embedding.encoders.texts.batches import check_texts
-from fmcluster.embedding.encoders.texts.options import check_dim
+from fmcluster.embedding.encoders.texts.options import TextOptions, check_dim, refuse_options
 from fmcluster.utils import files as _files
 from fmcluster.utils.errors import MissingExtraError
 
 # Texts at once: words that come back are tokenised once, and memory stays at some ten megabytes.
 CHUNK = 16_384
+MODEL2VEC_TOKENS = 512  # what model2vec reads of a text where its config does not say
 _SPACE = "\u2581"  # what SentencePiece writes for a space
 WORDLLAMA = "packaged:wordllama"
 _WEIGHTS, _KEY = "weights/l2_supercat_256.safetensors", "embedding.weight"
@@ -44,6 +46,15 @@ class StaticEncoder:
         Digest of vectors and tokenizer.
     truncate_dim : int, optional
         Leading dimensions kept; None keeps all.
+    limit : int, optional
+        Tokens read of a text; None reads all of it.
+    origin : mapping, optional
+        What finds the files again, in place of the name alone (see `sources.origin`).
+
+    Attributes
+    ----------
+    truncated : int
+        Texts so far that were longer than `limit`, and were cut.
 
     Notes
     -----
@@ -58,19 +69,23 @@ class StaticEncoder:
         name: str,
         weights: str,
         truncate_dim: int | None = None,
+        limit: int | None = None,
+        origin: dict[str, Any] | None = None,
     ) -> None:
         from tokenizers import Tokenizer
 
         width = check_dim(truncate_dim, vectors.shape[1], name)
         self.vectors = np.ascontiguousarray(vectors[:, :width], dtype=np.float32)
         self.tokenizer = Tokenizer.from_file(str(tokenizer))
-        self._splits = _splits_at_spaces(tokenizer)
+        self._splits = limit is None and _splits_at_spaces(tokenizer)
+        self.limit, self.truncated = limit, 0
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()
         self.modality: str | None = "text"
         self.dim: int | None = width
         kept = {} if truncate_dim is None else {"truncate_dim": width}
-        self.spec: dict[str, Any] = {"encoder": name, "modality": "text", **kept}
+        found = origin or {"encoder": name}
+        self.spec: dict[str, Any] = {**found, "modality": "text", **kept}
         self._fingerprint: dict[str, Any] = {
             "encoder": name,
             "weights": weights,
@@ -78,7 +93,7 @@ class StaticEncoder:
             "pooling": "mean of token vectors",
             "normalisation": "l2",
             "precision": "fp32",
-            "truncation": None,
+            "truncation": limit,
             **kept,
         }
 
@@ -95,6 +110,11 @@ class StaticEncoder:
         for low in range(0, len(rows), CHUNK):
             out[low : low + CHUNK] = self._pooled(rows[low : low + CHUNK])
         return out
+
+    def count_truncated(self, rows: list[Any]) -> None:
+        """Count the texts that are cut, as `encode` does, without pooling any."""
+        if self.limit is not None:
+            self._sums(list(rows))
 
     def _pooled(self, rows: list[str]) -> NDArray[np.float32]:
         """Return the unit means of some texts: their words' sums of token vectors, added up."""
@@ -116,6 +136,9 @@ class StaticEncoder:
         # Offsets are not needed, and finding them takes longer than the tokens.
         encoded = self.tokenizer.encode_batch_fast(words, add_special_tokens=False)
         tokens = [each.ids for each in encoded]
+        if self.limit is not None:
+            self.truncated += sum(len(each) > self.limit for each in tokens)
+            tokens = [each[: self.limit] for each in tokens]
         # As the package does with tokens that were added to the tokenizer and have no vector.
         last = len(self.vectors) - 1
         ids = np.minimum(list(itertools.chain.from_iterable(tokens)), last)
@@ -180,6 +203,67 @@ def wordllama(*, truncate_dim: int | None = None) -> StaticEncoder:
         name=WORDLLAMA,
         weights=_files.stable_hash([_files.digest_file(weights), _files.digest_file(tokenizer)]),
         truncate_dim=truncate_dim,
+    )
+
+
+def is_model2vec(folder: Path) -> bool:
+    """Return whether a folder holds a static model of model2vec's format."""
+    about = _files.read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
+    files = (folder / "tokenizer.json", folder / "model.safetensors")
+    return about.get("model_type") == "model2vec" and all(file.is_file() for file in files)
+
+
+def model2vec(
+    folder: Path,
+    *,
+    name: str | None = None,
+    revision: str | None = None,
+    options: TextOptions | None = None,
+) -> StaticEncoder:
+    """Return a static model as model2vec saves it, read without that library and without torch.
+
+    Raises
+    ------
+    ValueError
+        Tensors that do not fit each other or the tokenizer, or options other than `truncate_dim`
+        and `max_length`.
+    """
+    from safetensors.numpy import load_file
+    from tokenizers import Tokenizer
+
+    asked = options or TextOptions()
+    shown = name or folder.name
+    refuse_options(shown, asked.asked, takes=("truncate_dim", "max_length"))
+    tensors = load_file(folder / "model.safetensors")
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    n_tokens = tokenizer.get_vocab_size()
+    mapping = tensors.get("mapping", np.arange(n_tokens))
+    weights = tensors.get("weights", np.ones(n_tokens))
+    vectors = tensors.get("embeddings", np.empty((0, 0)))
+    fits = len(mapping) == len(weights) == n_tokens and 0 <= mapping.min()
+    if not fits or mapping.max() >= len(vectors):
+        raise ValueError(
+            f"{folder} has {n_tokens} tokens and {len(vectors)} vectors, {len(mapping)} places and "
+            f"{len(weights)} weights of them: its files do not belong together, save it again"
+        )
+    # A vector for each token, its weight in it: vocabularies are small.
+    table = vectors[mapping].astype(np.float32) * weights[:, None].astype(np.float32)
+    unknown = _files.read_json(folder / "tokenizer.json").get("model", {}).get("unk_token")
+    place = tokenizer.token_to_id(unknown) if unknown else None
+    if place is not None:
+        table[place] = 0  # what the tokenizer does not know has no part in the mean
+    about = _files.read_json(folder / "config.json")
+    return StaticEncoder(
+        table,
+        folder / "tokenizer.json",
+        name=shown,
+        weights=sources.folder_digest(folder),
+        truncate_dim=asked.truncate_dim,
+        limit=asked.max_length or about.get("max_length", MODEL2VEC_TOKENS),
+        origin={
+            **sources.origin(folder, name, revision),
+            **({} if asked.max_length is None else {"max_length": asked.max_length}),
+        },
     )
 
 
