@@ -7,11 +7,13 @@ it was fitted on and on new ones alike.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import brentq
+from scipy.special import expit, logit
 
 from fmcluster.functional.calibration import with_confidence
 from fmcluster.utils.validation import check_proba
@@ -22,6 +24,10 @@ Floats = NDArray[np.float64]
 OWN_SHARE = 0.5
 # One mini-cluster jumps at its border, many blur what is local.
 N_NEAREST = 3
+# Curves whose values are confidences; the others give ranks.
+CONFIDENCE_CURVES = ("own", "mixed", "score")
+# A confidence of 0 or 1 has no logit.
+LOGIT_ENDS = (1e-4, 1 - 1e-4)
 # Half a percent of rank each: finer than a confidence is known.
 KNOTS = 201
 
@@ -126,6 +132,29 @@ class Calibrator:
         """Blend the ranks of vote_share and of the head's own probability."""
         ranks = self.curves["support_rank"](vote_share), self.curves["own_rank"](own)
         return (1 - OWN_SHARE) * ranks[0] + OWN_SHARE * ranks[1]
+
+    def at_level(self, confidence: Floats, level: float, *, n_labels: int) -> Calibrator:
+        """Return a calibrator whose confidence has another mean, moved alike in logits.
+
+        Parameters
+        ----------
+        confidence : (n,) float64
+            What this one says of the rows that the mean is taken over.
+        level : float
+            That mean, as labels tell it.
+        n_labels : int
+            How many did.
+        """
+        z = logit(np.clip(confidence, *LOGIT_ENDS))
+        level = float(np.clip(level, *LOGIT_ENDS))
+        shift = float(brentq(lambda s: float(expit(z + s).mean()) - level, -40, 40))
+        moved = {
+            name: Curve(curve.x, expit(logit(np.clip(curve.y, *LOGIT_ENDS)) + shift))
+            if name in CONFIDENCE_CURVES
+            else curve
+            for name, curve in self.curves.items()
+        }
+        return replace(self, curves=moved, level=level, n_labels=n_labels)
 
     def transform(self, proba: ArrayLike, xs: Any = None) -> NDArray[np.float32]:
         """Return probabilities (n, k) whose largest is the confidence, at the same label.

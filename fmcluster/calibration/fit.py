@@ -18,6 +18,9 @@ from fmcluster.calibration.calibrator import Calibrator
 from fmcluster.calibration.label_free import label_free
 from fmcluster.functional.calibration import with_confidence
 from fmcluster.functional.labels.answers import RowAnswers
+from fmcluster.functional.labels.spread import affinity, spread_labels
+from fmcluster.partition.spread_rows import N_NEIGHBORS as SPREAD_NEIGHBORS
+from fmcluster.partition.spread_rows import Centered, accuracy_of_spread
 from fmcluster.vectors.fit_data import known_rows
 from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.rows import JointRows, Rows, as_spaces, zero_rows
@@ -119,9 +122,39 @@ def fit_calibrated(
     calibrator = label_free(
         scores[rows], spaces=some, labels=head.labels_[rows], views=views, random_state=random_state
     )
+    if answers is not None:
+        level = answered_level(head.labels_, spaces, graph, answers, seed=random_state)
+        if level is not None:
+            sure = calibrator.confidence(scores, spaces)
+            calibrator = calibrator.at_level(sure, level, n_labels=len(answers.rows))
     proba = without_evidence(calibrator.transform(scores, spaces), spaces)
     proba = held(proba, answers, head)
     return CalibratedFit(head, spaces, graph, scores, proba, calibrator)
+
+
+def answered_level(
+    labels: NDArray[np.int64],
+    spaces: Sequence[Rows],
+    graph: KNNGraph,
+    answers: RowAnswers,
+    *,
+    seed: int,
+) -> float | None:
+    """Return the expected accuracy of a head that took labels; None where one class was named.
+
+    Labels that spread over the graph have an accuracy S that they tell themselves. Where a head
+    gives the same class it is right at least so often; where it does not, one of both is wrong:
+    with the share a on which they agree, between a S and a. The geometric mean is taken.
+    """
+    if answers.n_classes < 2:
+        return None
+    near = graph.take(min(SPREAD_NEIGHBORS, graph.k))
+    edges = affinity(near.indices, near.similarities)
+    x = Centered(JointRows(list(spaces)))
+    guess, agreement = spread_labels(x, edges, answers.rows, answers.target, answers.n_classes)
+    told = accuracy_of_spread(x, edges, answers.rows, answers.target, guess, agreement, seed=seed)
+    same = float((guess.argmax(axis=1) == labels).mean())
+    return same * float(np.sqrt(told.accuracy))
 
 
 def held(

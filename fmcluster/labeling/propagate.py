@@ -12,7 +12,7 @@ from scipy.sparse import csr_matrix
 from fmcluster.functional.calibration import apply_temperature, temperature_for_mean
 from fmcluster.functional.labels.spread import affinity, spread_labels
 from fmcluster.labeling.inputs import LabelingInput
-from fmcluster.partition.spread_rows import N_NEIGHBORS, accuracy_of_spread
+from fmcluster.partition.spread_rows import N_NEIGHBORS, Centered, accuracy_of_spread
 from fmcluster.utils.random import seed_of
 from fmcluster.utils.validation import check_labels
 
@@ -131,21 +131,6 @@ def propagate(
         (min(low, accuracy), max(high, accuracy)),
         honest.unseen_mass,
     )
-
-
-class Centered:
-    """Rows less their mean, read in blocks."""
-
-    def __init__(self, rows: Any) -> None:
-        self.rows, self.shape = rows, rows.shape
-        size = 65_536
-        total = np.zeros(rows.shape[1])
-        for i in range(0, rows.shape[0], size):
-            total += np.asarray(rows[i : i + size]).sum(axis=0, dtype=np.float64)
-        self.mean = (total / rows.shape[0]).astype(np.float32)
-
-    def __getitem__(self, index: Any) -> NDArray[np.float32]:
-        return np.asarray(self.rows[index], dtype=np.float32) - self.mean
 
 
 def _name_clusters(

@@ -18,6 +18,21 @@ N_NEIGHBORS = 15
 TRIAL_ROWS = 5_000
 
 
+class Centered:
+    """Rows less their mean, read in blocks."""
+
+    def __init__(self, rows: Any) -> None:
+        self.rows, self.shape = rows, rows.shape
+        size = 65_536
+        total = np.zeros(rows.shape[1])
+        for i in range(0, rows.shape[0], size):
+            total += np.asarray(rows[i : i + size]).sum(axis=0, dtype=np.float64)
+        self.mean = (total / rows.shape[0]).astype(np.float32)
+
+    def __getitem__(self, index: Any) -> NDArray[np.float32]:
+        return np.asarray(self.rows[index], dtype=np.float32) - self.mean
+
+
 def accuracy_of_spread(
     x: Any,
     graph: Any,

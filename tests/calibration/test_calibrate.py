@@ -14,6 +14,8 @@ from fmcluster.calibration.label_free import label_free
 from fmcluster.functional.assignment import align_labels
 from fmcluster.functional.calibration import auroc, ece
 from fmcluster.functional.metrics import matched_correct
+from fmcluster.heads import make_head
+from fmcluster.vectors.rows import as_spaces
 
 
 def head_of(x: np.ndarray, y: np.ndarray, k: int, temperature: float, seed: int = 0):
@@ -271,3 +273,17 @@ def test_kmeans_on_real_texts_becomes_honest(shared_dir):
     assert ece(proba.max(axis=1), correct) > 0.15
     assert ece(confidence, correct) < 0.1
     assert auroc(confidence, correct) > auroc(proba.max(axis=1), correct) + 0.05
+
+
+def test_a_calibrator_moves_to_the_level_that_labels_tell():
+    rng = np.random.default_rng(0)
+    x = np.eye(3, 6)[np.repeat(np.arange(3), 40)] + 0.3 * rng.normal(size=(120, 6))
+    head = make_head("kmeans", n_clusters=3, random_state=0).fit(x)
+    scores = head.predict_proba(x)
+    before = label_free(scores, spaces=as_spaces(x), labels=head.labels_)
+    sure = before.confidence(scores, x)
+    after = before.at_level(sure, 0.6, n_labels=12)
+    found = after.confidence(scores, x)
+    assert found.mean() == pytest.approx(0.6, abs=0.05) and after.n_labels == 12
+    ranked = found[np.argsort(sure, kind="stable")]
+    assert (np.diff(ranked) > -1e-9).all()  # rows keep their order
