@@ -58,7 +58,7 @@ def serve(
 
     with only_writer(Path(folder)), _listening(port) as listener:
         token, bound = secrets.token_urlsafe(TOKEN_BYTES), listener.getsockname()[1]
-        host = Host()
+        host = Host(folder=Path(folder).expanduser().resolve())
         app = create_app(host, token=token, port=bound)
         # Requests hold the token: they are not logged.
         config = uvicorn.Config(

@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Callable
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from starlette.routing import Route
 from fmcluster.app import views
 from fmcluster.app.edits import EDITS, ConflictError
 from fmcluster.app.guard import Guard
+from fmcluster.app.preview import preview
 
 if TYPE_CHECKING:  # the page is there before what it works with is imported
     from fmcluster.app.work import Work
@@ -48,10 +50,12 @@ class Host:
     ----------
     work : Work, optional
         Given later by `put` where loading goes on while the page opens; requests wait for it.
+    folder : Path, optional
+        The run, for what is shown meanwhile.
     """
 
-    def __init__(self, work: Work | None = None) -> None:
-        self.failure = ""
+    def __init__(self, work: Work | None = None, *, folder: Path | None = None) -> None:
+        self.failure, self._folder = "", folder
         self._loaded, self._ready = work, threading.Event()
         if work is not None:
             self._ready.set()
@@ -67,6 +71,10 @@ class Host:
         self._ready.set()
 
     # -- what is shown: each takes the query's parameters
+
+    def preview(self, asked: Json) -> bytes:
+        """Return the kept map and the saved labels, without waiting for the session."""
+        return b"" if self._folder is None else preview(self._folder)
 
     def state(self, asked: Json) -> Any:
         """Return the session's state."""
@@ -230,8 +238,8 @@ def _text(given: Json, name: str) -> str:
 
 
 VIEWS = (
-    "state", "clusters", "points", "colors", "levels", "level", "search", "similar", "outliers",
-    "answered", "queue", "pair", "certificate",
+    "preview", "state", "clusters", "points", "colors", "levels", "level", "search", "similar",
+    "outliers", "answered", "queue", "pair", "certificate",
 )  # fmt: skip
 ACTIONS = ("act", "rows", "table")
 

@@ -5,6 +5,7 @@ import time
 import numpy as np
 
 from fmcluster.app import work as module
+from fmcluster.app.preview import preview
 from fmcluster.app.work import Work
 
 
@@ -110,3 +111,14 @@ def test_a_fit_that_breaks_down_is_said_and_loses_nothing(run, monkeypatch):
     monkeypatch.undo()
     session.label(["t001"], "sport")
     assert session.take_in() and len(session.result.answers.labels) == 2
+
+
+def test_the_kept_map_is_there_without_a_session(run):
+    assert preview(run.folder) == b""
+    points = Work(run.session()).points()
+    content = preview(run.folder)
+    assert content[: 4 * 160] == points.tobytes()
+    labels = np.frombuffer(content[4 * 160 :], "<i4")
+    np.testing.assert_array_equal(labels, run.result.labels)
+    (run.folder / "labels.npy").write_bytes(b"damaged")
+    assert preview(run.folder) == b""

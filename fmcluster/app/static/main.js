@@ -63,8 +63,8 @@ const map = createMap({
   nameOf: (label) => app.nameOf(label),
   sizes: () => (app.level || app.clusters).map((c) => c.size),
   onPoint: tip,
-  onOpen: (row) => rows.similar(row),
-  onLasso: (found) => { if (found.length) rows.showAll(found, found.length.toLocaleString("en") + " rows inside the lasso"); else notice("no rows inside the lasso"); },
+  onOpen: (row) => { if (app.state) rows.similar(row); },
+  onLasso: (found) => { if (!app.state) notice("still loading …"); else if (found.length) rows.showAll(found, found.length.toLocaleString("en") + " rows inside the lasso"); else notice("no rows inside the lasso"); },
 });
 app.map = map;
 const clusters = createClusters(app);
@@ -109,8 +109,8 @@ function lost(error) {
 
 function tip(row, x, y, width, height) {
   const node = byId("tip");
-  node.hidden = row < 0;
-  if (row < 0) return;
+  node.hidden = row < 0 || !app.state;
+  if (node.hidden) return;
   node.replaceChildren(make("strong", {}, dot(map.labelOf(row)), " " + app.nameOf(map.labelOf(row))), make("div", { class: "dim" }, "…"));
   const put = () => {
     node.style.left = Math.max(0, Math.min(x + 14, width - node.offsetWidth - 4)) + "px";
@@ -189,7 +189,7 @@ tabs.forEach((tab, at) => {
   });
 });
 document.addEventListener("keydown", (event) => {
-  if (event.defaultPrevented) return;
+  if (event.defaultPrevented || !app.state) return;
   const control = event.ctrlKey || event.metaKey;
   if (control && event.key === "s") { event.preventDefault(); if (!byId("save").disabled) byId("save").click(); return; }
   if (control && event.key === "z" && !isTyping(event.target)) { event.preventDefault(); if (!byId("undo").disabled) byId("undo").click(); return; }
@@ -203,13 +203,25 @@ document.addEventListener("keydown", (event) => {
 });
 window.addEventListener("beforeunload", (event) => { if (app.state && !app.state.is_saved) event.preventDefault(); });
 
+// The map of the last time, until the clusters are loaded.
+async function preview() {
+  const buffer = await askBytes("preview");
+  if (!buffer.byteLength || app.state) return;
+  const n = buffer.byteLength / 8, colors = new Uint8Array(7 * n);
+  colors.set(new Uint8Array(buffer, 4 * n));
+  map.setColors(colors.buffer, []);
+  map.setPoints(buffer.slice(0, 4 * n));
+}
 async function begin() {
+  byId("panel").inert = true;  // until there is something to work on
+  await preview();
   for (;;) {
     try { await app.refresh(); break; } catch (error) {
       if (!error.loading) { lost(error); return; }
       await new Promise((next) => setTimeout(next, 150));
     }
   }
+  byId("panel").inert = false;
   if (app.state.lost.length) notice(app.state.lost.length + " earlier action(s) could not be repeated: " + app.state.lost[0], true);
   // A rough map at once, the one that stays when it is ready.
   map.setPoints(await askBytes("points", { quick: 1 }));

@@ -141,6 +141,7 @@ export function createMap({ onPoint, onOpen, onLasso, nameOf, sizes }) {
     context.textAlign = "center";
     context.lineJoin = "round";
     const boxes = [], size = sizes();
+    if (!size.length) return;
     [...middlesOf().keys()].sort((a, b) => (size[b] || 0) - (size[a] || 0)).slice(0, width < 500 ? 15 : 40).forEach((label) => {
       if (highlighted >= 0 && highlighted !== label) return;
       const [mx, my, count] = middles.get(label);
