@@ -142,7 +142,7 @@ class Host:
     def pair(self, asked: Json) -> Any:
         """Return two rows to compare, or none."""
         work = self._work()
-        ids = work.next_pair()
+        ids = work.next_pair(skip=int(asked.get("skip", 0)))
         if ids is None:
             return []
         return views.rows(work.session, work.session.result.rows_of(ids), length=2_000)
@@ -202,7 +202,7 @@ class Host:
     def table(self, body: Json) -> Response:
         """Return rows as CSV."""
         session = self._work().session
-        text = views.table(session, self._rows(body["rows"]), session.rows)
+        text = views.table(session, self._rows(body["rows"]))
         return Response(text, media_type="text/csv")
 
     def _work(self) -> Work:

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from fmcluster.app.rows import Rows
     from fmcluster.app.session import Session
     from fmcluster.result.result import ClusterResult
 
@@ -159,11 +158,12 @@ def similar(session: Session, row: int, *, count: int = 50) -> list[dict[str, An
     return found
 
 
-def table(session: Session, numbers: NDArray[np.int64], texts: Rows) -> str:
+def table(session: Session, numbers: NDArray[np.int64]) -> str:
     """Return some rows as CSV: id, cluster, name, confidence and the text, where there is one."""
     result = session.result
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
+    texts = session.rows
     has_text = texts.kind == "text"
     writer.writerow(["id", "cluster", "name", "confidence", *(["text"] if has_text else [])])
     shown = texts.show(numbers, length=100_000) if has_text else [{}] * len(numbers)

@@ -141,8 +141,14 @@ class Work:
             chosen = query(session.result, min(CHOSEN, left), labeled=labeled)
             self._queue = chosen.tolist()
 
-    def next_pair(self) -> list[Any] | None:
-        """Return two ids to ask "same or different?", or None where no pair is open."""
+    def next_pair(self, *, skip: int = 0) -> list[Any] | None:
+        """Return two ids to ask "same or different?", or None where no pair is open.
+
+        Parameters
+        ----------
+        skip : int
+            How many of the chosen pairs to pass over; after the last one comes the first.
+        """
         session = self.session
         with self._choosing:
             told = {
@@ -165,7 +171,8 @@ class Work:
                     self._pairs = query_pairs(session.result, CHOSEN).tolist()
                 except ValueError:  # fewer pairs are open
                     return None
-            return next(iter(left()), None)
+            pairs = left()
+            return pairs[skip % len(pairs)] if pairs else None
 
     # -- the map
 

@@ -46,6 +46,9 @@ def test_of_many_rows_the_surest_are_asked_until_the_choice_is_made(run, monkeyp
 def test_pairs_are_not_asked_twice(run):
     session = run.session()
     work = Work(session)
+    first = work.next_pair()
+    assert work.next_pair() == first != work.next_pair(skip=1)
+    assert work.next_pair(skip=module.CHOSEN) == first
     seen = set()
     for _ in range(3):
         pair = work.next_pair()

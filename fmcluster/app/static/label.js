@@ -32,13 +32,13 @@ function typeInto(input, event) {
 const isOpen = (id) => !byId(id).hidden;
 
 export function createLabel(app) {
-  let queue = [], pair = [], kind = "class", skipped = new Set(), shownClasses = [], waiting = false;
+  let queue = [], pair = [], kind = "class", skipped = new Set(), shownClasses = [], waiting = false, passed = 0;
 
   async function next() {
     if (waiting) return;
     waiting = true;
     try {
-      if (kind === "pair") pair = await askJson("pair");
+      if (kind === "pair") pair = await askJson("pair", { skip: passed });
       else {
         queue = queue.slice(1).filter((row) => !skipped.has(row.id));
         if (!queue.length) {
@@ -89,7 +89,7 @@ export function createLabel(app) {
   byId("label-skip").addEventListener("click", skip);
   byId("pair-same").addEventListener("click", () => link(true));
   byId("pair-different").addEventListener("click", () => link(false));
-  byId("pair-skip").addEventListener("click", next);
+  byId("pair-skip").addEventListener("click", () => { passed += 1; next(); });
   for (const radio of document.querySelectorAll("input[name=ask]"))
     radio.addEventListener("change", () => { kind = radio.value; queue = []; byId("question").textContent = "Choosing what to ask …"; next(); });
 
