@@ -25,11 +25,11 @@ $(DEV_STAMP): pyproject.toml | $(BIN)/python
 demo: $(RUN_STAMP)  ## real digit images -> demo/report.html, no network
 	$(BIN)/fmcluster demo --out demo
 
-test: $(DEV_STAMP)  ## the whole test suite
-	$(BIN)/python -m pytest
+test: $(DEV_STAMP)  ## the whole test suite, a file at a time on two processes
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-fast: $(DEV_STAMP)  ## the suite without what takes over ten seconds
-	$(BIN)/python -m pytest -m "not slow and not dist and not browser"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not dist and not browser"
 
 check: $(DEV_STAMP)  ## ruff, mypy, import layers
 	$(BIN)/ruff check fmcluster tests benchmarks
