@@ -110,3 +110,16 @@ def test_a_table_that_changes_while_it_is_predicted_is_refused(tmp_path, monkeyp
     result = fmc.cluster(store, n_clusters=2, head="kmeans", calibrate=False)
     with pytest.raises(DataError, match=r"data\.csv' changed"):
         result.predict(path, encoder=Meanwhile(lambda: by_rename(write_csv, path)))
+
+
+def test_an_empty_cell_names_no_file_and_not_its_folder(tmp_path):
+    for number in range(3):
+        Image.new("RGB", (8, 8), (80 * number, 0, 0)).save(tmp_path / f"{number}.png")
+    table = tmp_path / "t.csv"
+    table.write_text("image,name\n0.png,a\n,b\n2.png,c\n", encoding="utf-8")
+    source = Source(str(table), column="image")
+    rows = list(source)
+    block = source.decode(rows, 0, on_error="skip")
+    assert list(block.problems) == [1] and "names no file" in block.problems[1]
+    with pytest.raises(DataError, match="row 1: .*names no file"):
+        source.decode(rows, 0, on_error="raise")
