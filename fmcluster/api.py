@@ -18,6 +18,7 @@ from fmcluster.embedding.pairs import embed_pairs, encoders_of_parts, open_parts
 from fmcluster.embedding.store.store import EmbeddingStore
 from fmcluster.heads import make_head
 from fmcluster.heads.base import ClusterHead
+from fmcluster.heads.config import head_record
 from fmcluster.result.loop.answers import Answers
 from fmcluster.result.loop.with_answers import answered
 from fmcluster.result.naming import name_by_source
@@ -317,8 +318,6 @@ def _provenance(
     calibrate: bool,
 ) -> dict[str, Any]:
     head, graph = fit.head, fit.graph
-    plain = (str, int, float, bool, list, type(None))
-    params = {k: v for k, v in head.get_params(deep=False).items() if isinstance(v, plain)}
     return {
         "fmcluster_version": __version__,
         "data": None if store is None else store.fingerprint,
@@ -328,7 +327,7 @@ def _provenance(
         "preprocess": [
             None if s is None else {"steps": s.steps, "fingerprint": s.fingerprint} for s in steps
         ],
-        "head": {"name": head.name, "params": params},
+        "head": head_record(head),
         "graph": {"k": graph.k, "method": graph.method, "recall": graph.recall},
         "random_state": random_state,
         "determinism": "equal seeds give equal labels on CPU, for any thread count",

@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import brentq
 from scipy.special import expit, logit
 
-from fmcluster.functional.calibration import with_confidence
+from fmcluster.functional.calibration import shift_to_mean, with_confidence
 from fmcluster.utils.validation import check_proba
 from fmcluster.vectors.rows import JointRows, as_spaces, iter_blocks
 
@@ -147,7 +146,7 @@ class Calibrator:
         """
         z = logit(np.clip(confidence, *LOGIT_ENDS))
         level = float(np.clip(level, *LOGIT_ENDS))
-        shift = float(brentq(lambda s: float(expit(z + s).mean()) - level, -40, 40))
+        shift = shift_to_mean(z, level, reach=40)
         moved = {
             name: Curve(curve.x, expit(logit(np.clip(curve.y, *LOGIT_ENDS)) + shift))
             if name in CONFIDENCE_CURVES

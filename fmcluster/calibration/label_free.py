@@ -23,6 +23,7 @@ from fmcluster.calibration.calibrator import (
     isotonic,
 )
 from fmcluster.functional.assignment import align_labels
+from fmcluster.functional.calibration import shift_to_mean
 from fmcluster.utils.random import seed_of
 from fmcluster.utils.validation import check_labels, check_proba
 from fmcluster.vectors.rows import JointRows, as_spaces, iter_blocks
@@ -36,14 +37,7 @@ SHARPEN = 1.3
 def _relevel(shape: Floats, level: float) -> Floats:
     """Sharpen the logits of `shape`, then shift them until the mean probability is `level`."""
     logits = SHARPEN * logit(np.clip(shape, 0.02, 0.98))
-    low, high = -12.0, 12.0
-    for _ in range(50):
-        middle = (low + high) / 2
-        if expit(logits + middle).mean() < level:
-            low = middle
-        else:
-            high = middle
-    return expit(logits + (low + high) / 2)
+    return expit(logits + shift_to_mean(logits, level))
 
 
 def _view_labels(

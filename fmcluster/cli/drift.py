@@ -15,12 +15,7 @@ MOST_SHOWN = 15
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     incoming.add_new_data(parser)
-    parser.add_argument(
-        "--on-error",
-        choices=("raise", "skip"),
-        default="raise",
-        help="what to do with rows that cannot be read (default: raise)",
-    )
+    options.add_on_error(parser, ("raise", "skip"))
     parser.add_argument(
         "--level", type=float, default=0.95, help="coverage of the intervals (default: 0.95)"
     )

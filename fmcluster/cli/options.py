@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,18 @@ class EncoderOption(argparse.Action):
         namespace.encoder = [*given[:-1], {**spec, name: int(value) if number else value}]
 
 
+def add_on_error(
+    parser: argparse.ArgumentParser, choices: Sequence[str] = ("raise", "skip", "mark")
+) -> None:
+    """Add what becomes of rows that cannot be read."""
+    parser.add_argument(
+        "--on-error",
+        choices=choices,
+        default="raise",
+        help="what to do with rows that cannot be read (default: raise)",
+    )
+
+
 def add_data(parser: argparse.ArgumentParser) -> None:
     """Add the data and how to read it."""
     parser.add_argument(
@@ -41,12 +54,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--column", help="column that holds the texts or images")
     parser.add_argument("--id-column", help="column that holds row ids (default: row numbers)")
     parser.add_argument("--modality", choices=("image", "text"), help="only where it is unclear")
-    parser.add_argument(
-        "--on-error",
-        choices=("raise", "skip", "mark"),
-        default="raise",
-        help="what to do with rows that cannot be read (default: raise)",
-    )
+    add_on_error(parser)
     parser.add_argument("--split", metavar="NAME", help="which split, where the data has several")
     parser.add_argument("--limit", type=int, metavar="N", help="read N rows and no more")
 

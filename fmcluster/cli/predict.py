@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from fmcluster.cli import options
+
 EXAMPLE = "fmcluster predict run/ new.parquet --column text --out assigned.parquet"
 
 
@@ -17,12 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", help="file, folder of images, .npy of embeddings, or store")
     parser.add_argument("--column", help="column that holds the texts or images")
     parser.add_argument("--id-column", help="column that holds row ids (default: as clustered)")
-    parser.add_argument(
-        "--on-error",
-        choices=("raise", "skip", "mark"),
-        default="raise",
-        help="what to do with rows that cannot be read (default: raise)",
-    )
+    options.add_on_error(parser)
     parser.add_argument(
         "--encoder",
         action="append",

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fmcluster.cli import incoming
+from fmcluster.cli import incoming, options
 from fmcluster.utils.folders import check_replaceable
 
 EXAMPLE = "fmcluster update run/ new.csv --column text --new-clusters auto --out run2/"
@@ -30,12 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="of the rows said to fit nothing, how many may be chance (default: 0.05)",
     )
-    parser.add_argument(
-        "--on-error",
-        choices=("raise", "skip", "mark"),
-        default="raise",
-        help="what to do with rows that cannot be read (default: raise)",
-    )
+    options.add_on_error(parser)
     parser.add_argument(
         "--on-known",
         choices=("raise", "skip"),

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmcluster.embedding.data.source import Block, Source
-from fmcluster.embedding.data.values import is_missing
+from fmcluster.embedding.data.values import is_blank, is_missing
 from fmcluster.embedding.embed import default_folder, embed_to_store
 from fmcluster.embedding.encoders import resolve
 from fmcluster.embedding.encoders.base import Encoder
@@ -90,7 +90,7 @@ class Part(Source):
 
 def lacks(row: Any) -> bool:
     """Return whether nothing is in a part: a missing value or an empty text."""
-    return is_missing(row) or (isinstance(row, str) and not row.strip())
+    return is_missing(row) or is_blank(row)
 
 
 def open_parts(

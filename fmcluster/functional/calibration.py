@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
+from scipy.special import expit
 from scipy.stats import rankdata
 
 from fmcluster.functional.softmax import BLOCK_ROWS, softmax_in_place
@@ -231,6 +232,27 @@ def excess_aurc(confidence: ArrayLike, correct: ArrayLike) -> float:
     """Return AURC minus that of the best possible ranking (E-AURC, Geifman et al., 2019)."""
     score, right = _pair(confidence, correct)
     return max(0.0, aurc(score, right) - aurc(right, right))
+
+
+def shift_to_mean(logits: Floats, level: float, *, reach: float = 12.0) -> float:
+    """Return what to add to logits for their sigmoids to have the mean `level`, by halving.
+
+    Parameters
+    ----------
+    logits : (n,) float64
+    level : float
+        In 0..1.
+    reach : float
+        The answer lies within this of zero; where it does not, the end nearer to it is taken.
+    """
+    low, high = -reach, reach
+    for _ in range(50):
+        middle = (low + high) / 2
+        if expit(logits + middle).mean() < level:
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2
 
 
 def apply_temperature(proba: ArrayLike, temperature: float) -> Floats:

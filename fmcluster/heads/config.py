@@ -33,6 +33,13 @@ def plain_params(head: ClusterHead) -> dict[str, Any]:
     return params
 
 
+def head_record(head: ClusterHead) -> dict[str, Any]:
+    """Return what provenance says of a head: its name and the arguments that are plain values."""
+    plain = (str, int, float, bool, list, type(None))
+    params = {k: v for k, v in head.get_params(deep=False).items() if isinstance(v, plain)}
+    return {"name": head.name, "params": params}
+
+
 def read_head_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """Read and check the ``config.json`` of a saved head."""
     path = Path(folder) / "config.json"

@@ -3,38 +3,22 @@
 import contextlib
 import csv
 import io
-import shutil
 import time
 
 import numpy as np
 import pytest
 from helpers_app import HOSTILE, serving
+from helpers_browser import chromium_driver
 
 import fmcluster as fmc
 
 pytestmark = pytest.mark.browser
-FLAGS = (
-    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run "
-    "--disable-background-networking --disable-component-update --disable-sync"
-).split()
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    webdriver = pytest.importorskip("selenium.webdriver")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    driver = shutil.which("chromedriver")
-    if not chromium or not driver:
-        pytest.skip("no chromium and chromedriver here")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in [*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"]:
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    opened = webdriver.Chrome(options=options, service=webdriver.chrome.service.Service(driver))
-    opened.set_window_size(1280, 900)
-    yield Page(opened)
-    opened.quit()
+    with chromium_driver(tmp_path_factory.mktemp("profile")) as driver:
+        yield Page(driver)
 
 
 class Page:

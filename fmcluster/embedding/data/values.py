@@ -59,8 +59,8 @@ def is_missing(row: Any) -> bool:
     return type(row).__name__ in ("NAType", "NaTType")
 
 
-def names_no_file(row: Any) -> bool:
-    """Return whether a path is empty: joined to its folder it would be the folder."""
+def is_blank(row: Any) -> bool:
+    """Return whether a cell is an empty text; as a path it would name its own folder."""
     return isinstance(row, str) and not row.strip()
 
 
@@ -93,7 +93,7 @@ def kind_of(row: Any, *, strings_are_paths: bool = False) -> str | None:
     DataError
         A type that is none of these.
     """
-    if is_missing(row) or (strings_are_paths and names_no_file(row)):
+    if is_missing(row) or (strings_are_paths and is_blank(row)):
         return None
     if isinstance(row, str):
         return "image" if strings_are_paths else "text"
@@ -164,7 +164,7 @@ def update_digest(digest: Any, row: Any, *, base: Path | None, strings_are_paths
 
 
 def _content(row: Any, base: Path | None, strings_are_paths: bool) -> Iterator[bytes]:
-    if is_missing(row) or (strings_are_paths and names_no_file(row)):
+    if is_missing(row) or (strings_are_paths and is_blank(row)):
         yield b"missing"
     elif isinstance(row, Mapping) and row.get("bytes") is not None:
         yield from (b"image", row["bytes"])
@@ -290,7 +290,7 @@ def _bytes_or_path(row: Any, base: Path | None) -> Any:
     """Return the encoded bytes that an image row holds, or the file that it names."""
     if isinstance(row, Mapping):
         return row["bytes"] if row.get("bytes") is not None else path_in_row(row["path"], base)
-    if names_no_file(row):
+    if is_blank(row):
         raise UnreadableRow("it is empty and names no file")
     return resolve_path(row, base) if isinstance(row, (str, os.PathLike)) else row
 

@@ -20,14 +20,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 from scipy.special import expit, logit
 from scipy.stats import rankdata
 
-from fmcluster.functional.calibration import with_confidence
+from fmcluster.functional.calibration import shift_to_mean, with_confidence
 from fmcluster.functional.labels.answers import RowAnswers, close_answers, pseudo_classes
 from fmcluster.functional.labels.spread import affinity, spread_labels
 from fmcluster.functional.softmax import softmax
@@ -105,10 +105,11 @@ def answer(
     groups = close_answers(answers)
     target, n_classes = pseudo_classes(groups, V, answers, n_clusters)
     rows = groups.rows
+    edges = affinity(context.graph.indices, context.graph.similarities)
     told = np.isin(rows, answers.rows)  # the others have a class by their links alone
     guess = np.zeros((len(V), n_classes), np.float32)
     if n_classes > 1 and told.any():
-        guess += told.mean() * spread_both(context, rows, target, n_classes)
+        guess += told.mean() * spread_both(context, edges, rows, target, n_classes)
     if n_classes > 1 and not told.all():
         guess += (1 - told.mean()) * carried(V, rows, target, n_classes)
     found = unanswered_clusters(
@@ -134,7 +135,7 @@ def answer(
         )
         both = np.log(start + FLOOR) + np.log(refined + FLOOR)
         start = softmax(both / 2).astype(np.float32)
-        levels = expected_accuracy(context, V, rows[told], target[told], found)
+        levels = expected_accuracy(context, edges, V, rows[told], target[told], found)
         free = np.setdiff1d(np.arange(len(V)), rows)
         start = calibrated(context, start, free, n_classes, levels)
     start[rows] = one_hot(target, k)
@@ -172,22 +173,18 @@ def calibrated(
         rows = free[of_kind[free]]
         if len(rows):
             level = float(np.clip(level, 1 / Q.shape[1] + 1e-3, MOST_SURE))
-            sure[rows] = expit(score[rows] + shift_to_mean(score[rows], level))
+            reach = float(np.abs(score[rows]).max()) + MAX_LOGIT
+            sure[rows] = expit(score[rows] + shift_to_mean(score[rows], level, reach=reach))
     return with_confidence(Q, sure)
 
 
-def shift_to_mean(score: NDArray[np.float64], level: float) -> float:
-    """Return what to add to logits for their sigmoids to have the mean `level`."""
-
-    def excess(shift: float) -> float:
-        return float(expit(score + shift).mean()) - level
-
-    reach = float(np.abs(score).max()) + MAX_LOGIT
-    return float(brentq(excess, -reach, reach))
-
-
 def expected_accuracy(
-    context: RefinementContext, V: Array, rows: Ints, target: Ints, found: Sequence[Ints]
+    context: RefinementContext,
+    edges: Any,
+    V: Array,
+    rows: Ints,
+    target: Ints,
+    found: Sequence[Ints],
 ) -> tuple[float, float]:
     """Return how many rows of the classes of labels will be right, and of the clusters `found`.
 
@@ -201,10 +198,9 @@ def expected_accuracy(
     classes, target = np.unique(target, return_inverse=True)
     if len(classes) < 2:
         return float(own.mean()), level
-    graph = affinity(context.graph.indices, context.graph.similarities)
-    guess, agreement = spread_labels(context.rows, graph, rows, target, len(classes))
+    guess, agreement = spread_labels(context.rows, edges, rows, target, len(classes))
     told = accuracy_of_spread(
-        context.rows, graph, rows, target, guess, agreement, seed=context.seed
+        context.rows, edges, rows, target, guess, agreement, seed=context.seed
     )
     unmet, share = told.unseen_mass, len(others) / len(V)
     met = told.accuracy / max(1 - unmet, 1e-3)
@@ -219,12 +215,13 @@ def carried(V: Array, rows: Ints, target: Ints, n_classes: int) -> Array:
     return np.log(V @ shares + FLOOR).astype(np.float32)
 
 
-def spread_both(context: RefinementContext, rows: Ints, target: Ints, n_classes: int) -> Array:
+def spread_both(
+    context: RefinementContext, edges: Any, rows: Ints, target: Ints, n_classes: int
+) -> Array:
     """Return the log-classes (n, c) of all rows, spread from some, on rows and diffused rows."""
-    graph = affinity(context.graph.indices, context.graph.similarities)
     total = np.zeros((len(context.rows), n_classes), np.float32)
     for time in (0, MODEL_DIFFUSION["lda"]):
-        found, _ = spread_labels(context.diffused[time].rows, graph, rows, target, n_classes)
+        found, _ = spread_labels(context.diffused[time].rows, edges, rows, target, n_classes)
         total += np.log(found + FLOOR)
     return (total / 2).astype(np.float32)
 

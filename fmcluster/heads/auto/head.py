@@ -128,26 +128,22 @@ class AutoHead(ClusterHead):
 
     def _fit(self, data: HeadData) -> None:
         check_range(self.max_rows, "max_rows", low=2)
-        k = data.n_clusters
         self.answered_: tuple[NDArray[np.int64], NDArray[np.float32]] | None = None
         with one_blas_thread():
             context, kept = self._unanswered(data)
             V, estimated = kept.votes, kept.sizes
             if data.answers is not None:
                 V = self._answer(context, kept, data)
-                k, estimated = V.shape[1], None
-            self.student_ = teach(context, V, seed=data.seed("student"))
-            proba = self.student_.proba(context.rows)
-            labels = proba.argmax(axis=1)
-            self.cluster_prior_: NDArray[Any] = np.bincount(labels, minlength=k) / len(labels)
+                estimated = None
+            seed = data.seed("student")
+            self.student_, proba, shares = bounded_student(context, V, estimated, seed=seed)
+            self.cluster_prior_: NDArray[Any] = shares
             if data.answers is not None:
                 # What answers make of the rows is nearer to the truth than what its student does.
                 self.cluster_prior_ = V.mean(axis=0, dtype=np.float64)
                 self.student_.bound(proba, float(V.max(axis=1).mean()))
-            if estimated is not None:
-                self.student_.bound(proba, most_correct(self.cluster_prior_, estimated))
-                if not self.even_sizes_:
-                    self.cluster_prior_ = shares_by_rank(estimated, self.cluster_prior_)
+            elif estimated is not None and not self.even_sizes_:
+                self.cluster_prior_ = shares_by_rank(estimated, shares)
 
     def _unanswered(self, data: HeadData) -> tuple[RefinementContext, Unanswered]:
         """Return what the rows say by themselves, kept for the next answers."""
@@ -193,13 +189,9 @@ class AutoHead(ClusterHead):
         elif kept.proba is not None:
             V = kept.proba
         else:
-            student = teach(context, kept.votes, seed=data.seed("student"))
-            V = student.proba(context.rows)
-            if kept.sizes is not None:
-                shares = np.bincount(V.argmax(axis=1), minlength=V.shape[1]) / len(V)
-                student.bound(V, most_correct(shares, kept.sizes))
-                V = student.proba(context.rows)
-            kept.proba = V.astype(np.float32)
+            seed = data.seed("student")
+            student, *_ = bounded_student(context, kept.votes, kept.sizes, seed=seed)
+            V = kept.proba = student.proba(context.rows).astype(np.float32)
         found = answer(
             context,
             V.astype(np.float32),
@@ -300,6 +292,25 @@ class AutoHead(ClusterHead):
         arrays = dict(arrays)
         self.centre_, self.axes_ = arrays.pop("centre"), arrays.pop("axes")
         self.student_ = Student(**arrays)
+
+
+def bounded_student(
+    context: RefinementContext,
+    V: NDArray[np.float32],
+    sizes: NDArray[np.float64] | None,
+    *,
+    seed: int,
+) -> tuple[Student, NDArray[np.float64], NDArray[np.float64]]:
+    """Return the student of soft labels `V`, no surer than sorted shares `sizes` allow.
+
+    With it what it said of the rows, (m, k), before it was bound, and the shares of its labels.
+    """
+    student = teach(context, V, seed=seed)
+    proba = student.proba(context.rows)
+    shares = np.bincount(proba.argmax(axis=1), minlength=V.shape[1]) / len(V)
+    if sizes is not None:
+        student.bound(proba, most_correct(shares, sizes))
+    return student, proba, shares
 
 
 def resolve_shares(cluster_prior: Any, n_clusters: int) -> NDArray[np.float64] | None:

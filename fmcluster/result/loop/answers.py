@@ -9,16 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fmcluster.functional.labels.answers import Contradiction, RowAnswers, close_answers
+from fmcluster.functional.labels.answers import Contradiction, RowAnswers, close_answers, no_pairs
 from fmcluster.utils.ids import IdIndex
 
 # A class is what JSON holds, so that it comes back from a file as what it was.
 PLAIN = (str, bool, int, float)
-
-
-def no_links() -> NDArray[Any]:
-    """Return no pairs of ids, (0, 2)."""
-    return np.empty((0, 2), np.int64)
 
 
 @dataclass(frozen=True)
@@ -33,8 +28,8 @@ class Answers:
     """
 
     labels: dict[Any, Any] = field(default_factory=dict)
-    must_link: NDArray[Any] = field(default_factory=no_links)
-    cannot_link: NDArray[Any] = field(default_factory=no_links)
+    must_link: NDArray[Any] = field(default_factory=no_pairs)
+    cannot_link: NDArray[Any] = field(default_factory=no_pairs)
 
     def __len__(self) -> int:
         return len(self.labels) + len(self.must_link) + len(self.cannot_link)
@@ -175,10 +170,10 @@ def _is_series(labels: Any) -> bool:
 
 def _pairs(index: IdIndex, pairs: ArrayLike | None, name: str) -> NDArray[Any]:
     if pairs is None:
-        return no_links()
+        return no_pairs()
     found = np.asarray(pairs)
     if found.size == 0:
-        return no_links()
+        return no_pairs()
     if found.ndim != 2 or found.shape[1] != 2:
         raise ValueError(f"{name} must be pairs of ids, (m, 2), got shape {found.shape}")
     _refuse_skipped(index, found.ravel().tolist())
@@ -200,7 +195,7 @@ def _refuse_skipped(index: IdIndex, ids: Iterable[Any]) -> None:
 
 
 def _array(pairs: Any) -> NDArray[Any]:
-    return np.asarray(pairs).reshape(-1, 2) if len(pairs) else no_links()
+    return np.asarray(pairs).reshape(-1, 2) if len(pairs) else no_pairs()
 
 
 def _plain(value: Any) -> Any:

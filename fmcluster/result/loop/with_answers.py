@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from fmcluster.calibration.fit import CalibratedFit, fit_calibrated
 from fmcluster.functional.assignment import hungarian
 from fmcluster.heads.base import ClusterHead
+from fmcluster.heads.config import head_record
 from fmcluster.result.loop.answers import Answers
 from fmcluster.result.naming import name_by_source
 
@@ -116,10 +117,9 @@ def answered(
         level = float(proba.max(axis=1).mean())
         calibration = {"method": f"{head.name} head", "n_labels": len(answers.labels)}
         calibration["level"] = level
-    params = {**result.provenance["head"], "params": _plain_params(head)}
     provenance = {
         **result.provenance,
-        "head": params,
+        "head": head_record(head),
         "calibration": calibration,
         "answers": {
             "n_labels": len(answers.labels),
@@ -202,11 +202,6 @@ def _unfitted(result: ClusterResult, n_classes: int) -> ClusterHead:
     if isinstance(prior, (list, np.ndarray)) and len(prior) != head.n_clusters:
         head.set_params(cluster_prior="estimate")  # shares of clusters that are no more
     return head
-
-
-def _plain_params(head: ClusterHead) -> dict[str, Any]:
-    plain = (str, int, float, bool, list, type(None))
-    return {k: v for k, v in head.get_params(deep=False).items() if isinstance(v, plain)}
 
 
 def _unique(told: dict[int, str], names: Sequence[str]) -> tuple[str, ...]:

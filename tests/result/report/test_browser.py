@@ -1,12 +1,12 @@
 """The report in a real headless Chromium: opens from file://, answers mouse and keyboard."""
 
 import io
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from helpers_browser import chromium_driver
 from PIL import Image
 
 import fmcluster as fmc
@@ -15,28 +15,12 @@ from fmcluster.result.naming import name_by_terms
 pytestmark = pytest.mark.browser
 HOSTILE = '</script><script>document.title="owned"</script><img src=x onerror="document.title=1">'
 TOPICS = ("apple pie recipe", "football match score", "stock market price", "train bus ticket")
-FLAGS = (
-    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run "
-    "--disable-background-networking --disable-component-update --disable-sync"
-).split()
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    webdriver = pytest.importorskip("selenium.webdriver")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    driver = shutil.which("chromedriver")
-    if not chromium or not driver:
-        pytest.skip("no chromium and chromedriver here")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in [*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"]:
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    opened = webdriver.Chrome(options=options, service=webdriver.chrome.service.Service(driver))
-    opened.set_window_size(1280, 900)
-    yield opened
-    opened.quit()
+    with chromium_driver(tmp_path_factory.mktemp("profile")) as driver:
+        yield driver
 
 
 def spread(k, n=240):
