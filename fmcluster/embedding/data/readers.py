@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmcluster.embedding.data.archives import is_archive, open_archive
 from fmcluster.embedding.data.columns import (
     BATCH,
     Reader,
@@ -29,17 +28,18 @@ from fmcluster.embedding.data.columns import (
     open_values,
     pick_column,
 )
-from fmcluster.embedding.data.delimited import encoding_of, open_table
-from fmcluster.embedding.data.ids import column_from_text, ids_of_paths
-from fmcluster.embedding.data.images import IMAGE_SUFFIXES, readable_suffixes
-from fmcluster.embedding.data.json_files import lines_of, open_json, open_jsonl
-from fmcluster.embedding.data.packed import PACKED, suffix_of
-from fmcluster.embedding.data.parquet import (
+from fmcluster.embedding.data.files.archives import is_archive, open_archive
+from fmcluster.embedding.data.files.delimited import encoding_of, open_table
+from fmcluster.embedding.data.files.json_files import lines_of, open_json, open_jsonl
+from fmcluster.embedding.data.files.packed import PACKED, suffix_of
+from fmcluster.embedding.data.files.parquet import (
     files_of_split,
     open_arrow,
     open_parquet,
     open_stream,
 )
+from fmcluster.embedding.data.ids import column_from_text, ids_of_paths
+from fmcluster.embedding.data.images import IMAGE_SUFFIXES, readable_suffixes
 from fmcluster.embedding.data.values import is_tensor, looks_like_image_path
 from fmcluster.utils.errors import DataError, MissingExtraError
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from fmcluster.embedding.data.columns import Reader, kind_in, open_values, pick_column
-from fmcluster.embedding.data.delimited import encoding_of
-from fmcluster.embedding.data.packed import open_text
+from fmcluster.embedding.data.files.delimited import encoding_of
+from fmcluster.embedding.data.files.packed import open_text
 from fmcluster.utils.errors import DataError
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from fmcluster.embedding.data.packed import open_binary, open_text
+from fmcluster.embedding.data.files.packed import open_binary, open_text
 from fmcluster.utils.errors import DataError
 
 logger = logging.getLogger(__name__)
