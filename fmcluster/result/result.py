@@ -39,6 +39,9 @@ from fmcluster.result.loop.outliers import abstain, outlier_score, outliers, top
 from fmcluster.result.loop.reference import Sample
 from fmcluster.result.loop.update import novel, update
 from fmcluster.result.loop.with_answers import with_answers
+from fmcluster.result.notebook.html import repr_html
+from fmcluster.result.notebook.plot import plot
+from fmcluster.result.notebook.tables import frame, table
 from fmcluster.result.predictor import ClusterPipeline, prepared
 from fmcluster.utils.ids import IdIndex
 from fmcluster.utils.validation import check_labels
@@ -107,6 +110,8 @@ class ClusterResult:
     _level_tree = cached_property(level_tree)
     certify = certify
     update, novel, drift = update, property(novel), drift
+    table, frame, plot = table, frame, plot
+    _repr_html_ = repr_html
 
     @property
     def n_rows(self) -> int:

@@ -1,0 +1,137 @@
+"""A result as tables: one row a cluster, and one row a row."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmcluster.result.loop.joined import is_readable
+from fmcluster.result.notebook.examples import (
+    cluster_names,
+    mean_confidence,
+    read_examples,
+    typical_rows,
+)
+from fmcluster.result.notebook.frames import as_frame
+from fmcluster.vectors.rows import BLOCK_ROWS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from fmcluster.result.result import ClusterResult
+
+# Characters of an example: a cell that still can be read.
+TEXT_LENGTH = 200
+
+
+def table(result: ClusterResult, *, n_examples: int = 3, items: Any = None) -> pd.DataFrame:
+    """Return one row a cluster, in the order of their numbers.
+
+    Parameters
+    ----------
+    result : ClusterResult
+        The result.
+    n_examples : int
+        Rows shown of each cluster, the most typical first; 0 leaves the raw data unread.
+    items : Source or sequence, optional
+        The raw rows, as `report` takes them. Default: the result's own source, where it has one.
+
+    Returns
+    -------
+    DataFrame
+        ``cluster`` (number), ``name``, ``size`` (rows), ``share`` (of all rows), ``confidence``
+        (mean over its rows; before calibration the score; NaN in a cluster without rows) and
+        ``examples`` (a list: texts, cut at 200 characters, or ids where the rows are no texts or
+        no raw data are at hand).
+
+    Raises
+    ------
+    ValueError
+        `n_examples` is negative, or `items` are not those of this result.
+    DataError
+        The raw data cannot be read any more.
+    """
+    if n_examples < 0:
+        raise ValueError(f"n_examples={n_examples} is negative: give 0 or more")
+    rows = typical_rows(result, n_examples)
+    source = result.source if is_readable(result.source) else None
+    shown = read_examples(result, rows, items if items is not None else source)
+    examples = [
+        [shown.text(row, TEXT_LENGTH) or result.ids[row].item() for row in some.tolist()]
+        for some in rows
+    ]
+    if items is not None and n_examples and shown.missing_reason:
+        raise ValueError(f"no examples can be shown: {shown.missing_reason}")
+    return as_frame(
+        {
+            "cluster": np.arange(result.n_clusters),
+            "name": cluster_names(result),
+            "size": result.sizes,
+            "share": result.sizes / result.n_rows,
+            "confidence": mean_confidence(result),
+            "examples": examples,
+        }
+    )
+
+
+def frame(result: ClusterResult, *, kind: str = "pandas") -> Any:
+    """Return one row a row, in the order of ``result.ids``.
+
+    Parameters
+    ----------
+    result : ClusterResult
+        The result.
+    kind : {"pandas", "arrow"}
+        A ``pandas.DataFrame`` or a ``pyarrow.Table``.
+
+    Returns
+    -------
+    DataFrame or Table
+        ``id``, ``cluster`` (-1 for rows that fit none), ``name`` (missing for those),
+        ``confidence`` (before calibration the score), ``next_cluster`` (the most probable other
+        one, -1 where there is only one), ``outlier_score`` (as `ClusterResult.outlier_score`; NaN
+        where the result has no neighbor graph), and ``answer`` (the class that a person said) if
+        there are answers.
+
+    Raises
+    ------
+    ValueError
+        Another kind.
+
+    Examples
+    --------
+    >>> result.frame().query("confidence < 0.5")  # doctest: +SKIP
+    """
+    names = np.array([*cluster_names(result), None], dtype=object)  # the last one is that of -1
+    columns: dict[str, Any] = {
+        "id": result.ids,
+        "cluster": result.labels,
+        "name": names[result.labels].tolist(),
+        "confidence": result.confidence,
+        "next_cluster": _next_clusters(result),
+        "outlier_score": (
+            np.full(result.n_rows, np.nan) if result.graph is None else result.outlier_score
+        ),
+    }
+    if result.answers.labels:
+        given = result.answers.labels
+        columns["answer"] = [
+            None if (label := given.get(one)) is None else str(label) for one in result.ids.tolist()
+        ]
+    return as_frame(columns, kind)
+
+
+def _next_clusters(result: ClusterResult) -> NDArray[np.int64]:
+    """Return the most probable cluster (n,) of each row but its own."""
+    found = np.full(result.n_rows, -1, np.int64)
+    if result.n_clusters < 2:
+        return found
+    for start in range(0, result.n_rows, BLOCK_ROWS):
+        proba = result.proba[start : start + BLOCK_ROWS].copy()
+        labels = result.labels[start : start + BLOCK_ROWS]
+        placed = np.flatnonzero(labels >= 0)
+        proba[placed, labels[placed]] = -1
+        found[start : start + BLOCK_ROWS] = proba.argmax(axis=1)
+    return found
