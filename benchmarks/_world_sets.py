@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 HERE = Path(__file__).resolve().parent
 SHARED = HERE.parents[1] / "shared"
-TEXTS = ("stackoverflow", "agnews", "banking77", "tweet", "googlenews_t", "brown", "mail")
+TEXTS = ("stackoverflow", "agnews", "banking77", "tweet", "googlenews_t", "brown", "mail", "bbc")
 IMAGES = ("cifar10_test", "fashion", "mnist", "digits")
 # What lies beside the checkout ready embedded, and with what.
 READY = {

@@ -74,6 +74,10 @@ PLAN: dict[str, dict[str, str]] = {
         "4": "natural exp10 exp50",
         "all": "natural exp10 exp50 pareto100",
     },
+    "bbc": {
+        "4": "natural exp10 pareto50",
+        "all": "natural even exp10 exp50",
+    },
     "cifar10_test": {
         "4": "natural exp10 exp50",
         "8": "exp10 exp50 pareto50",
