@@ -75,6 +75,27 @@ def device(name: str | torch.device | None = None) -> torch.device:
     return _state().device
 
 
+def gpu() -> torch.device | None:
+    """Return the CUDA (or ROCm) device that Accelerate gives this process, None without one.
+
+    Machines without a driver are told apart by its files: nothing of torch is imported for them.
+    """
+    if os.environ.get("ACCELERATE_USE_CPU", "") == "true" or not _has_driver():
+        return None
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    found = device()
+    return found if found.type == "cuda" else None
+
+
+@functools.cache
+def _has_driver() -> bool:
+    """Return whether a driver of NVIDIA or AMD is loaded (under WSL: by its own device)."""
+    return any(os.path.exists(f"/dev/{name}") for name in ("nvidiactl", "kfd", "dxg"))
+
+
 def accelerator(**settings: Any) -> Accelerator:
     """Return an Accelerator: the one seam for device moves, mixed precision and gradients."""
     from accelerate import Accelerator

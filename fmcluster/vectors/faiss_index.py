@@ -1,57 +1,38 @@
-r"""Approximate neighbors: which index for which data, how far to search, how well it finds.
+r"""Approximate neighbors: which families of index for which data, and how they are filled.
 
-*Family.* Rows are compared with all others up to `EXACT_ROWS`. Above that, cells of k-means
-(an inverted file) are searched nearest first: product codes of half a byte for every two
-dimensions (``ivfpq``; Jegou et al., "Product quantization for nearest neighbor search", PAMI 2011;
-scanned in registers: Andre et al., VLDB 2015), which come to a given recall sooner than vectors in
-the cells (``ivf``); those are for rows of few dimensions. Graph search (``hnsw``) answers single
-queries fast but takes long to build; it is there for those who ask.
+Rows are compared with all others up to `EXACT_ROWS`. Above that, cells of k-means (an inverted
+file) are searched nearest first: product codes of half a byte for every two dimensions (``ivfpq``;
+Jegou et al., "Product quantization for nearest neighbor search", PAMI 2011; scanned in registers:
+Andre et al., VLDB 2015), which come to a given recall sooner than vectors in the cells (``ivf``);
+those are for rows of few dimensions, and where codes miss the recall: codes of two dimensions
+cannot tell the rows of a tight cluster apart. Graph search (``hnsw``) answers single queries fast
+but takes long to build; it is there for those who ask.
 
-*Second look.* Codes are for finding candidates: the best of them are compared again, by unit rows
-of four bytes a value, of one byte, or not at all, whichever the memory holds (`Refiner`).
-
-*How far.* The number of cells (and candidates) is the smallest whose recall on half of a sample of
-rows reaches the target; the other half tells the recall that is reported.
+How far an index is searched, and how well it finds: `search`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fmcluster.utils import distributed
 from fmcluster.utils.optional import require
-from fmcluster.utils.random import seed_of
 from fmcluster.vectors.rows import iter_blocks, sample_indices, unit_rows
 
-logger = logging.getLogger(__name__)
 # Exact search costs n^2, an index n^1.5 and some recall (docs/scale.md).
 EXACT_ROWS = 100_000
+# On a GPU: of 384 dimensions some three minutes at 20 T/s (arithmetic, not measured).
+GPU_EXACT_ROWS = 2_000_000
 # Below this codes are hardly shorter than the vectors.
 NARROW_DIMS = 32
-# Half of them tune and half report: a recall of 0.95 is known to one point.
-RECALL_SAMPLE = 1_000
-# Votes of neighbors lose under a point at it (benchmarks/results/graphs.md).
-TARGET_RECALL = 0.95
-# Below the target by so much is worth a warning.
-SHORTFALL = 0.1
-# Queries a thread takes: each gathers all its candidates' rows.
-REFINE_ROWS = 256
 METHODS = ("auto", "exact", "hnsw", "ivf", "ivfpq")
-# (cells or breadth, candidates a neighbor), cheapest first.
-EFFORTS = {
-    "hnsw": [(32, 1), (64, 1), (128, 1), (256, 1)],
-    "ivf": [(8, 1), (16, 1), (32, 1), (64, 1), (128, 1)],
-    "ivfpq": [(8, 4), (16, 4), (16, 8), (32, 8), (64, 8), (64, 16), (128, 16)],
-}
 
 
 def faiss_module() -> Any:
@@ -102,15 +83,35 @@ def one_blas_thread() -> Iterator[None]:
 
 def choose_method(n_rows: int, n_dims: int, *, memory_bytes: int | None = None) -> str:
     """Pick the index family by rows, dimensions and the memory that it would take."""
-    fits = index_bytes(n_rows, n_dims, "ivf") <= memory_budget(memory_bytes)
-    if fits and n_rows <= EXACT_ROWS:
-        return "exact"
-    return "ivf" if fits and n_dims < NARROW_DIMS else "ivfpq"
+    return families_for(n_rows, n_dims, memory_bytes=memory_bytes)[0]
+
+
+def families_for(
+    n_rows: int, n_dims: int, *, memory_bytes: int | None = None, exact_rows: int = EXACT_ROWS
+) -> list[str]:
+    """Return the families to try, soonest done first, the next where one misses the recall.
+
+    Parameters
+    ----------
+    n_rows, n_dims : int
+        What is indexed.
+    memory_bytes : int, optional
+        What an index may take, by default half of the machine's memory.
+    exact_rows : int
+        Up to so many all pairs are compared at once; on a GPU up to `GPU_EXACT_ROWS`.
+    """
+    if index_bytes(n_rows, n_dims, "ivf") > memory_budget(memory_bytes):
+        return ["ivfpq"]
+    if distributed.gpu() is not None:
+        exact_rows = max(exact_rows, GPU_EXACT_ROWS)
+    if n_rows <= exact_rows:
+        return ["exact"]
+    return ["ivf", "exact"] if n_dims < NARROW_DIMS else ["ivfpq", "ivf", "exact"]
 
 
 def index_bytes(n_rows: int, n_dims: int, method: str) -> int:
     """Return about how many bytes an index takes: vectors or codes, row numbers, cells, links."""
-    cells = _n_cells(n_rows) * n_dims * 4
+    cells = n_cells(n_rows) * n_dims * 4
     if method == "ivfpq":
         return n_rows * (n_dims // 4 + 9) + cells
     links = {"exact": 0, "ivf": 8, "hnsw": 280}[method]
@@ -126,10 +127,11 @@ def memory_budget(memory_bytes: int | None) -> int:
 
 def index_training_rows(n_rows: int) -> int:
     """Return how many rows train an IVF quantizer: 64 a cell, at most a million."""
-    return min(n_rows, 64 * _n_cells(n_rows), 1_000_000)
+    return min(n_rows, 64 * n_cells(n_rows), 1_000_000)
 
 
-def _n_cells(n_rows: int) -> int:
+def n_cells(n_rows: int) -> int:
+    """Return how many cells an inverted file of so many rows has."""
     return int(min(65_536, max(16, 2 * np.sqrt(n_rows))))
 
 
@@ -156,7 +158,7 @@ def _empty_index(faiss: Any, method: str, n_rows: int, n_dims: int) -> Any:
         index = faiss.IndexHNSWFlat(n_dims, 32, inner_product)
         index.hnsw.efConstruction = 80
         return index
-    cells = _n_cells(n_rows)
+    cells = n_cells(n_rows)
     quantizer = faiss.IndexFlatIP(n_dims)
     if method == "ivf":
         index = faiss.IndexIVFFlat(quantizer, n_dims, cells, inner_product)
@@ -176,6 +178,12 @@ def n_gpus(faiss: Any) -> int:
     return faiss.get_num_gpus() if hasattr(faiss, "get_num_gpus") else 0
 
 
+def flat_rows(index: Any) -> NDArray[np.float32]:
+    """Return the rows (n, d) that an exact index holds, without a copy."""
+    values = faiss_module().rev_swig_ptr(index.get_xb(), index.ntotal * index.d)
+    return values.reshape(index.ntotal, index.d)
+
+
 def _to_gpu(faiss: Any, index: Any) -> Any:
     """Move an index to all GPUs where this faiss has them."""
     return faiss.index_cpu_to_all_gpus(index) if n_gpus(faiss) else index
@@ -187,169 +195,10 @@ def on_cpu(index: Any) -> Any:
     return faiss.index_gpu_to_cpu(index) if n_gpus(faiss) else index
 
 
-def _look_into(index: Any, cells: int) -> None:
+def look_into(index: Any, cells: int) -> None:
     """Set how many cells a search looks into; an index on several GPUs is set through faiss."""
     faiss = faiss_module()
     if n_gpus(faiss):
         faiss.GpuParameterSpace().set_index_parameter(index, "nprobe", cells)
     else:
         index.nprobe = min(cells, index.nlist)
-
-
-@dataclass
-class Refiner:
-    """Unit rows for the second look at candidates, in as many bytes as there is room for.
-
-    Attributes
-    ----------
-    values : (n, d) float32 or int8
-        Unit rows, or their values divided by `scale`.
-    scale : (n,) float32 or None
-        Of each int8 row.
-    """
-
-    values: NDArray[Any]
-    scale: NDArray[np.float32] | None = None
-
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return the arrays by the names of the fields."""
-        return {name: values for name, values in vars(self).items() if values is not None}
-
-    @classmethod
-    def fit(cls, X: Any, memory_bytes: int) -> Refiner | None:
-        """Copy the unit rows of `X` into at most `memory_bytes`; None where even int8 does not."""
-        n_rows, n_dims = X.shape
-        if n_rows * n_dims * 4 <= memory_bytes:
-            values = np.empty((n_rows, n_dims), np.float32)
-            for start, block in iter_blocks(X):
-                values[start : start + len(block)] = block
-            return cls(values)
-        if n_rows * (n_dims + 4) > memory_bytes:
-            return None
-        values, scale = np.empty((n_rows, n_dims), np.int8), np.empty(n_rows, np.float32)
-        for start, block in iter_blocks(X):
-            stop = start + len(block)
-            scale[start:stop] = np.maximum(np.abs(block).max(axis=1), 1e-30) / 127
-            values[start:stop] = np.rint(block / scale[start:stop, None])
-        return cls(values, scale)
-
-    def best(
-        self, queries: NDArray[np.float32], ids: NDArray[np.int64], k: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Return the `k` best (cosines, ids) of the candidates `ids` (m, c); -1 stays last."""
-        starts = range(0, len(queries), REFINE_ROWS)
-
-        def part(start: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-            rows = slice(start, start + REFINE_ROWS)
-            return self._best(queries[rows], ids[rows], k)
-
-        with ThreadPoolExecutor(faiss_module().omp_get_max_threads()) as pool:
-            found = list(pool.map(part, starts))
-        return np.concatenate([f[0] for f in found]), np.concatenate([f[1] for f in found])
-
-    def _best(
-        self, queries: NDArray[np.float32], ids: NDArray[np.int64], k: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        rows = self.values.take(ids, axis=0, mode="clip").astype(np.float32, copy=False)
-        cosines = np.einsum("id,ijd->ij", queries, rows)
-        if self.scale is not None:
-            cosines *= self.scale.take(ids, mode="clip")
-        cosines[ids < 0] = -np.inf
-        top = np.argpartition(-cosines, min(k, ids.shape[1]) - 1, axis=1)[:, :k]
-        order = np.argsort(-np.take_along_axis(cosines, top, 1), axis=1, kind="stable")
-        top = np.take_along_axis(top, order, 1)
-        return np.take_along_axis(cosines, top, 1), np.take_along_axis(ids, top, 1)
-
-
-@dataclass
-class Searcher:
-    """A filled index, how far it searches, and the second look.
-
-    Attributes
-    ----------
-    index : faiss.Index
-        Over unit rows.
-    method : str
-        Its family.
-    effort : (int, int)
-        Cells (or breadth of the graph search), candidates a neighbor.
-    refiner : Refiner or None
-        Compares candidates again.
-    """
-
-    index: Any = field(repr=False)
-    method: str
-    effort: tuple[int, int] = (1, 1)
-    refiner: Refiner | None = field(default=None, repr=False)
-
-    def __call__(
-        self, queries: NDArray[np.float32], k: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Return (cosines, ids), each (m, k), of unit rows; -1 where fewer were found."""
-        reach, factor = self.effort
-        if self.method == "hnsw":
-            self.index.hnsw.efSearch = max(reach, k)
-        elif self.method != "exact":
-            _look_into(self.index, reach)
-        if self.refiner is None:
-            return self.index.search(queries, k)
-        _, ids = self.index.search(queries, min(factor * k, self.index.ntotal))
-        return self.refiner.best(queries, ids, k)
-
-    def tune(self, X: Any, k: int, target: float, *, seed: int) -> float:
-        """Take the least effort that finds `target` of the true neighbors; return the recall."""
-        if self.method == "exact":
-            return 1.0
-        rows = sample_indices(X, RECALL_SAMPLE, seed)
-        rows = np.random.default_rng(seed_of(seed, "halves")).permutation(rows)
-        queries, truth = true_neighbors(X, rows, k)
-        half = len(rows) // 2
-        for effort in EFFORTS[self.method]:
-            self.effort = effort
-            if self._recall(queries[:half], truth[:half], rows[:half]) >= target:
-                break
-        found = self._recall(queries[half:], truth[half:], rows[half:])
-        logger.info("neighbors: %s, effort %s, recall@%d %.3f", self.method, self.effort, k, found)
-        if found < target - SHORTFALL:
-            logger.warning(
-                "the %s index finds %.0f%% of the %d nearest neighbors, asked for %.0f%%: give "
-                "method='exact' where time allows",
-                *(self.method, 100 * found, k, 100 * target),
-            )
-        return found
-
-    def _recall(
-        self, queries: NDArray[np.float32], truth: NDArray[np.int64], rows: NDArray[np.int64]
-    ) -> float:
-        k = truth.shape[1]
-        _, ids = self(queries, k + 1)
-        hits = [
-            len(set(found.tolist()) & (set(true.tolist()) - {int(row)}))
-            for found, true, row in zip(ids, truth, rows, strict=True)
-        ]
-        return float(min(1.0, np.mean(hits) / k))
-
-
-def true_neighbors(
-    X: Any, rows: NDArray[np.int64], k: int
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return the unit rows and the `k` nearest others of some rows, against all rows of `X`."""
-    faiss = faiss_module()
-    order = np.argsort(rows)
-    queries = np.empty((len(rows), X.shape[1]), np.float32)
-    queries[order] = unit_rows(np.asarray(X[rows[order]]))
-    best = np.full((len(rows), k + 1), -np.inf, np.float32)
-    best_ids = np.full((len(rows), k + 1), -1, np.int64)
-    for start, block in iter_blocks(X):
-        width = min(k + 1, len(block))
-        cosines, ids = faiss.knn(queries, block, width, metric=faiss.METRIC_INNER_PRODUCT)
-        cosines = np.concatenate([best, cosines], axis=1)
-        ids = np.concatenate([best_ids, ids + start], axis=1)
-        top = np.argpartition(-cosines, k, axis=1)[:, : k + 1]
-        best, best_ids = np.take_along_axis(cosines, top, 1), np.take_along_axis(ids, top, 1)
-    order = np.argsort(-best, axis=1, kind="stable")
-    best_ids = np.take_along_axis(best_ids, order, 1)
-    # The row itself is pushed to the end, and off it.
-    own = best_ids == rows[:, None]
-    own[~own.any(axis=1), -1] = True
-    return queries, best_ids[~own].reshape(len(rows), k)

@@ -22,15 +22,19 @@ from fmcluster.utils.files import (
 )
 from fmcluster.utils.folders import check_digests, read_whole, replaced_folder
 from fmcluster.utils.progress import bar
+from fmcluster.utils.validation import check_in, check_range
 from fmcluster.vectors.exact import nearest_rows
 from fmcluster.vectors.faiss_index import (
-    TARGET_RECALL,
-    choose_method,
+    EXACT_ROWS,
+    METHODS,
     faiss_module,
+    families_for,
+    flat_rows,
     n_gpus,
 )
 from fmcluster.vectors.index import KNNIndex
 from fmcluster.vectors.rows import BLOCK_ROWS, iter_blocks
+from fmcluster.vectors.search import TARGET_RECALL
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -99,15 +103,45 @@ class KNNGraph:
             raise ValueError(f"a neighbor graph needs at least 2 rows, got n_samples={n_rows}")
         if k < 1:
             raise ValueError(f"k={k} neighbors: at least 1 is needed")
-        k = min(k, n_rows - 1)
-        index = KNNIndex.build(
+        check_in(method, METHODS, "method")
+        check_range(target_recall, "target_recall", low=0, high=1)
+        families = [method]
+        if method == "auto":
+            families = families_for(*X.shape, memory_bytes=memory_bytes)
+        return cls._of(
             X,
-            k=k,
-            method=method,
+            families,
+            k=min(k, n_rows - 1),
             target_recall=target_recall,
             memory_bytes=memory_bytes,
             random_state=random_state,
         )
+
+    @classmethod
+    def _of(
+        cls,
+        X: Any,
+        families: list[str],
+        *,
+        k: int,
+        target_recall: float = TARGET_RECALL,
+        memory_bytes: int | None = None,
+        random_state: int = 0,
+    ) -> KNNGraph:
+        """Find neighbors by the first of some index families that finds enough of them."""
+        n_rows, n_dims = X.shape
+        if families[0] == "exact" and not n_gpus(faiss_module()):
+            return cls(*nearest_rows(_all_unit_rows(X), k))
+        index = KNNIndex._of(
+            X,
+            families,
+            k=k,
+            target_recall=target_recall,
+            memory_bytes=memory_bytes,
+            random_state=random_state,
+        )
+        if index.method == "exact" and not n_gpus(faiss_module()):
+            return cls(*nearest_rows(flat_rows(index._searcher.index), k))
         wide = np.int32 if n_rows < 2**31 else np.int64
         indices = np.empty((n_rows, k), wide)
         similarities = np.empty((n_rows, k), np.float32)
@@ -214,10 +248,8 @@ def _check_graph(
 def evidence_graph(X: Any, *, k: int, random_state: int = 0) -> KNNGraph:
     """Return neighbors to count votes with, as cheaply as they come.
 
-    Up to `PAIRS_ROWS` rows all pairs are compared by matrix products, which takes a third of the
-    time of faiss's own comparison, with the same answer but for the rounding of near-ties; more
-    rows are searched by the index that is soonest done. Heads ask `KNNGraph.build`, whose answer
-    their results rest on to the last tie.
+    Up to `PAIRS_ROWS` rows all pairs are compared; more are searched by the index that is soonest
+    done and finds 95 in a hundred. Heads ask `KNNGraph.build`, which is exact up to twice as many.
 
     Parameters
     ----------
@@ -229,17 +261,20 @@ def evidence_graph(X: Any, *, k: int, random_state: int = 0) -> KNNGraph:
         Seed of the index, where one is built.
     """
     X = X if hasattr(X, "shape") else np.asarray(X)
-    n_rows, n_dims = X.shape
-    k = min(k, n_rows - 1)
-    method = choose_method(n_rows, n_dims)
-    if method == "exact" and n_rows > PAIRS_ROWS:
-        method = "ivf"
-    if method != "exact" or k < 1 or n_gpus(faiss_module()):
-        return KNNGraph.build(X, k=k, method=method, random_state=random_state)
-    rows = np.empty((n_rows, n_dims), np.float32)
+    if X.shape[0] < 2 or k < 1:
+        return KNNGraph.build(X, k=k)
+    families = families_for(*X.shape, exact_rows=PAIRS_ROWS)
+    if families[0] != "exact" and X.shape[0] <= EXACT_ROWS and len(families) > 1:
+        families = ["ivf", "exact"]
+    return KNNGraph._of(X, families, k=min(k, X.shape[0] - 1), random_state=random_state)
+
+
+def _all_unit_rows(X: Any) -> NDArray[np.float32]:
+    """Return the unit rows (n, d), read block by block."""
+    rows = np.empty(X.shape, np.float32)
     for start, block in iter_blocks(X):
         rows[start : start + len(block)] = block
-    return KNNGraph(*nearest_rows(rows, k))
+    return rows
 
 
 def _without_self(

@@ -1,7 +1,7 @@
 """Nearest neighbors over faiss: `KNNIndex` answers queries, `KNNGraph` holds every row's own.
 
 Similarity is the cosine: rows are L2-normalized once, so the inner product is the cosine and
-larger means nearer. Which index, how far it searches and how well it finds: `faiss_index`.
+larger means nearer. Which index: `faiss_index`; how far it searches, how well it finds: `search`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,24 +25,10 @@ from fmcluster.utils.files import (
     write_array,
     write_json,
 )
-from fmcluster.utils.random import seed_of
 from fmcluster.utils.validation import check_in, check_range
-from fmcluster.vectors.faiss_index import (
-    METHODS,
-    TARGET_RECALL,
-    Refiner,
-    Searcher,
-    choose_method,
-    faiss_module,
-    filled_index,
-    index_bytes,
-    memory_budget,
-    on_cpu,
-)
+from fmcluster.vectors.faiss_index import METHODS, faiss_module, families_for, on_cpu
 from fmcluster.vectors.rows import unit_rows
-
-if TYPE_CHECKING:
-    pass
+from fmcluster.vectors.search import TARGET_RECALL, Refiner, Searcher, found_index
 
 
 @dataclass
@@ -85,11 +71,13 @@ class KNNIndex:
         k : int
             Neighbors that will be asked for: an approximate index is tuned for them.
         method : {"auto", "exact", "hnsw", "ivf", "ivfpq"}
-            "auto" is exact up to 100,000 rows if `memory_bytes` hold them, then IVF-PQ, or IVF
-            for fewer than 32 dimensions.
+            "auto" is exact up to 100,000 rows if `memory_bytes` hold them (on a GPU up to two
+            million), then IVF-PQ, or IVF for fewer than 32 dimensions; where that misses the
+            target the next of IVF-PQ, IVF and exact takes its place. A family that is named is
+            kept: it searches as far as it can, and says so if it still finds too few.
         target_recall : float
-            Share of the true neighbors that an approximate index is to find; what it does find
-            is measured and kept in `recall`.
+            Share of the true neighbors that an index is to find; what it does find is measured
+            and kept in `recall`.
         memory_bytes : int, optional
             What the index may take, by default half of the machine's memory.
         random_state : int
@@ -98,17 +86,40 @@ class KNNIndex:
         check_in(method, METHODS, "method")
         check_range(target_recall, "target_recall", low=0, high=1)
         X = X if hasattr(X, "shape") else np.asarray(X)
-        n_rows, n_dims = X.shape
+        families = [method]
         if method == "auto":
-            method = choose_method(n_rows, n_dims, memory_bytes=memory_bytes)
-        index = filled_index(X, method, seed=seed_of(random_state, "index"))
-        searcher = Searcher(index, method)
-        if method == "ivfpq":
-            room = memory_budget(memory_bytes) - index_bytes(n_rows, n_dims, method)
-            searcher.refiner = Refiner.fit(X, room)
-        k = max(1, min(k, n_rows - 1))
-        recall = searcher.tune(X, k, target_recall, seed=seed_of(random_state, "recall"))
-        return cls(method, n_rows, n_dims, recall, searcher)
+            families = families_for(*X.shape, memory_bytes=memory_bytes)
+        return cls._of(
+            X,
+            families,
+            k=k,
+            target_recall=target_recall,
+            memory_bytes=memory_bytes,
+            random_state=random_state,
+        )
+
+    @classmethod
+    def _of(
+        cls,
+        X: Any,
+        families: list[str],
+        *,
+        k: int,
+        target_recall: float = TARGET_RECALL,
+        memory_bytes: int | None = None,
+        random_state: int = 0,
+    ) -> KNNIndex:
+        """Index the rows by the first of some families that finds enough."""
+        n_rows, n_dims = X.shape
+        searcher, recall = found_index(
+            X,
+            families,
+            k=max(1, min(k, n_rows - 1)),
+            target=target_recall,
+            memory_bytes=memory_bytes,
+            seed=random_state,
+        )
+        return cls(searcher.method, n_rows, n_dims, recall, searcher)
 
     def search(self, queries: ArrayLike, k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Return (similarities, indices), each (m, k), nearest first; k is capped at n_rows.

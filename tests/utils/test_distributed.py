@@ -100,3 +100,23 @@ def test_one_process_needs_neither_torch_nor_accelerate():
         [sys.executable, "-c", code], env=environment, capture_output=True, check=True, text=True
     )
     assert found.stdout.strip() == "[]"
+
+
+def test_without_a_driver_nothing_of_torch_is_asked(monkeypatch):
+    monkeypatch.setattr(distributed, "_has_driver", lambda: False)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: pytest.fail("torch was asked"))
+    assert distributed.gpu() is None
+
+
+@pytest.mark.parametrize(
+    ("there", "given", "found"),
+    [(True, "cuda:1", "cuda:1"), (True, "cpu", None), (False, "cuda:0", None)],
+)
+def test_the_gpu_is_the_one_that_accelerate_gives(monkeypatch, there, given, found):
+    monkeypatch.delenv("ACCELERATE_USE_CPU", raising=False)
+    monkeypatch.setattr(distributed, "_has_driver", lambda: True)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: there)
+    monkeypatch.setattr(distributed, "device", lambda: torch.device(given))
+    assert distributed.gpu() == (torch.device(found) if found else None)
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    assert distributed.gpu() is None

@@ -10,20 +10,18 @@ import pytest
 from fmcluster.utils.errors import CorruptShardError
 from fmcluster.vectors import faiss_index as approximate
 from fmcluster.vectors.faiss_index import (
-    EFFORTS,
-    Refiner,
-    Searcher,
     choose_method,
+    families_for,
     filled_index,
     index_bytes,
     index_training_rows,
     memory_budget,
     on_cpu,
-    true_neighbors,
 )
 from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.index import KNNIndex
 from fmcluster.vectors.rows import iter_blocks, sample_indices, unit_rows
+from fmcluster.vectors.search import EFFORTS, RecallSample, Refiner, Searcher, true_neighbors
 
 METHODS = ("hnsw", "ivf", "ivfpq")
 
@@ -60,21 +58,17 @@ def test_the_asked_recall_is_found_and_the_reported_one_is_true(X, truth, method
 def test_no_more_effort_than_the_target_needs(X, method):
     searcher = Searcher(filled_index(X, method, seed=0), method, refiner=Refiner.fit(X, 2**30))
     reached = []
+    sample = RecallSample.draw(X, 10, seed=0)
     for target in (0.0, 0.9, 0.99):
-        searcher.tune(X, 10, target, seed=0)
+        assert searcher.tune(sample, target, efforts=EFFORTS[method])
         reached.append(EFFORTS[method].index(searcher.effort))
     assert reached[0] == 0
     assert reached == sorted(reached)
 
 
-def test_recall_is_told_by_rows_that_the_effort_was_not_chosen_on(X, monkeypatch):
-    seen = []
-    searcher = Searcher(filled_index(X, "ivf", seed=0), "ivf")
-    monkeypatch.setattr(
-        searcher, "_recall", lambda queries, truth, rows: seen.append(set(rows)) or 0.96
-    )
-    assert searcher.tune(X, 10, 0.95, seed=0) == 0.96
-    chosen, told = seen
+def test_recall_is_told_by_rows_that_the_effort_was_not_chosen_on(X):
+    sample = RecallSample.draw(X, 10, seed=0)
+    chosen, told = set(sample.half(0).rows), set(sample.half(1).rows)
     assert len(chosen) == len(told) == 500
     assert not chosen & told
 
@@ -87,7 +81,7 @@ def test_a_target_out_of_reach_is_said_and_not_claimed(X, truth, caplog):
     assert graph.recall == pytest.approx(hits(graph.indices, truth), abs=0.03)
     assert graph.recall < 0.8
     assert "asked for 95%" in caplog.text
-    assert "method='exact'" in caplog.text
+    assert f"memory_bytes={index_bytes(4000, 24, 'ivf')} or more" in caplog.text
 
 
 def test_the_family_is_chosen_by_rows_dimensions_and_memory():
@@ -98,6 +92,10 @@ def test_the_family_is_chosen_by_rows_dimensions_and_memory():
     assert choose_method(1_000_000, 128, memory_bytes=2**34) == "ivfpq"
     assert choose_method(10_000_000, 768, memory_bytes=2**30) == "ivfpq"
     assert choose_method(150_000, 768, memory_bytes=2**28) == "ivfpq"
+    assert families_for(100_001, 128) == ["ivfpq", "ivf", "exact"]
+    assert families_for(100_001, 16) == ["ivf", "exact"]
+    assert families_for(60_000, 128, exact_rows=50_000) == ["ivfpq", "ivf", "exact"]
+    assert families_for(60_000, 128, memory_bytes=2**20) == ["ivfpq"]
     assert memory_budget(7) == 7
     assert memory_budget(None) > 2**28
     assert index_training_rows(100) == 100

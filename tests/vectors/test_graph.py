@@ -75,8 +75,16 @@ def test_evidence_graph_is_the_exact_one_for_few_rows_and_an_index_for_many(X, m
         evidence_graph(X, k=10)
     X[17, 3] = 0
     monkeypatch.setattr("fmcluster.vectors.graph.PAIRS_ROWS", 100)
+    asked = []
+    inner = KNNGraph._of.__func__
+    monkeypatch.setattr(
+        KNNGraph,
+        "_of",
+        classmethod(lambda cls, X, f, **m: asked.append(f) or inner(cls, X, f, **m)),
+    )
     many = evidence_graph(X, k=10)
-    assert many.method != "exact" and many.indices.shape == (400, 10)
+    assert asked == [["ivf", "exact"]]
+    assert many.recall >= 0.93 and many.indices.shape == (400, 10)
     assert many.recall > 0.7
 
 
