@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
 import socket
@@ -9,17 +10,22 @@ import sys
 import threading
 import webbrowser
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fmcluster.utils.files import lock
 from fmcluster.utils.optional import require
+from fmcluster.utils.stopping import Stopped, check_stopped, stoppable
+
+if TYPE_CHECKING:
+    from fmcluster.app.server import Host
 
 logger = logging.getLogger(__name__)
 ADDRESS = "127.0.0.1"
 # Of the token: 256 bits, which nobody guesses.
 TOKEN_BYTES = 32
+# Seconds that the end may take before a line says what is waited for.
+PATIENCE = 1.0
 
 
 def serve(
@@ -29,7 +35,7 @@ def serve(
     port: int = 0,
     open_browser: bool = True,
     say: Callable[[str], None] = lambda line: None,
-) -> None:
+) -> bool:
     """Serve the page of a run until interrupted.
 
     Parameters
@@ -44,6 +50,12 @@ def serve(
         Whether to open the page.
     say : callable
         Gets the address, once it is listened on.
+
+    Returns
+    -------
+    bool
+        True once nothing goes on any more; False where it was interrupted again before that: then
+        threads are still in native code, and only `os._exit` ends the process cleanly.
 
     Raises
     ------
@@ -70,34 +82,72 @@ def serve(
             http="h11",
             ws="none",
         )
-        server = uvicorn.Server(config)
+
+        class Server(uvicorn.Server):  # type: ignore[name-defined, misc]
+            """Tells what is being done to end at once, not after the last request."""
+
+            def handle_exit(self, sig: int, frame: Any) -> None:
+                first = not self.should_exit
+                super().handle_exit(sig, frame)
+                if first:
+                    host.end()
+
+        server = Server(config)
         failed: list[Exception] = []
 
         def load() -> None:
             from fmcluster.app.work import Work
 
             try:
-                work = Work(open_session())
-                host.put(work)
+                with stoppable(host.ending):
+                    work = Work(open_session())
+                    host.put(work)
+                    check_stopped()
                 work.start()
+            except Stopped:
+                pass
             except Exception as error:
                 failed.append(error)
                 host.put(None, str(error))
                 server.should_exit = True
 
-        threading.Thread(target=load, name="fmcluster-load", daemon=True).start()
+        loading = threading.Thread(target=load, name="fmcluster-load")
+        loading.start()
         url = f"http://{ADDRESS}:{bound}/?token={token}"
-        say(url)
-        if open_browser:
-            threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
-        server.run(sockets=[listener])
-        if host.work is not None:
-            host.work.stop()
+        try:
+            say(url)
+            if open_browser:
+                # A daemon, for a browser of the terminal blocks; it only starts a process.
+                threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
+            server.run(sockets=[listener])
+        except KeyboardInterrupt:
+            pass  # uvicorn hands it on, once it has ended
+        finally:
+            host.end()
+        if server.force_exit or not _ended(loading, host):
+            return False
         if failed:
             raise failed[0]
+        return True
 
 
-@contextmanager
+def _ended(loading: threading.Thread, host: Host) -> bool:
+    """Wait for what is still being done; return whether nobody interrupted that."""
+    line = "ending what is being computed; Ctrl-C again does not wait for it"
+    told = threading.Timer(PATIENCE, logger.warning, (line,))
+    told.start()
+    try:
+        loading.join()
+        if host.work is not None:
+            host.work.stop()
+    except KeyboardInterrupt:
+        return False
+    finally:
+        told.cancel()
+    return True
+
+
+@contextlib.contextmanager
 def only_writer(folder: Path) -> Iterator[None]:
     """Hold the run's lock, beside the folder, since a save puts another folder in its place.
 
@@ -119,7 +169,7 @@ def only_writer(folder: Path) -> Iterator[None]:
         ) from None
 
 
-@contextmanager
+@contextlib.contextmanager
 def _listening(port: int) -> Iterator[socket.socket]:
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:

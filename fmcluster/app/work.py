@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmcluster.app.layout import kept_points, points_of, quick_points
+from fmcluster.app.layout import kept_points, points_of, quick_points, with_new_rows
 from fmcluster.app.session import Session
 from fmcluster.labeling.propagate import propagate
 from fmcluster.labeling.query import query
 from fmcluster.labeling.query_pairs import query_pairs
 from fmcluster.result.loop.answers import Answers
+from fmcluster.utils.stopping import Stopped, stoppable
 
 logger = logging.getLogger(__name__)
 # Rows and pairs that are chosen at a time, and how few may be left before more are.
@@ -40,32 +41,42 @@ class Work:
         self._pairs: list[list[Any]] = []
         self._choosing, self._mapping = threading.Lock(), threading.Lock()
         self._points: NDArray[np.uint16] | None = None
+        self._placed: NDArray[Any] = np.empty(0)  # whose points they are
         self._wake, self._stopped = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Begin, and go on until `stop`."""
         self.session.on_answer = self._wake.set
-        self._thread = threading.Thread(target=self._run, name="fmcluster-app", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="fmcluster-app")
         self._thread.start()
         self._wake.set()
 
-    def stop(self) -> None:
-        """End after what is being done."""
+    def end(self) -> None:
+        """Tell what is being done to end; it does between two rounds."""
         self._stopped.set()
         self._wake.set()
 
+    def stop(self) -> None:
+        """End, and return when nothing goes on any more."""
+        self.end()
+        if self._thread is not None:
+            self._thread.join()
+
     def _run(self) -> None:
-        while not self._stopped.is_set():
-            self._wake.wait()
-            self._wake.clear()
-            if self._stopped.is_set():
-                return
-            try:
-                self.catch_up()
-            except Exception as error:  # the page goes on; the next answer tries again
-                logger.exception("answers could not be taken in")
-                self.session.problem = f"answers are kept but could not be taken in: {error}"
+        with stoppable(self._stopped):
+            while True:
+                self._wake.wait()
+                self._wake.clear()
+                if self._stopped.is_set():
+                    return
+                try:
+                    self.catch_up()
+                except Stopped:
+                    return
+                except Exception as error:  # the page goes on; the next answer tries again
+                    logger.exception("answers could not be taken in")
+                    self.session.problem = f"answers are kept but could not be taken in: {error}"
 
     def catch_up(self) -> None:
         """Take in all answers, then choose what to ask next and estimate how right rows are."""
@@ -127,7 +138,10 @@ class Work:
 
     def _open_rows(self) -> list[Any]:
         answered = self.session.wanted.labels
-        return [one for one in self._queue if one not in answered]
+        # Rows that an undo took away are asked about no more.
+        known = self.session.result.index.find(self._queue) >= 0
+        there = zip(self._queue, known, strict=True)
+        return [one for one, is_there in there if is_there and one not in answered]
 
     def _choose(self) -> None:
         session = self.session
@@ -163,6 +177,7 @@ class Work:
                     pair
                     for pair in self._pairs
                     if tuple(sorted(pair)) not in told
+                    and (session.result.index.find(pair) >= 0).all()
                     and not (pair[0] in labels and pair[1] in labels)
                 ]
 
@@ -181,11 +196,18 @@ class Work:
         if self._points is None:
             kept = kept_points(self.session.result, self.session.folder)
             return quick_points(self.session.result) if kept is None else kept
-        return self._points
+        return self.points()
 
     def points(self) -> NDArray[np.uint16]:
         """Return where the rows are on the map; the first call takes a while."""
         with self._mapping:
+            result, folder = self.session.result, self.session.folder
             if self._points is None:
-                self._points = points_of(self.session.result, self.session.folder)
-            return self._points
+                self._points, self._placed = points_of(result, folder), result.ids
+            # Rows that came, or went by an undo; the others stay where they are.
+            n = min(len(self._placed), result.n_rows)
+            same = int(np.argmin(np.append(self._placed[:n] == result.ids[:n], False)))
+            if same < result.n_rows:
+                self._points = with_new_rows(self._points[:same], result, folder)
+                self._placed = result.ids
+            return self._points[: result.n_rows]

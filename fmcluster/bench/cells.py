@@ -83,7 +83,7 @@ def peak_memory(interval: float = 0.05) -> Iterator[Peak]:
         while not peak._stop.wait(interval):
             peak.mb = max(peak.mb, (process.memory_info().rss - before) / 2**20)
 
-    thread = threading.Thread(target=watch, daemon=True)
+    thread = threading.Thread(target=watch)
     thread.start()
     try:
         yield peak

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Serve until interrupted."""
     from fmcluster.app.serve import serve
+    from fmcluster.cli.main import INTERRUPTED
     from fmcluster.utils.files import to_json
 
     folder = Path(args.result)
@@ -48,16 +50,17 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
 
-    try:
-        serve(
-            folder,
-            lambda: _session(args),
-            port=args.port,
-            open_browser=not args.no_browser,
-            say=say,
-        )
-    except KeyboardInterrupt:
-        pass
+    ended = serve(
+        folder,
+        lambda: _session(args),
+        port=args.port,
+        open_browser=not args.no_browser,
+        say=say,
+    )
+    if not ended:
+        sys.stderr.write("interrupted: what was answered is in answers.log\n")
+        sys.stderr.flush()
+        os._exit(INTERRUPTED)
     return {"result": str(folder), "stopped": True}
 
 

@@ -12,6 +12,7 @@ import importlib
 import logging
 import os
 import re
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -77,6 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         module = _module(args.command)
         payload = module.run(args)
     except KeyboardInterrupt:
+        if argv is None:  # threads may still be in native code, which Python's own end would abort
+            signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
         again = " ".join(["fmcluster", *given])
         _say("interrupted: what was complete is kept", f"run `{again}` again to go on")
         return INTERRUPTED

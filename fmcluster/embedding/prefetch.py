@@ -15,7 +15,8 @@ _END = object()
 def prefetch(items: Iterable[T], *, depth: int = 1) -> Iterator[T]:
     """Yield `items`, the next `depth` of which are made in a thread meanwhile.
 
-    An exception in the making is raised here. Leaving the loop early stops the thread.
+    An exception in the making is raised here. Leaving the loop early stops the thread, after the
+    item in the making. It is no daemon: those are in native code when Python ends, and abort it.
 
     Parameters
     ----------
@@ -26,9 +27,11 @@ def prefetch(items: Iterable[T], *, depth: int = 1) -> Iterator[T]:
     """
     waiting: queue.Queue[Any] = queue.Queue(maxsize=depth)
     stopped = threading.Event()
+    main = threading.main_thread()
 
     def put(item: Any) -> bool:
-        while not stopped.is_set():
+        # At Python's end the loop may be left without a word, and this thread is waited for.
+        while not stopped.is_set() and main.is_alive():
             with contextlib.suppress(queue.Full):
                 waiting.put(item, timeout=0.1)
                 return True
@@ -43,7 +46,7 @@ def prefetch(items: Iterable[T], *, depth: int = 1) -> Iterator[T]:
         except BaseException as error:  # handed over and raised by the reader
             put((_END, error))
 
-    thread = threading.Thread(target=work, name="fmcluster-prefetch", daemon=True)
+    thread = threading.Thread(target=work, name="fmcluster-prefetch")
     thread.start()
     try:
         while True:
@@ -55,4 +58,4 @@ def prefetch(items: Iterable[T], *, depth: int = 1) -> Iterator[T]:
             yield item
     finally:
         stopped.set()
-        thread.join(timeout=10)
+        thread.join()

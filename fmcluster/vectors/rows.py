@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from fmcluster.utils.stopping import check_stopped
 from fmcluster.utils.validation import check_finite_rows
 
 # Rows that are read, searched or predicted at a time, everywhere: of 1,000 dimensions 32 MiB, and
@@ -40,6 +41,7 @@ def unit_rows(block: NDArray[Any]) -> NDArray[np.float32]:
 def iter_blocks(X: Any, size: int = BLOCK_ROWS) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """Yield (first row, unit rows) blocks of an array, a memory map or a store's space."""
     for start in range(0, X.shape[0], size):
+        check_stopped()
         block = np.asarray(X[start : start + size])
         check_finite_rows(block, name="embeddings", ids=np.arange(start, start + len(block)))
         yield start, unit_rows(block)

@@ -91,12 +91,12 @@ def serving(session):
     client = Client(listener.getsockname()[1], "secret-token")
     app = create_app(Host(work), token=client.token, port=client.port)
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:
         yield client
     finally:
-        work.stop()
         server.should_exit = True
-        thread.join(10)
+        thread.join()
+        work.stop()
         listener.close()

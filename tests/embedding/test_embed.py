@@ -807,6 +807,15 @@ def test_prefetch_keeps_order_raises_errors_and_ends():
     assert threading.active_count() == threads
 
 
+def test_python_ends_while_a_prefetch_is_left_as_it_is():
+    code = (
+        "import itertools; from fmcluster.embedding.prefetch import prefetch;"
+        "loop = prefetch(itertools.count()); print(next(loop))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0\n", "")
+
+
 def source_of(made):
     for i in range(1000):
         made.append(i)

@@ -20,6 +20,7 @@ from scipy.sparse import csr_matrix, diags
 
 from fmcluster.functional.noise import discriminant
 from fmcluster.functional.softmax import BLOCK_ROWS, fit_softmax, softmax
+from fmcluster.utils.stopping import check_stopped
 
 # Zhou et al. take 0.99, run to the end; of 0.9 the 30 rounds leave 0.9^30 = 4 %.
 ALPHA = 0.9
@@ -89,6 +90,7 @@ def spread_labels(
     # The scale that makes the regression's and the discriminant's scores comparable to log votes.
     scale = 1.0
     for turn in range(n_rounds + 1):
+        check_stopped()
         for i in range(0, n, BLOCK_ROWS):
             scores = scale * (np.asarray(x[i : i + BLOCK_ROWS], np.float32) @ weight + bias)
             if turn == 0:

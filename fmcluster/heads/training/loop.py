@@ -32,6 +32,7 @@ from fmcluster.utils import distributed
 from fmcluster.utils.errors import TrainingError
 from fmcluster.utils.progress import bar
 from fmcluster.utils.random import seed_of
+from fmcluster.utils.stopping import check_stopped
 from fmcluster.utils.validation import check_in
 
 logger = logging.getLogger(__name__)
@@ -157,6 +158,7 @@ class _Loop:
         """Take the steps of an epoch and return the sums of its losses."""
         sums: dict[str, float] = {}
         for step, rows in enumerate(self._batches(epoch)):
+            check_stopped()
             rate = self._set_rate(epoch + step / self.n_steps)
             with self.accelerator.accumulate(self.model):
                 losses = self._losses(rows)
