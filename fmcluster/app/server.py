@@ -17,31 +17,25 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from fmcluster.app import incoming, views
+from fmcluster.app import views
 from fmcluster.app.edits import EDITS, ConflictError
-from fmcluster.app.guard import FILES, Guard
+from fmcluster.app.guard import Guard
 from fmcluster.app.preview import preview
 from fmcluster.utils.stopping import Stopped, stoppable
 
 if TYPE_CHECKING:  # the page is there before what it works with is imported
     from fmcluster.app.work import Work
 
-OWN, SHARED = "fmcluster.app", "fmcluster.result.report"
-# The files of the page, by name: no path is ever made of what was asked for. The map and what it is
-# made with are the report's.
+# The files of the page, by name: no path is ever made of what was asked for.
 STATIC = {
-    "theme.css": SHARED,
-    "dom.js": SHARED,
-    "map.js": SHARED,
-    "app.css": OWN,
-    "main.js": OWN,
-    "ui.js": OWN,
-    "clusters.js": OWN,
-    "rows.js": OWN,
-    "label.js": OWN,
-    "drop.js": OWN,
+    "app.css": "text/css",
+    "main.js": "text/javascript",
+    "ui.js": "text/javascript",
+    "map.js": "text/javascript",
+    "clusters.js": "text/javascript",
+    "rows.js": "text/javascript",
+    "label.js": "text/javascript",
 }
-TYPES = {".css": "text/css", ".js": "text/javascript"}
 # Seconds that a request waits for the result to be loaded, until the page asks again.
 LONGEST_WAIT = 20
 # Rows that a list shows at a time, and pictures: these take room.
@@ -138,12 +132,6 @@ class Host:
         result = self._work().session.result
         return {"rows": result.rows_of(result.outliers(float(asked.get("alpha", 0.01)))).tolist()}
 
-    def added(self, asked: Json) -> Any:
-        """Return the rows from one on, those in no cluster first."""
-        labels = self._work().session.result.labels
-        rows = np.arange(min(int(asked["first"]), len(labels)), len(labels))
-        return {"rows": rows[np.argsort(labels[rows] >= 0, kind="stable")].tolist()}
-
     def answered(self, asked: Json) -> Any:
         """Return rows that were labeled, the last one first."""
         session = self._work().session
@@ -203,10 +191,6 @@ class Host:
             session.link(given["ids"], same=bool(given["same"]))
         elif op == "undo":
             session.undo()
-        elif op == "update":
-            how = {key: given.get(key) or None for key in ("column", "id_column", "new_clusters")}
-            added = session.update(_text(given, "batch"), **how)
-            return {**self.state({}), "added": added}
         elif op == "save":
             session.save()
         elif op == "draw":
@@ -218,21 +202,6 @@ class Host:
         else:
             raise ValueError(f"action {op!r} is not known")
         return self.state({})
-
-    def discard(self, body: Json) -> Any:
-        """Remove dropped files that are not to be taken in."""
-        incoming.discard(self._work().session.folder, _text(body, "batch"))
-        return {}
-
-    def place(self, asked: Json) -> tuple[str, Path, int]:
-        """Return the batch of a dropped file, where it goes, and how large it may be."""
-        session = self._work().session
-        reason = incoming.why_not(session.result)
-        if reason:
-            raise ValueError(reason)
-        batch = asked.get("batch") or incoming.new_batch(session.folder)
-        path = incoming.place_of(session.folder, batch, str(asked["name"]), session.result)
-        return batch, path, incoming.room_left(session.folder, batch)
 
     def rows(self, body: Json) -> Any:
         """Return a page of the rows whose places are given."""
@@ -279,9 +248,9 @@ def _text(given: Json, name: str) -> str:
 
 VIEWS = (
     "preview", "state", "clusters", "points", "colors", "levels", "level", "search", "similar",
-    "outliers", "added", "answered", "queue", "pair", "certificate",
+    "outliers", "answered", "queue", "pair", "certificate",
 )  # fmt: skip
-ACTIONS = ("act", "rows", "table", "discard")
+ACTIONS = ("act", "rows", "table")
 
 
 def create_app(host: Host, *, token: str, port: int) -> Guard:
@@ -304,18 +273,18 @@ def create_app(host: Host, *, token: str, port: int) -> Guard:
 
 
 async def _page(request: Request) -> Response:
-    return Response(_read(OWN, "page.html"), media_type="text/html")
+    return Response(_read("page.html"), media_type="text/html")
 
 
 async def _static(request: Request) -> Response:
     name = request.path_params["name"]
     if name not in STATIC:
         return Response("no such file", status_code=GONE)
-    return Response(_read(STATIC[name], name), media_type=TYPES[Path(name).suffix])
+    return Response(_read(name), media_type=STATIC[name])
 
 
-def _read(package: str, name: str) -> bytes:
-    return (files(package) / "static" / name).read_bytes()
+def _read(name: str) -> bytes:
+    return (files("fmcluster.app") / "static" / name).read_bytes()
 
 
 def _get(host: Host, name: str) -> Callable[[Request], Any]:

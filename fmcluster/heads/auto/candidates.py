@@ -22,10 +22,11 @@ from fmcluster.vectors.faiss_index import one_blas_thread
 
 Ints = NDArray[np.int64]
 
-# Of the best starts, refined with balanced sizes: a vote needs several.
+# Of the best starts, refined with balanced sizes: two refinements each, and a vote needs several.
 BALANCED_STARTS = 5
-# A second draw of the linkages is worth a point of AUROC, of k-means nothing.
-SECOND_DRAW = ("average", "ward", "graph")
+# How many of the best families are drawn again, each time: starts are chance (log, 16).
+MORE_DRAWS = (2, 1)
+MODELS = ("vmf", "lda")
 # Six arrays (n, k) of four bytes are alive in a refinement; those of all threads take a gigabyte.
 BYTES_PER_SHARE, MOST_BYTES = 24, 2**30
 
@@ -33,31 +34,43 @@ BYTES_PER_SHARE, MOST_BYTES = 24, 2**30
 def make_candidates(
     field: RefinementContext, n_clusters: int, shares: NDArray[np.float64] | None, *, seed: int
 ) -> list[Candidate]:
-    """Make, refine and score the partitions of all families, and the best ones of `shares`."""
+    """Make, refine and score the partitions of all families."""
     k = n_clusters
     for context in field.diffused.values():
         _ = context.scatter, context.sample  # made once, before several threads ask for them
     found: list[Candidate] = []
     begun: dict[str, Ints] = {}
     best: dict[str, float] = {}
+    best_of_family = dict.fromkeys(FAMILIES, -np.inf)
 
-    def refined(job: tuple[str, Ints]) -> tuple[Candidate, Candidate]:
-        name, labels = job
+    def refined(job: tuple[str, Ints, str]) -> Candidate:
+        name, labels, model = job
         with one_blas_thread():
-            Q = refine(field, labels, k)
-            start = score_candidate(field, labels, k, name)
-            return start, score_candidate(field, Q.argmax(axis=1), k, f"{name}+refined")
+            Q = refine(field, labels, k, model=model)
+            return score_candidate(field, Q.argmax(axis=1), k, f"{name}+{model}")
 
-    def balanced(job: tuple[str, Ints]) -> Candidate:
-        name, labels = job
+    def balanced(job: tuple[str, Ints, str]) -> Candidate:
+        name, labels, model = job
         with one_blas_thread():
-            Q = refine(field, labels, k, shares=shares)
-            name = f"{name}+refined+sizes"
+            Q = refine(field, labels, k, model=model, shares=shares)
+            name = f"{name}+{model}+sizes"
             return score_candidate(field, Q.argmax(axis=1), k, name, balanced=True)
 
     def keep(candidates: Sequence[Candidate]) -> None:
         # A refinement that lost a cluster answers another question.
         found.extend(c for c in candidates if len(np.unique(c.labels)) == k)
+
+    def draw(number: int, families: Sequence[str]) -> None:
+        drawn = list(starts(field, k, seed=seed, families=families, draw=number))
+        jobs = [(name, labels, model) for _, name, labels in drawn for model in MODELS]
+        results = list(pool.map(refined, jobs))
+        for place, (family, name, labels) in enumerate(drawn):
+            own = results[len(MODELS) * place : len(MODELS) * (place + 1)]
+            start = score_candidate(field, labels, k, name)
+            found.append(start)
+            keep(own)
+            begun[name], best[name] = labels, max(c.score for c in (start, *own))
+            best_of_family[family] = max(best_of_family[family], best[name])
 
     room = MOST_BYTES // (BYTES_PER_SHARE * len(field.rows) * k)
     with ThreadPoolExecutor(max(1, min(n_threads(), room))) as pool:
