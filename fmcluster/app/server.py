@@ -268,7 +268,6 @@ def create_app(host: Host, *, token: str, port: int) -> Guard:
     routes = [Route("/", _page), Route("/static/{name}", _static)]
     routes += [Route(f"/api/{name}", _get(host, name)) for name in VIEWS]
     routes += [Route(f"/api/{name}", _post(host, name), methods=["POST"]) for name in ACTIONS]
-    routes.append(Route(FILES, _file(host), methods=["POST"]))
     return Guard(Starlette(routes=routes), token=token, port=port)
 
 
@@ -307,33 +306,7 @@ def _post(host: Host, name: str) -> Callable[[Request], Any]:
     return endpoint
 
 
-def _file(host: Host) -> Callable[[Request], Any]:
-    """Write a dropped file where it goes, as it comes; the answer is its batch."""
-
-    async def endpoint(request: Request) -> Response:
-        asked = dict(request.query_params)
-        placed = await run_in_threadpool(_answered, host, "place", asked)
-        if isinstance(placed, Response):
-            return placed
-        batch, path, left = placed
-        try:
-            with path.open("xb") as file:
-                async for chunk in request.stream():
-                    left -= len(chunk)
-                    if left < 0:
-                        raise ValueError(f"more than {incoming.MOST_BYTES} bytes in one batch")
-                    file.write(chunk)
-        except Exception as error:
-            path.unlink(missing_ok=True)
-            if not isinstance(error, (ValueError, OSError)):
-                raise
-            return _refused(BAD, str(error))
-        return JSONResponse({"batch": batch})
-
-    return endpoint
-
-
-def _answered(host: Host, name: str, asked: Json) -> Any:
+def _answered(host: Host, name: str, asked: Json) -> Response:
     """Return what a view or an action gives; what cannot be done is one line."""
     try:
         with stoppable(host.ending):
@@ -346,9 +319,9 @@ def _answered(host: Host, name: str, asked: Json) -> Any:
         return _refused(CONFLICT, str(error))
     except KeyError as error:
         return _refused(BAD, f"{error} is missing")
-    except (ValueError, TypeError, OSError, ImportError) as error:
+    except (ValueError, TypeError, OSError) as error:
         return _refused(BAD, str(error).split("\n")[0])
-    if isinstance(found, (Response, tuple)):
+    if isinstance(found, Response):
         return found
     if isinstance(found, bytes):
         return Response(found, media_type="application/octet-stream")

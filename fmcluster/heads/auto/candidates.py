@@ -63,7 +63,7 @@ def make_candidates(
     def draw(number: int, families: Sequence[str]) -> None:
         drawn = list(starts(field, k, seed=seed, families=families, draw=number))
         jobs = [(name, labels, model) for _, name, labels in drawn for model in MODELS]
-        results = list(pool.map(refined, jobs))
+        results = list(pool.map(carried(refined), jobs))
         for place, (family, name, labels) in enumerate(drawn):
             own = results[len(MODELS) * place : len(MODELS) * (place + 1)]
             start = score_candidate(field, labels, k, name)
@@ -74,14 +74,11 @@ def make_candidates(
 
     room = MOST_BYTES // (BYTES_PER_SHARE * len(field.rows) * k)
     with ThreadPoolExecutor(max(1, min(n_threads(), room))) as pool:
-        for number, families in enumerate((FAMILIES, SECOND_DRAW)):
-            drawn = list(starts(field, k, seed=seed, families=families, draw=number))
-            jobs = [(name, labels) for _, name, labels in drawn]
-            for (name, labels), both in zip(jobs, pool.map(carried(refined), jobs), strict=True):
-                found.append(both[0])
-                keep(both[1:])
-                begun[name], best[name] = labels, max(c.score for c in both)
+        draw(0, FAMILIES)
+        for number, families in enumerate(MORE_DRAWS, 1):
+            draw(number, sorted(FAMILIES, key=best_of_family.__getitem__)[-families:])
         if shares is not None:
             first = sorted(best, key=lambda name: -best[name])[:BALANCED_STARTS]
-            keep(list(pool.map(carried(balanced), [(name, begun[name]) for name in first])))
+            jobs = [(name, begun[name], model) for name in first for model in MODELS]
+            keep(list(pool.map(carried(balanced), jobs)))
     return found
