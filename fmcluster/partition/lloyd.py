@@ -27,6 +27,7 @@ from fmcluster.utils import distributed
 from fmcluster.utils.progress import bar
 from fmcluster.utils.random import seed_of
 from fmcluster.utils.stopping import check_stopped
+from fmcluster.vectors.faiss_index import faiss_module
 from fmcluster.vectors.rows import BLOCK_ROWS, sample_indices, unit_rows
 
 # Most memory that the starting sample takes, whatever the number of clusters.

@@ -31,7 +31,6 @@ from numpy.typing import NDArray
 
 from fmcluster.functional.softmax import softmax_in_place
 from fmcluster.partition.estimates.sizes import shares_by_rank
-from fmcluster.partition.scores import NodeEdges
 from fmcluster.utils.stopping import check_stopped
 from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.rows import unit_rows
