@@ -78,11 +78,12 @@ def embed(
         (``"part-*.parquet"``), a list of texts or PIL images. An (n, d) array is taken as
         embeddings, and a store is given back.
     encoder : str, object, or a list of those, optional
-        A Hub id, a local folder, ``open_clip:ARCH/TAG``, ``packaged:minilm``,
-        ``packaged:wordllama``, ``packaged:efficientnet-lite0`` or ``-lite2``, ``tfidf``, ``auto``,
+        A Hub id, a local folder, ``open_clip:ARCH/TAG``, ``timm:ARCH.TAG``, ``packaged:minilm``,
+        ``packaged:wordllama``, ``packaged:efficientnet-lite2`` or ``-lite0``, ``tfidf``, ``auto``,
         an object with ``encode(list) -> (n, d)``, or a dict that adds options, as
         ``{"encoder": "intfloat/e5-base-v2", "prompt": "query: "}`` (`prompt`, `truncate_dim`,
-        `max_length`, ``long="chunk-mean"``, `pooling`, `revision`). A list gives several spaces
+        `max_length`, ``long="chunk-mean"``, `backend`, ``precision="int8"``, `pooling`,
+        `revision`, ``trust_remote_code=True``). A list gives several spaces
         under the same row ids. Default: DINOv2 for images, all-MiniLM-L6-v2 and TF-IDF for texts.
     column : str or mapping, optional
         Which column. Rows of a picture and a text are ``{"image": "photo", "text": "caption"}``:

@@ -28,14 +28,15 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def render(payload: dict[str, Any]) -> str:
     """Print one encoder a line."""
-    heads = ("name", "takes", "dim", "MB", "license", "at hand", "")
+    heads = ("name", "takes", "dim", "MB", "pooling", "license", "at hand", "")
     rows = [heads] + [
         (
             each["name"],
             each["modality"] or "?",
             str(each["dim"] or "?"),
             "?" if each["megabytes"] is None else str(each["megabytes"]),
-            each["license"] or "?",
+            each["pooling"] or "-",
+            each["license"] or "see its page",
             "yes" if each["at_hand"] else "no",
             each["about"],
         )

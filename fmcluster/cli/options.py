@@ -28,8 +28,14 @@ class EncoderOption(argparse.Action):
         if not given:
             parser.error(f"argument {option_string}: it follows the --encoder that it is for")
         spec = given[-1] if isinstance(given[-1], dict) else {"encoder": given[-1]}
-        number = name in ("truncate_dim", "max_length") and value.isdecimal()
-        namespace.encoder = [*given[:-1], {**spec, name: int(value) if number else value}]
+        said: Any = value
+        if name in ("truncate_dim", "max_length") and value.isdecimal():
+            said = int(value)
+        if name == "trust_remote_code":
+            if value.lower() not in ("true", "false"):
+                parser.error(f"argument {option_string}: {name} is true or false, got {value!r}")
+            said = value.lower() == "true"
+        namespace.encoder = [*given[:-1], {**spec, name: said}]
 
 
 def add_on_error(
@@ -73,7 +79,7 @@ def add_encoder(parser: argparse.ArgumentParser) -> None:
         action=EncoderOption,
         metavar="NAME=VALUE",
         help="of the --encoder before it: prompt, truncate_dim, max_length, long=chunk-mean, "
-        "pooling, revision; repeat",
+        "pooling, backend, precision=int8, revision, trust_remote_code; repeat",
     )
     parser.add_argument("--batch-size", type=int, metavar="N", help="default: chosen, then halved")
     parser.add_argument("--device", help="default: what accelerate gives")

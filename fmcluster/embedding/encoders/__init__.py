@@ -25,7 +25,8 @@ AUTO = {
 }
 MODALITIES = (None, "image", "text")
 # What a spec may hold beside the options of texts; "local" and "class" come of saved ones.
-KNOWN = {"encoder", "modality", "precision", "revision", "pooling", "local", "class"}
+KNOWN = {"encoder", "modality", "precision", "local", "class"}
+OPTIONS = ("pooling", "revision", "trust_remote_code")
 
 
 def resolve(
@@ -42,20 +43,23 @@ def resolve(
     Parameters
     ----------
     encoder : str, path, mapping or object
-        A Hub id, ``open_clip:ARCH/TAG`` (or ``open_clip:ARCH/path/to/checkpoint``), a local
-        folder of either kind, ``packaged:minilm``, ``packaged:wordllama[@DIM]``,
-        ``packaged:efficientnet-lite0[@SIDE]`` or ``-lite2``, ``tfidf``, ``auto`` (by `modality`);
+        A Hub id, ``open_clip:ARCH/TAG`` or ``timm:ARCH.TAG`` (or either's ARCH/path/to/checkpoint),
+        a local folder of any kind, ``packaged:minilm``, ``packaged:wordllama[@DIM]``,
+        ``packaged:efficientnet-lite2[@SIDE]`` or ``-lite0``, ``tfidf``, ``auto`` (by `modality`);
         the `spec` of an encoder; or any object with ``encode(list) -> (n, d) array``. A spec
         carries options: ``{"encoder": "intfloat/e5-base-v2", "prompt": "query: "}``; see
-        :class:`fmcluster.embedding.encoders.texts.options.TextOptions`.
+        :class:`fmcluster.embedding.encoders.texts.options.TextOptions`. Beside these there are
+        ``pooling``, ``revision``, and ``trust_remote_code``: True lets Python code that a model's
+        repository brings run here, and nothing else does.
     modality : "image" or "text", optional
         What the rows are: decides ``auto``, and is checked against the encoder's own.
     device : optional
         None takes the one Accelerate gives this process.
     batch_size : int, optional
         None chooses by family and device.
-    precision : "auto", "fp32" or "bf16"
-        "auto" is bf16 on a GPU, and on CPUs where the family was measured to gain by it.
+    precision : "auto", "fp32", "bf16" or "int8"
+        "auto" is bf16 on a GPU, and on CPUs where the family was measured to gain by it; "int8" is
+        for text encoders whose backend is "onnx" or "openvino".
     cache_dir : path, optional
         The Hub's cache; None is its own default.
 
@@ -97,14 +101,19 @@ def _from_spec(
         )
     if options["precision"] == "auto":
         options = {**options, "precision": spec.get("precision", "auto")}
-    unknown = sorted(spec.keys() - KNOWN - set(text_options.NAMES))
+    unknown = sorted(spec.keys() - KNOWN - {*OPTIONS, *text_options.NAMES})
     if unknown:
         raise ValueError(
-            f"encoder {name!r} has no option {', '.join(map(repr, unknown))}: known are pooling, "
-            f"revision, {', '.join(text_options.NAMES)}"
+            f"encoder {name!r} has no option {', '.join(map(repr, unknown))}: known are "
+            f"{', '.join((*OPTIONS, *text_options.NAMES))}"
         )
     asked = {key: spec[key] for key in text_options.NAMES if spec.get(key) is not None}
-    extra = {key: spec[key] for key in ("revision", "pooling") if spec.get(key) is not None}
+    extra = {key: spec[key] for key in OPTIONS if spec.get(key) is not None}
+    if not isinstance(extra.get("trust_remote_code", False), bool):
+        raise TypeError(
+            f"trust_remote_code={extra['trust_remote_code']!r} must be True or False: True lets "
+            f"code of {name!r} run here"
+        )
     if asked:
         extra["options"] = text_options.TextOptions(**asked)
     return _from_name(name, extra, spec.get("modality"), options, cache_dir)
@@ -125,32 +134,43 @@ def _from_name(
     if name == "tfidf":
         from fmcluster.embedding.encoders.tfidf import TfidfEncoder
 
-        _no_text_options(name, extra)
+        _only(name, extra)
         return TfidfEncoder()
     family, colon, rest = name.partition(":")
     if colon and family == "packaged":
         from fmcluster.embedding.encoders import packaged
 
+        _only(name, extra, "pooling", "options")
         return packaged.load(
             rest, pooling=extra.get("pooling"), text=extra.get("options"), **options
         )
     if colon and family == "open_clip":
         from fmcluster.embedding.encoders import open_clip
 
-        _no_text_options(name, extra)
+        _only(name, _projected(extra))
         return open_clip.load(rest, cache_dir=cache_dir, **options)
+    if colon and family == "timm":
+        from fmcluster.embedding.encoders.images import timm
+
+        _only(name, extra, "pooling")
+        return timm.load(rest, pooling=extra.get("pooling"), cache_dir=cache_dir, **options)
     folder = Path(name).expanduser()
     if name and folder.is_dir():
         return _from_folder(folder, {**extra}, modality, options)
     if folder.is_absolute() or name.startswith((".", "~")) or colon or not name:
         raise ValueError(
             f"encoder {name!r} is not a folder, and not a name that is known: give a Hub id, "
-            "'open_clip:ARCH/TAG', 'packaged:minilm', 'packaged:efficientnet-lite2', 'tfidf', "
-            "'auto' or an object with encode(list)"
+            "'open_clip:ARCH/TAG', 'timm:ARCH.TAG', 'packaged:minilm', "
+            "'packaged:efficientnet-lite2', 'tfidf', 'auto' or an object with encode(list)"
         )
     from fmcluster.embedding.encoders.sources import hub_folder
 
-    folder, revision = hub_folder(name, revision=extra.get("revision"), cache_dir=cache_dir)
+    also: tuple[str, ...] = ("*.py",) if extra.get("trust_remote_code") else ()
+    if "options" in extra and extra["options"].backend != "torch":
+        also += (f"{extra['options'].backend}/*model.*",)  # beside it lie dozens of variants
+    folder, revision = hub_folder(
+        name, revision=extra.get("revision"), cache_dir=cache_dir, also=also
+    )
     known = {**extra, "name": name, "revision": revision}
     return _from_folder(folder, known, modality, options)
 
@@ -159,19 +179,17 @@ def _from_folder(
     folder: Path, known: dict[str, Any], modality: str | None, options: dict[str, Any]
 ) -> Encoder:
     """Return the encoder that a folder of files holds, by what is in it."""
+    name = known.get("name") or folder.name
     if (folder / "open_clip_config.json").is_file() and modality != "text":
         from fmcluster.embedding.encoders import open_clip
 
-        _no_text_options(known.get("name") or folder.name, known)
-        known.pop("pooling", None)
-        return open_clip.load_folder(folder, **known, **options)
+        return open_clip.load_folder(
+            folder, **_only(name, _projected(known), "revision"), **options
+        )
     from fmcluster.embedding.encoders.texts import static
 
     if static.is_model2vec(folder):
-        text_options.refuse_options(
-            known.get("name") or folder.name, {"pooling": known.pop("pooling", None)}
-        )
-        return static.model2vec(folder, **known)
+        return static.model2vec(folder, **_only(name, known, "revision", "options"))
     if (folder / "modules.json").is_file():
         from fmcluster.embedding.encoders import text
 
@@ -182,20 +200,32 @@ def _from_folder(
             "give the folder that save_pretrained wrote"
         )
     from fmcluster.embedding.encoders import vision
+    from fmcluster.embedding.encoders.images import timm
 
+    if timm.is_timm(folder):
+        return timm.load_folder(folder, **_only(name, known, "revision", "pooling"), **options)
     if vision.is_vision(folder):
-        _no_text_options(known.get("name") or folder.name, known)
-        return vision.VisionEncoder(folder, **known, **options)
+        return vision.VisionEncoder(
+            folder, **_only(name, known, "revision", "pooling", "trust_remote_code"), **options
+        )
     from fmcluster.embedding.encoders import text
 
     return text.load_folder(folder, **known, **options)
 
 
-def _no_text_options(name: str, extra: dict[str, Any]) -> None:
-    """Refuse what only text encoders take."""
-    asked = extra.pop("options", None)
-    if asked is not None:
-        text_options.refuse_options(name, asked.asked)
+def _only(name: str, extra: dict[str, Any], *takes: str) -> dict[str, Any]:
+    """Return what an encoder takes, refusing options that it does not have."""
+    asked = extra.get("options")
+    given = {key: extra.get(key) for key in OPTIONS if extra.get(key) is not False}
+    if "options" not in takes and asked is not None:
+        given |= asked.asked
+    text_options.refuse_options(name, given, takes=takes)
+    return {key: extra[key] for key in ("name", *takes) if key in extra}
+
+
+def _projected(extra: dict[str, Any]) -> dict[str, Any]:
+    """Return options without the one pooling that open_clip's image towers have."""
+    return {k: v for k, v in extra.items() if (k, v) != ("pooling", "projection")}
 
 
 def _from_object(encoder: Any, modality: str | None) -> Encoder:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import torch
 
 Modality = Literal["image", "text"]
-PRECISIONS = ("auto", "fp32", "bf16")
+PRECISIONS = ("auto", "fp32", "bf16", "int8")
 logger = logging.getLogger(__name__)
 
 
@@ -83,6 +83,11 @@ def choose_precision(
 ) -> Literal["fp32", "bf16"]:
     """Resolve "auto": bf16 on a GPU that has it, or on a CPU where this encoder gains by it."""
     check_in(precision, PRECISIONS, "precision")
+    if precision == "int8":
+        raise ValueError(
+            "precision='int8' is for text encoders whose backend is 'onnx' or 'openvino', as in "
+            "{'encoder': 'packaged:minilm', 'backend': 'onnx', 'precision': 'int8'}"
+        )
     if precision != "auto":
         return precision  # type: ignore[return-value]
     if device.type == "cuda":
@@ -147,7 +152,7 @@ class TorchEncoder:
         # Of a GPU asked by number only its kind: the number is this process's own.
         self.asked_device = None if device is None else torch.device(device).type
         self.device = distributed.device(device)
-        self.precision = choose_precision(precision, self.device, cpu_gains=cpu_gains)
+        self.precision: str = choose_precision(precision, self.device, cpu_gains=cpu_gains)
         self.dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
         layout = torch.channels_last if channels_last else torch.preserve_format
         self.module = module.to(self.device, self.dtype, memory_format=layout)

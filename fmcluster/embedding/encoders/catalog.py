@@ -1,7 +1,9 @@
 """Encoders to choose from, and whether their weights are at hand; nothing is fetched or loaded.
 
-Beside those named here, what the Hub's cache of this machine holds is listed. Any other Hub id of
-a vision or text model works as well.
+Licenses are those of the packages' own files, and for the Hub's models those that timm and mteb
+record; where these name none, it is None, and the model's page has to tell. Beside those named
+here, what the Hub's cache of this machine holds is listed. Any other Hub id of a vision or text
+model works as well.
 """
 
 from __future__ import annotations
@@ -29,13 +31,15 @@ class Known:
     dim : int or None
         Length of an embedding; None where only loading it tells.
     license : str or None
-        Of the weights, as their authors say.
+        Of the weights; None where the model's page has to be asked.
     megabytes : int or None
         Of the weights on disk; what has to be fetched where they are not at hand.
-    at_hand : bool
-        Whether it works here without network.
     about : str
         What it is, and what brings it here.
+    pooling : str or None
+        What makes an image's row where nobody chooses; None for texts, and where it is not known.
+    at_hand : bool
+        Whether it works here without network.
     """
 
     name: str
@@ -44,6 +48,7 @@ class Known:
     license: str | None
     megabytes: int | None
     about: str = ""
+    pooling: str | None = None
     at_hand: bool = False
 
     def as_dict(self) -> dict[str, Any]:
@@ -71,20 +76,48 @@ PACKAGED = (
         "packaged:wordllama", "text", 256, "MIT", 16,
         "static vectors made from Llama 2's token embeddings; the fastest",
     ),
-    Known("packaged:efficientnet-lite0", "image", 1280, "Apache-2.0", 19, "small and quick"),
+    Known(
+        "packaged:efficientnet-lite0", "image", 1280, "Apache-2.0", 19,
+        "small and quick; enough for digits", "mean",
+    ),
     Known(
         "packaged:efficientnet-lite2", "image", 1280, "Apache-2.0", 25,
-        "better than Lite0 on photographs (not on digits), five times its time",
+        "knows photographs better than Lite0, at twice its time", "mean",
     ),
 )  # fmt: skip
-TFIDF = Known("tfidf", "text", 128, "Apache-2.0", 0, "words themselves, fitted on the data", True)
+TFIDF = Known(
+    "tfidf", "text", 128, "Apache-2.0", 0, "words themselves, fitted on the data", at_hand=True
+)
 # Well-known ones; sizes are rounded, of the file of weights that is fetched.
 HUB = (
-    Known("facebook/dinov2-small", "image", 384, "Apache-2.0", 88),
-    Known("facebook/dinov2-base", "image", 768, "Apache-2.0", 346, "'auto' for images"),
-    Known("facebook/dinov2-large", "image", 1024, "Apache-2.0", 1217),
-    Known("openai/clip-vit-base-patch32", "image", 512, "MIT", 605),
-    Known("google/siglip-base-patch16-224", "image", 768, "Apache-2.0", 813),
+    Known("facebook/dinov2-small", "image", 384, "Apache-2.0", 88, "", "cls"),
+    Known("facebook/dinov2-base", "image", 768, "Apache-2.0", 346, "'auto' for images", "cls"),
+    Known("facebook/dinov2-large", "image", 1024, "Apache-2.0", 1217, "", "cls"),
+    Known("facebook/dinov2-with-registers-base", "image", 768, "Apache-2.0", 346, "", "cls"),
+    Known(
+        "facebook/dinov3-vits16-pretrain-lvd1689m", "image", 384, "DINOv3 License", 86,
+        "its page asks for your consent first", "cls",
+    ),
+    Known("openai/clip-vit-base-patch32", "image", 512, None, 605, "", "projection"),
+    Known("google/siglip-base-patch16-224", "image", 768, "Apache-2.0", 813, "", "pooler"),
+    Known("google/siglip2-base-patch16-224", "image", 768, "Apache-2.0", 1500, "", "pooler"),
+    Known(
+        "facebook/metaclip-2-worldwide-huge-quickgelu", "image", 1024, "CC-BY-NC-4.0", None, "",
+        "projection",
+    ),
+    Known("apple/aimv2-large-patch14-224-lit", "image", None, "Apple ASCL", None, "", "projection"),
+    Known(
+        "open_clip:PE-Core-B-16/meta", "image", 1024, "Apache-2.0", None,
+        "Perception Encoder", "projection",
+    ),
+    Known(
+        "open_clip:MobileCLIP2-S0/dfndr2b", "image", 512, "Apple AMLR", None,
+        "for research only", "projection",
+    ),
+    Known(
+        "timm:vit_small_patch14_reg4_dinov2.lvd142m", "image", 384, "Apache-2.0", 88,
+        "any model of timm works this way", "pooler",
+    ),
     Known(
         "sentence-transformers/all-MiniLM-L6-v2", "text", 384, "Apache-2.0", 91, "'auto' for texts"
     ),
@@ -96,6 +129,12 @@ HUB = (
     ),
     Known("BAAI/bge-base-en-v1.5", "text", 768, "MIT", 438),
 )  # fmt: skip
+# Where the Hub keeps those whose names are no Hub ids.
+_REPOSITORIES = {
+    "open_clip:PE-Core-B-16/meta": "timm/PE-Core-B-16",
+    "open_clip:MobileCLIP2-S0/dfndr2b": "timm/MobileCLIP2-S0-OpenCLIP",
+    "timm:vit_small_patch14_reg4_dinov2.lvd142m": "timm/vit_small_patch14_reg4_dinov2.lvd142m",
+}
 
 
 def available(*, cache_dir: str | os.PathLike[str] | None = None) -> list[Known]:
@@ -113,7 +152,7 @@ def available(*, cache_dir: str | os.PathLike[str] | None = None) -> list[Known]
         found.append(replace(each, at_hand=there, about=about))
     cached = _cached(cache_dir)
     for each in HUB:
-        mine = cached.pop(each.name, None)
+        mine = cached.pop(_REPOSITORIES.get(each.name, each.name), None)
         found.append(replace(each, at_hand=mine is not None))
     return [*found[: len(PACKAGED)], TFIDF, *found[len(PACKAGED) :], *cached.values()]
 
@@ -140,6 +179,8 @@ def _cached(cache_dir: str | os.PathLike[str] | None) -> dict[str, Known]:
 
 def _described(name: str, folder: Path) -> Known:
     """Return what a cached folder's own files say of it."""
+    from fmcluster.embedding.encoders.images.poolings import choose_pooling
+    from fmcluster.embedding.encoders.images.timm import is_timm
     from fmcluster.embedding.encoders.vision import is_vision
 
     config: dict[str, Any] = {}
@@ -149,13 +190,18 @@ def _described(name: str, folder: Path) -> Known:
         except (OSError, ValueError):
             return Known(name, None, None, None, None, "in the cache; its config is not readable")
     size = sum(path.stat().st_size for path in weight_files(folder))
-    image = (folder / "open_clip_config.json").is_file() or (bool(config) and is_vision(folder))
+    projected = (folder / "open_clip_config.json").is_file()
+    own = bool(config) and is_timm(folder)
+    pooling = "projection" if projected else "pooler" if own else None
+    if pooling is None and config and is_vision(folder):
+        pooling = choose_pooling(str(config.get("model_type")), config, None)
     return Known(
         name,
-        "image" if image else "text",
-        config.get("projection_dim") or config.get("hidden_size"),
+        "image" if pooling else "text",
+        config.get("projection_dim") or config.get("hidden_size") or config.get("num_features"),
         None,
         round(size / 1e6),
         "in the Hub's cache",
+        pooling,
         True,
     )

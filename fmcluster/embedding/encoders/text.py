@@ -43,6 +43,7 @@ def load_folder(
     revision: str | None = None,
     pooling: str | None = None,
     options: TextOptions | None = None,
+    trust_remote_code: bool = False,
     device: str | torch.device | None = None,
     batch_size: int | None = None,
     precision: str = "auto",
@@ -56,6 +57,7 @@ def load_folder(
         "name": name,
         "revision": revision,
         "options": options,
+        "trust_remote_code": trust_remote_code,
         "device": device,
         "batch_size": batch_size,
         "precision": precision,
@@ -125,7 +127,9 @@ class TextEncoder(LengthBatched):
     max_length : int, optional
         Tokens kept; None takes the tokenizer's own limit, at most 512.
     options : TextOptions, optional
-        What the user asked: prompt, dimensions, length (above `max_length`), long texts.
+        What the user asked: prompt, dimensions, length (above `max_length`), long texts, backend.
+    trust_remote_code : bool
+        Whether Python code that lies in the folder may run.
     device, batch_size, precision
         See :class:`fmcluster.embedding.encoders.base.TorchEncoder`.
     """
@@ -141,28 +145,40 @@ class TextEncoder(LengthBatched):
         normalise: bool = False,
         max_length: int | None = None,
         options: TextOptions | None = None,
+        trust_remote_code: bool = False,
         device: str | torch.device | None = None,
         batch_size: int | None = None,
         precision: str = "auto",
     ) -> None:
-        from transformers import AutoModel, AutoTokenizer
+        from transformers import AutoTokenizer
 
         check_in(pooling, POOLINGS, "pooling")
         root = root or folder
-        with sources.quiet_loading():
-            self.tokenizer = AutoTokenizer.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=False
-            )
-            module, info = AutoModel.from_pretrained(
-                folder,
-                local_files_only=True,
-                trust_remote_code=False,
-                output_loading_info=True,
-            )
-        sources.check_loaded(info, folder, unused=("pooler.",))
         self.pooling = pooling
         self.normalise = normalise
         self.options = asked = options or TextOptions()
+        identity = sources.identity(root, name, revision, trusted=trust_remote_code)
+        with sources.quiet_loading(), sources.code_refused(name or root.name):
+            self.tokenizer = AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=trust_remote_code
+            )
+            if asked.backend == "torch":
+                module = _weights(folder, trust_remote_code)
+            else:
+                from fmcluster.embedding.encoders.texts import graphs
+
+                module, graph_precision = graphs.text_graph(
+                    folder,
+                    root,
+                    backend=asked.backend,
+                    precision=precision,
+                    device=device,
+                    identity=identity,
+                    load=lambda: _weights(folder, trust_remote_code),
+                    trusted=trust_remote_code,
+                )
+                identity |= graphs.graph_digest(folder, root, asked.backend)
+                device, precision = "cpu", "fp32"
         self.prompt = prompt_of(asked.prompt, *known_prompts(root))
         self.max_length = _token_limit(max_length, self.tokenizer, module.config)
         overhead = len(self.tokenizer(self.prompt)["input_ids"])
@@ -179,19 +195,26 @@ class TextEncoder(LengthBatched):
             module,
             modality="text",
             fingerprint={
-                **sources.identity(root, name, revision),
+                **identity,
                 "preprocessing": f"the folder's tokenizer{said}",
                 "pooling": pooling,
                 "normalisation": "l2" if normalise else "none",
                 "truncation": self.max_length,
                 **asked.fingerprint,
             },
-            spec={**sources.origin(root, name, revision), "pooling": pooling, **asked.asked},
+            spec={
+                **sources.origin(root, name, revision, trusted=trust_remote_code),
+                "pooling": pooling,
+                **asked.asked,
+            },
             device=device,
             batch_size=batch_size,
             precision=precision,
         )
         self.dim = width
+        if asked.backend != "torch":  # what torch runs of it, pooling and norms, is fp32
+            self.precision = graph_precision
+            self._fingerprint["precision"] = self.spec["precision"] = graph_precision
 
     def prepare(self, rows: list[Any]) -> tuple[Any, NDArray[np.int64]]:
         """Return token ids a row, unpadded, and their lengths."""
@@ -249,6 +272,17 @@ class TextEncoder(LengthBatched):
             pooled = (states.float() * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1e-9)
         whole = torch.nn.functional.normalize(pooled, dim=1) if self.normalise else pooled
         return self.shortened(whole)
+
+
+def _weights(folder: Path, trusted: bool) -> Any:
+    """Return the transformers model of a folder, its weights complete."""
+    from transformers import AutoModel
+
+    module, info = AutoModel.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=trusted, output_loading_info=True
+    )
+    sources.check_loaded(info, folder, unused=("pooler.",))
+    return module
 
 
 def _token_limit(asked: int | None, tokenizer: Any, config: Any) -> int:

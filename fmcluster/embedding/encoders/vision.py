@@ -1,7 +1,7 @@
-"""Image encoders of transformers: DINOv2, DINOv3, CLIP, SigLIP, ViT and others of their kind.
+"""Image encoders of transformers: DINOv2, DINOv3, CLIP, SigLIP, AIMv2, ViT and others like them.
 
-The row is the normalized CLS state (``cls``), the mean of the patch states (``mean``), the model's
-own pooled output (``pooler``) or CLIP's projection into the shared space (``projection``).
+What makes a row of the model's states is the family's own choice, or `pooling`: see
+:mod:`fmcluster.embedding.encoders.images.poolings`.
 """
 
 from __future__ import annotations
@@ -15,36 +15,24 @@ from numpy.typing import NDArray
 from fmcluster.embedding.data.images import RGB_RULE, to_rgb
 from fmcluster.embedding.encoders import sources
 from fmcluster.embedding.encoders.base import TorchEncoder
+from fmcluster.embedding.encoders.images.poolings import (
+    FAMILIES,
+    choose_pooling,
+    family_of,
+    pooled_states,
+)
 from fmcluster.utils import files as _files
-from fmcluster.utils.validation import check_in
 
 if TYPE_CHECKING:
     import torch
 
-POOLINGS = ("cls", "mean", "pooler", "projection")
-# What each family's authors embed with; a ViT classifier's checkpoint has no trained pooler.
-DEFAULT_POOLING = {
-    "clip": "projection",
-    "siglip": "pooler",
-    "siglip2": "pooler",
-    "siglip_vision_model": "pooler",
-    "siglip2_vision_model": "pooler",
-    "convnext": "pooler",
-    "convnextv2": "pooler",
-    "dinov3_convnext": "pooler",
-    "resnet": "pooler",
-    "efficientnet": "pooler",
-}
-TWO_TOWERS = ("clip", "siglip", "siglip2")
 CONVOLUTIONAL = ("convnext", "convnextv2", "dinov3_convnext", "resnet", "efficientnet")
-KNOWN = (*DEFAULT_POOLING, "clip_vision_model", "dinov2", "dinov2_with_registers", "dinov3_vit")
-KNOWN += ("vit", "vit_mae", "vit_msn", "deit", "beit", "ijepa", "swin", "swinv2", "data2vec-vision")
 
 
 def is_vision(folder: Path) -> bool:
     """Return whether the folder's model takes images."""
     kind = _files.read_json(folder / "config.json").get("model_type")
-    return kind in KNOWN or (folder / "preprocessor_config.json").is_file()
+    return kind in FAMILIES or (folder / "preprocessor_config.json").is_file()
 
 
 class VisionEncoder(TorchEncoder):
@@ -56,8 +44,10 @@ class VisionEncoder(TorchEncoder):
         Model and image processor as `save_pretrained` leaves them.
     name, revision : str, optional
         Hub id and commit; without them the weights' digest identifies the encoder.
-    pooling : "cls", "mean", "pooler" or "projection", optional
-        None takes the family's own (the table above; ``cls`` where it says nothing).
+    pooling : "cls", "mean", "cls+mean", "pooler", "attention" or "projection", optional
+        None takes the family's own.
+    trust_remote_code : bool
+        Whether Python code that lies in the folder may run.
     device, batch_size, precision
         See :class:`fmcluster.embedding.encoders.base.TorchEncoder`.
     """
@@ -69,31 +59,36 @@ class VisionEncoder(TorchEncoder):
         name: str | None = None,
         revision: str | None = None,
         pooling: str | None = None,
+        trust_remote_code: bool = False,
         device: str | torch.device | None = None,
         batch_size: int | None = None,
         precision: str = "auto",
     ) -> None:
         from transformers import AutoImageProcessor
 
-        self.kind = str(_files.read_json(folder / "config.json").get("model_type"))
-        self.pooling = check_in(
-            pooling or DEFAULT_POOLING.get(self.kind, "cls"), POOLINGS, "pooling"
-        )
-        with sources.quiet_loading():
+        config = _files.read_json(folder / "config.json")
+        self.kind = str(config.get("model_type"))
+        self.pooling = choose_pooling(self.kind, config, pooling)
+        with sources.quiet_loading(), sources.code_refused(name or folder.name):
             self.processor = AutoImageProcessor.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=False
+                folder, local_files_only=True, trust_remote_code=trust_remote_code
             )
+            module = _load(folder, self.pooling, trust_remote_code)
+        before = self.pooling == "pooler" and family_of(self.kind).projection
         super().__init__(
-            _load(folder, self.kind, self.pooling),
+            module,
             modality="image",
             fingerprint={
-                **sources.identity(folder, name, revision),
+                **sources.identity(folder, name, revision, trusted=trust_remote_code),
                 "preprocessing": f"{RGB_RULE};{_settings(self.processor)}",
-                "pooling": self.pooling,
+                "pooling": "pooler, before the projection" if before else self.pooling,
                 "normalisation": "none",
                 "truncation": None,
             },
-            spec={**sources.origin(folder, name, revision), "pooling": self.pooling},
+            spec={
+                **sources.origin(folder, name, revision, trusted=trust_remote_code),
+                "pooling": self.pooling,
+            },
             device=device,
             batch_size=batch_size,
             precision=precision,
@@ -109,40 +104,45 @@ class VisionEncoder(TorchEncoder):
 
     def forward(self, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         """Return the pooled embeddings (b, d)."""
-        if self.kind in TWO_TOWERS:
-            if self.pooling in ("pooler", "projection"):
-                found = self.module.get_image_features(**inputs)
-                return found if hasattr(found, "shape") else found.pooler_output
-            output = self.module.vision_model(**inputs)
-        else:
-            output = self.module(**inputs)
+        if self.pooling == "projection":
+            found = self.module.get_image_features(**inputs)
+            return found if hasattr(found, "shape") else found.pooler_output
+        tower = self.module.vision_model if self._two_towers else self.module
+        output = tower(**inputs)
         if self.pooling == "pooler":
+            if getattr(output, "pooler_output", None) is None:
+                raise ValueError(
+                    f"pooling='pooler': {self.kind!r} has no pooled output of its own: "
+                    "ask for pooling='cls' or 'mean'"
+                )
             return output.pooler_output.flatten(1)
-        states = output.last_hidden_state
-        if states.ndim == 4:  # a feature map (b, d, h, w) has no CLS; its mean is its pooling
-            return states.float().mean(dim=(2, 3))
-        if self.pooling == "cls":
-            return states[:, 0]
-        first = 1 + int(getattr(self.module.config, "num_register_tokens", 0) or 0)
-        return states[:, 0 if "siglip" in self.kind else first :].float().mean(dim=1)
+        registers = int(getattr(self.module.config, "num_register_tokens", 0) or 0)
+        return pooled_states(
+            output.last_hidden_state,
+            self.pooling,
+            family_of(self.kind).prefix + registers,
+            mask=inputs.get("pixel_attention_mask"),
+        )
+
+    @property
+    def _two_towers(self) -> bool:
+        return hasattr(self.module, "get_image_features")
 
 
-def _load(folder: Path, kind: str, pooling: str) -> torch.nn.Module:
+def _load(folder: Path, pooling: str, trusted: bool) -> torch.nn.Module:
     """Return the image model of the folder, without the text tower, its weights complete."""
     from transformers import AutoModel
 
-    if pooling == "projection" and kind != "clip":
-        raise ValueError(f"pooling='projection' is CLIP's; {kind!r} has cls, mean and pooler")
-    with sources.quiet_loading():
-        module, info = AutoModel.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False, output_loading_info=True
-        )
+    module, info = AutoModel.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=trusted, output_loading_info=True
+    )
     unused = () if pooling == "pooler" else ("pooler.",)
     sources.check_loaded(info, folder, unused=(*unused, "mask_token", "text_model."))
-    if kind in TWO_TOWERS:
-        for part in ("text_model", "text_projection"):
-            if hasattr(module, part):
-                delattr(module, part)
+    for part in ("text_model", "text_projection"):
+        if hasattr(module, "get_image_features") and hasattr(module, part):
+            delattr(module, part)
+    if hasattr(module.config, "mask_ratio"):
+        module.config.mask_ratio = 0.0  # an autoencoder is trained on a random part of the patches
     return module
 
 

@@ -77,47 +77,75 @@ def sentence_folder(bert_folder, tmp_path_factory):
     return make
 
 
+BODY = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "image_size": 32,
+    "patch_size": 16,
+    "initializer_range": 0.5,
+}
+SQUARE = {"height": 32, "width": 32}
+CROP = {"size": {"shortest_edge": 32}, "crop_size": SQUARE}
+# By kind: model and configuration of transformers, its image processor; what the config is made of.
+VISION = {
+    "dinov2": ("Dinov2Model", "Dinov2Config", "BitImageProcessor", CROP, {}),
+    "dinov2_with_registers": (
+        "Dinov2WithRegistersModel", "Dinov2WithRegistersConfig", "BitImageProcessor", CROP,
+        {"num_register_tokens": 3},
+    ),
+    "dinov3_vit": (
+        "DINOv3ViTModel", "DINOv3ViTConfig", "DINOv3ViTImageProcessor", {"size": SQUARE},
+        {"num_register_tokens": 2},
+    ),
+    "vit": ("ViTModel", "ViTConfig", "ViTImageProcessor", {"size": SQUARE}, {}),
+    "vit_mae": ("ViTMAEModel", "ViTMAEConfig", "ViTImageProcessor", {"size": SQUARE}, {}),
+    "deit": ("DeiTModel", "DeiTConfig", "DeiTImageProcessor", CROP, {}),
+    "ijepa": ("IJepaModel", "IJepaConfig", "ViTImageProcessor", {"size": SQUARE}, {}),
+    "clip": ("CLIPModel", "CLIPConfig", "CLIPImageProcessor", CROP, None),
+    "clip_vision_model": ("CLIPVisionModel", "CLIPVisionConfig", "CLIPImageProcessor", CROP, {}),
+    "metaclip_2": ("MetaClip2Model", "MetaClip2Config", "CLIPImageProcessor", CROP, None),
+    "siglip": ("SiglipModel", "SiglipConfig", "SiglipImageProcessor", {"size": SQUARE}, None),
+    "siglip2": (
+        "Siglip2Model", "Siglip2Config", "Siglip2ImageProcessor",
+        {"patch_size": 16, "max_num_patches": 8}, None,
+    ),
+    "aimv2": ("Aimv2Model", "Aimv2Config", "CLIPImageProcessor", CROP, None),
+    "aimv2_vision_model": (
+        "Aimv2VisionModel", "Aimv2VisionConfig", "CLIPImageProcessor", CROP, {"use_head": False},
+    ),
+    "swin": (
+        "SwinModel", "SwinConfig", "ViTImageProcessor", {"size": SQUARE},
+        {"embed_dim": 8, "depths": [1, 1], "num_heads": [2, 2], "patch_size": 4, "window_size": 4},
+    ),
+    "convnext": (
+        "ConvNextModel", "ConvNextConfig", "ConvNextImageProcessor",
+        {"size": {"shortest_edge": 32}},
+        {"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1]},
+    ),
+}  # fmt: skip
+
+
 def vision_model(kind: str):
     """Return a tiny random model of a family, and its image processor."""
     import torch
     import transformers as t
 
     torch.manual_seed(0)
-    body = {
-        "hidden_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "intermediate_size": 64,
-        "image_size": 32,
-        "patch_size": 16,
-        "initializer_range": 0.5,
-    }
-    square = {"height": 32, "width": 32}
-    crop = {"size": {"shortest_edge": 32}, "crop_size": square}
-    towers = {
-        "vision_config": body,
-        "text_config": {
-            **{key: body[key] for key in list(body)[:4]},
-            "vocab_size": 99,
-            "bos_token_id": 1,
-            "eos_token_id": 2,
-            "pad_token_id": 0,
-        },
-    }
-    if kind == "dinov2":
-        return t.Dinov2Model(t.Dinov2Config(**body)), t.BitImageProcessor(**crop)
-    if kind == "dinov3_vit":
-        config = t.DINOv3ViTConfig(**body, num_register_tokens=2)
-        return t.DINOv3ViTModel(config), t.DINOv3ViTImageProcessor(size=square)
-    if kind == "vit":
-        return t.ViTModel(t.ViTConfig(**body)), t.ViTImageProcessor(size=square)
-    if kind == "clip":
-        model = t.CLIPModel(t.CLIPConfig(**towers, projection_dim=24))
-        return model, t.CLIPImageProcessor(**crop)
-    if kind == "siglip":
-        return t.SiglipModel(t.SiglipConfig(**towers)), t.SiglipImageProcessor(size=square)
-    config = t.ConvNextConfig(hidden_sizes=[8, 16, 24, 32], depths=[1, 1, 1, 1], image_size=32)
-    return t.ConvNextModel(config), t.ConvNextImageProcessor(size={"shortest_edge": 32})
+    model, config, processor, settings, own = VISION[kind]
+    maps = {key: BODY[key] for key in ("image_size", "initializer_range")}
+    body = {**(maps if kind in ("swin", "convnext") else BODY), **(own or {})}
+    if kind == "siglip2":
+        body = {**{k: v for k, v in body.items() if k != "image_size"}, "num_patches": 16}
+    if own is None:
+        text = {key: BODY[key] for key in list(BODY)[:4]}
+        ids = {"vocab_size": 99, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+        body = {"vision_config": body, "text_config": {**text, **ids}}
+        if "siglip" not in kind:
+            body["projection_dim"] = 24
+    made = getattr(t, model)(getattr(t, config)(**body))
+    return made.eval(), getattr(t, processor)(**settings)
 
 
 @pytest.fixture(scope="session")

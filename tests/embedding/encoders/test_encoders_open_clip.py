@@ -71,7 +71,7 @@ def test_weights_out_of_reach(monkeypatch):
         raise OSError("Name or service not known")
 
     monkeypatch.setattr(open_clip, "download_pretrained", fail)
-    with pytest.raises(EncoderUnavailableError, match="packaged:efficientnet-lite0"):
+    with pytest.raises(EncoderUnavailableError, match="packaged:efficientnet-lite2"):
         resolve("open_clip:ViT-B-32/laion2b_s34b_b79k")
 
 
@@ -92,3 +92,43 @@ def test_quick_gelu_follows_the_tag(caplog):
     with caplog.at_level(logging.WARNING):
         assert _quick_gelu(open_clip, "ViT-B-32", None) is False
     assert "ViT-B-32-quickgelu" in caplog.text
+
+
+@pytest.mark.parametrize(("arch", "side"), [("MobileCLIP2-S0", 64), ("PE-Core-T-16-384", 384)])
+def test_towers_of_timm_equal_open_clip(
+    arch, side, images, tmp_path, cosine, same_whatever_the_batching
+):
+    """MobileCLIP and the Perception Encoder as open_clip builds them: no tiny ones, so few rows."""
+    images = images[:9]
+    import open_clip
+    import torch
+    from safetensors.torch import save_file
+
+    config = open_clip.get_model_config(arch)
+    config["vision_cfg"]["image_size"] = side
+    config["text_cfg"] |= {"width": 16, "heads": 2, "layers": 1}
+    about = {"model_cfg": config, "preprocess_cfg": {"mean": [0.0] * 3, "std": [1.0] * 3}}
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(about))
+    torch.manual_seed(0)
+    made = open_clip.create_model(f"local-dir:{tmp_path}", load_weights=False)
+    for value in made.visual.parameters():
+        if arch.startswith("PE") and value.ndim > 1:  # too small, fresh, to tell images apart
+            torch.nn.init.kaiming_normal_(value)
+    state = {key: value.contiguous().clone() for key, value in made.state_dict().items()}
+    save_file(state, tmp_path / "open_clip_model.safetensors")
+    ours = same_whatever_the_batching(
+        lambda batch_size: resolve(tmp_path, precision="fp32", batch_size=batch_size), images
+    )
+    model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{tmp_path}")
+    with torch.no_grad():
+        theirs = model.eval().encode_image(torch.stack([preprocess(i) for i in images]))
+    assert cosine(ours, theirs.numpy()) >= 0.9999
+
+
+def test_the_projection_is_its_one_pooling(clip_arch):
+    arch, checkpoint = clip_arch
+    name = f"open_clip:{arch}/{checkpoint}"
+    asked = resolve({"encoder": name, "pooling": "projection"}, precision="fp32")
+    assert asked.fingerprint == resolve(name, precision="fp32").fingerprint
+    with pytest.raises(ValueError, match="takes no pooling"):
+        resolve({"encoder": name, "pooling": "mean"})

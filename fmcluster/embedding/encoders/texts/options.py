@@ -1,4 +1,4 @@
-"""What may be asked of a text encoder beyond its name: prompt, dimensions, length, long texts.
+"""What may be asked of a text encoder beyond its name: prompt, dimensions, length, engine.
 
 They stand in its spec, as in ``{"encoder": "intfloat/e5-base-v2", "prompt": "query: "}``, and all
 of them in its fingerprint; what is not asked leaves both as they were.
@@ -18,7 +18,10 @@ from fmcluster.utils import files as _files
 from fmcluster.utils.validation import check_in
 
 LONG = ("cut", "chunk-mean")
-NAMES = ("prompt", "truncate_dim", "max_length", "long")
+BACKENDS = ("torch", "onnx", "openvino")
+NAMES = ("prompt", "truncate_dim", "max_length", "long", "backend")
+# What an option is where nobody says it: it then stands in no spec.
+_DEFAULTS = {"long": "cut", "backend": "torch"}
 SETTINGS = "config_sentence_transformers.json"
 # One word of letters: what people type for a prompt's name, and never for a prompt itself.
 _WORD = re.compile(r"[\w-]+")
@@ -40,16 +43,20 @@ class TextOptions:
     long : "cut" or "chunk-mean"
         What becomes of longer texts: "cut" at the limit (and counted), or encoded in chunks that
         are averaged, weighted by their tokens.
+    backend : "torch", "onnx" or "openvino"
+        What runs the model; the latter two in ``precision="int8"`` as well, on the processor.
     """
 
     prompt: str | None = None
     truncate_dim: int | None = None
     max_length: int | None = None
     long: str = "cut"
+    backend: str = "torch"
 
     def __post_init__(self) -> None:
         """Refuse what can be refused before a model is loaded."""
         check_in(self.long, LONG, "long")
+        check_in(self.backend, BACKENDS, "backend")
         if self.prompt is not None and not isinstance(self.prompt, str):
             raise TypeError(f"prompt={self.prompt!r} must be a string")
         for name in ("truncate_dim", "max_length"):
@@ -62,12 +69,12 @@ class TextOptions:
     def asked(self) -> dict[str, Any]:
         """The options that were asked, as they stand in a spec."""
         found = {name: getattr(self, name) for name in NAMES}
-        return {k: v for k, v in found.items() if v is not None and (k, v) != ("long", "cut")}
+        return {k: v for k, v in found.items() if v is not None and v != _DEFAULTS.get(k)}
 
     @property
     def fingerprint(self) -> dict[str, Any]:
         """What changes embeddings and has no older place in the fingerprint."""
-        return {k: v for k, v in self.asked.items() if k in ("truncate_dim", "long")}
+        return {k: v for k, v in self.asked.items() if k in ("truncate_dim", "long", "backend")}
 
 
 def known_prompts(folder: Path) -> tuple[dict[str, str], str | None]:

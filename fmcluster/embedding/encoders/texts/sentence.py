@@ -33,7 +33,7 @@ class SentenceEncoder(LengthBatched):
         A folder with `modules.json`.
     options : TextOptions, optional
         Prompt, dimensions, length, long texts.
-    name, revision, device, batch_size, precision
+    name, revision, trust_remote_code, device, batch_size, precision
         As for :class:`fmcluster.embedding.encoders.text.TextEncoder`.
     """
 
@@ -44,19 +44,29 @@ class SentenceEncoder(LengthBatched):
         name: str | None = None,
         revision: str | None = None,
         options: TextOptions | None = None,
+        trust_remote_code: bool = False,
         device: str | torch.device | None = None,
         batch_size: int | None = None,
         precision: str = "auto",
     ) -> None:
         library = require("sentence_transformers", extra="text", package="sentence-transformers")
-        sources.check_modules(folder)
-        with sources.quiet_loading():
-            model = library.SentenceTransformer(
-                str(folder), device="cpu", local_files_only=True, trust_remote_code=False
-            )
         self.options = asked = options or TextOptions()
+        if not trust_remote_code:
+            sources.check_modules(folder)
+        with sources.quiet_loading(), sources.code_refused(name or folder.name):
+            model = library.SentenceTransformer(
+                str(folder),
+                device="cpu",
+                local_files_only=True,
+                trust_remote_code=trust_remote_code,
+            )
         self.prompt = prompt_of(asked.prompt, model.prompts or {}, model.default_prompt_name)
         kinds = [type(module).__name__ for module in model]
+        if asked.backend != "torch":
+            raise ValueError(
+                f"backend={asked.backend!r} runs models of mean or CLS pooling; "
+                f"{name or folder.name!r} is made of {', '.join(kinds)}: leave backend out"
+            )
         self.normalise = kinds[-1] == "Normalize"
         _set_length(model, asked, self.prompt)
         if asked.long == "chunk-mean":
@@ -71,14 +81,17 @@ class SentenceEncoder(LengthBatched):
             model,
             modality="text",
             fingerprint={
-                **sources.identity(folder, name, revision),
+                **sources.identity(folder, name, revision, trusted=trust_remote_code),
                 "preprocessing": f"the folder's tokenizer; prompt {self.prompt!r}",
                 "pooling": "sentence-transformers: " + ", ".join(kinds),
                 "normalisation": "l2" if self.normalise else "none",
                 "truncation": model.max_seq_length,
                 **asked.fingerprint,
             },
-            spec={**sources.origin(folder, name, revision), **asked.asked},
+            spec={
+                **sources.origin(folder, name, revision, trusted=trust_remote_code),
+                **asked.asked,
+            },
             device=device,
             batch_size=batch_size,
             precision=precision,

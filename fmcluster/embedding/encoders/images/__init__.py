@@ -1,0 +1,1 @@
+"""Parts of the image encoders: how states become a row, and timm's models."""
