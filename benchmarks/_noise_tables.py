@@ -14,8 +14,8 @@ from _sets import SETS, markdown, spread
 
 KINDS = ("symmetric", "pair", "instance")
 RATES = (0.1, 0.2, 0.4, 0.6)
-OURS, VOTE = "fmcluster", "50-neighbour vote"
-QUICK_VOTE = "50-neighbour vote, our graph"
+OURS, VOTE = "fmcluster", "50-neighbor vote"
+QUICK_VOTE = "50-neighbor vote, our graph"
 NOISY, CLEAN = "logistic, noisy", "logistic, clean"
 ORACLE = "logistic, right rows only"
 Run = dict[str, Any]

@@ -165,11 +165,11 @@ def images(n_rows: int = 192) -> Case:
     return Case(n_rows, runs)
 
 
-# -- neighbours and k-means ------------------------------------------------------------------------
+# -- neighbors and k-means ------------------------------------------------------------------------
 
 
 def knn(n_rows: int = 20_000, n_dims: int = 128, k: int = 20) -> Case:
-    """Find exact neighbours, by the same search written by hand and by an approximate one."""
+    """Find exact neighbors, by the same search written by hand and by an approximate one."""
     x, _ = planted(n_rows, n_dims, 100)
     exact = KNNGraph.build(x, k=k).indices
     faiss = faiss_module()
@@ -283,7 +283,7 @@ def epoch(name: str, n_rows: int = 10_000, n_dims: int = 128) -> Case:
 
 
 def growth(name: str, few: int = 10_000, many: int = 100_000, n_dims: int = 64) -> Case:
-    """Fit a head on ten times the rows, one epoch a stage, neighbours drawn from its cluster.
+    """Fit a head on ten times the rows, one epoch a stage, neighbors drawn from its cluster.
 
     Told apart: the seconds of faiss' k-means, whose rounds differ from size to size.
     """
@@ -315,7 +315,7 @@ def growth(name: str, few: int = 10_000, many: int = 100_000, n_dims: int = 64) 
 
 
 def spectral(n_rows: int = 20_000, n_dims: int = 384) -> Case:
-    """Fit the spectral head of 20 overlapping clusters, neighbours found in the call or given."""
+    """Fit the spectral head of 20 overlapping clusters, neighbors found in the call or given."""
     x, y = planted(n_rows, n_dims, 20)
     x += np.float32(3) * np.random.default_rng(2).normal(size=x.shape).astype(np.float32)
     graph = KNNGraph.build(x, k=20)
@@ -327,7 +327,7 @@ def spectral(n_rows: int = 20_000, n_dims: int = 384) -> Case:
 
         return run
 
-    return Case(n_rows, {"spectral": fit(None), "spectral, neighbours given": fit(graph)})
+    return Case(n_rows, {"spectral": fit(None), "spectral, neighbors given": fit(graph)})
 
 
 def drawn_graph(x: NDArray[np.float32], y: NDArray[np.int64], k: int) -> KNNGraph:

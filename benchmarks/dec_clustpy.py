@@ -6,7 +6,7 @@
 Both get the same rows, network (784-500-500-2000-10), optimiser (Adam), epochs, batch size and
 number of threads, and they take turns, an epoch each: whatever slows the machine for a while slows
 both. The seconds of a stage are what it takes from start to end in its own turns, over its epochs:
-for the second stage that is k-means of the codes and, for ours, their neighbour graph too. ClustPy
+for the second stage that is k-means of the codes and, for ours, their neighbor graph too. ClustPy
 gives two answers, the centres' own and k-means of the last codes: the more accurate one counts.
 With --out, each line is added to a JSON list.
 """

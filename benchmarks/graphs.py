@@ -1,9 +1,9 @@
-"""Which neighbour graph is soonest done when it only has to count votes.
+"""Which neighbor graph is soonest done when it only has to count votes.
 
     python benchmarks/graphs.py [--rows 5000,10000,20000,50000] [--dims 128,384,768]
 
 Rows are a mixture of 100 overlapping classes of 24 directions, with noise in all dimensions. For 50
-neighbours a row: processor seconds, recall of the true neighbours, and how often the neighbours'
+neighbors a row: processor seconds, recall of the true neighbors, and how often the neighbors'
 majority names the right class. "faiss, all pairs" is left out above 20,000 rows. Finished cells are
 skipped; writes ``results/graphs.json`` and ``results/graphs.md``.
 `fmcluster.vectors.graph.evidence_graph` chooses by these figures.
@@ -79,7 +79,7 @@ def table(runs: list[dict[str, Any]]) -> str:
         for r in sorted(runs, key=lambda r: (r["rows"], r["dims"]))
     ]
     header = ["rows", "dimensions", "graph", "processor s", "recall (%)", "right votes (%)"]
-    text = "# Graphs to count votes with\n\nWritten by `benchmarks/graphs.py`: 50 neighbours a row."
+    text = "# Graphs to count votes with\n\nWritten by `benchmarks/graphs.py`: 50 neighbors a row."
     return f"{text}\n\n{markdown(header, body)}"
 
 

@@ -6,7 +6,7 @@ them, both by their accuracy on the rows that stay without a label. `auto, round
 learns their classes, then spends the rest. Classes are read by the oracle and the judge only.
 
 Every strategy starts from the rows alone: `uncertain` and `tail` cluster them by themselves, and
-seconds, of the processor, include that. The judge's neighbour graph is built once a cell.
+seconds, of the processor, include that. The judge's neighbor graph is built once a cell.
 
     python benchmarks/labeling.py [--sets agnews,tweet] [--seeds 0,1,2,3,4] [--table]
 

@@ -9,9 +9,9 @@ its memory is the peak resident set (pages of the map included) above that after
     python benchmarks/million.py pipeline --rows 1000000 --threads 2
     python benchmarks/million.py growth --rows 100000 1000000 --heads kmeans gmm scan
 
-``pipeline`` is the neighbour graph, the head ``auto`` and ``predict``. ``growth`` is one head a
+``pipeline`` is the neighbor graph, the head ``auto`` and ``predict``. ``growth`` is one head a
 cell, trained heads for one epoch a stage on a graph of random rows (what an epoch takes does not
-depend on which rows are neighbours, what it finds does, so it is not reported); ``graph:ivf``
+depend on which rows are neighbors, what it finds does, so it is not reported); ``graph:ivf``
 builds the graph by that index, ``cluster`` is the facade. Finished cells are kept in ``--out``.
 """
 
@@ -35,7 +35,7 @@ OUT = ROOT / "benchmarks" / "results" / "million.json"
 DIMS, INNER, CLUSTERS = 128, 32, 100
 NOISE, OFF_PLANE = 0.2, 0.02
 BLOCK = 50_000
-GIVEN = 20  # neighbours a row
+GIVEN = 20  # neighbors a row
 EPOCHS = ("epochs", "self_label_epochs", "pretrain_epochs", "semi_epochs")
 
 
@@ -139,7 +139,7 @@ def pipeline_cell(x_path: str, y_path: str) -> dict[str, Any]:
         **stages.totals(),
         "method": graph.method,
         "recall": round(graph.recall, 4),
-        "same_class_neighbours": round(float((y[graph.indices[:, 0]] == y).mean()), 4),
+        "same_class_neighbors": round(float((y[graph.indices[:, 0]] == y).mean()), 4),
         **{key: round(value, 4) for key, value in evaluate(y, labels).items()},
         "acc_of_true_centres": round(float(np.mean(truest(rows) == y)), 4),
         "predict_equals_labels": bool((labels == head.labels_).all()),
@@ -190,7 +190,7 @@ def growth_cell(name: str, x_path: str, y_path: str) -> dict[str, Any]:
     stages.run("fit", lambda: head.fit(rows, graph=graph))
     labels = stages.run("predict", lambda: head.predict(rows))
     totals = {**stages.totals(), "changed": short}
-    # A head that has read the random neighbours, or trained for one epoch, has found nothing.
+    # A head that has read the random neighbors, or trained for one epoch, has found nothing.
     sampled = len(rows) > min(known.get("max_rows", np.inf), known.get("max_nodes", np.inf))
     if not isinstance(head, TrainedHead) and (sampled or "n_neighbors" not in known):
         totals["acc"] = round(evaluate(np.load(y_path), labels)["acc"], 4)

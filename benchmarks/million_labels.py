@@ -1,7 +1,7 @@
 """Labels at a million rows: seconds and memory of `query`, `propagate` and `find_label_issues`.
 
 Rows of 64 dimensions lie in 20 classes of 100 mini-clusters each; 20 % of the labels are wrong. The
-neighbour graph is made ready beside them, exact within mini-clusters, which lie far apart. Each
+neighbor graph is made ready beside them, exact within mini-clusters, which lie far apart. Each
 cell is a process of its own that reads rows and graph as memory maps: `seconds` are of the
 processor, one thread; `peak_mb` is the peak resident set, the read pages of the maps and the
 imports included. Budgets are 200 labels; `auto, 2nd round` knows the classes of 200 others.
@@ -27,7 +27,7 @@ import numpy as np
 from _sets import ROOT
 
 OUT = ROOT / "benchmarks" / "results" / "million_labels.json"
-CLASSES, MINIS, DIMS, NEIGHBOURS, BUDGET, NOISE = 20, 100, 64, 50, 200, 0.2
+CLASSES, MINIS, DIMS, NEIGHBORS, BUDGET, NOISE = 20, 100, 64, 50, 200, 0.2
 CELLS = ("auto", "typical", "herding", "auto, 2nd round", "propagate", "find_label_issues")
 
 
@@ -44,10 +44,10 @@ def write_data(folder: Path, n_rows: int) -> Path:
         return np.lib.format.open_memmap(done / f"{name}.npy", "w+", dtype, (n_rows, *shape))
 
     x, y = create("x", np.float32, DIMS), create("y", np.int64)
-    indices = create("indices", np.int32, NEIGHBOURS)
-    similarities = create("similarities", np.float32, NEIGHBOURS)
+    indices = create("indices", np.int32, NEIGHBORS)
+    similarities = create("similarities", np.float32, NEIGHBORS)
     centres = rng.normal(size=(CLASSES, DIMS))
-    k = min(NEIGHBOURS, size - 1)
+    k = min(NEIGHBORS, size - 1)
     for mini in range(CLASSES * MINIS):
         at = slice(mini * size, (mini + 1) * size)
         middle = centres[mini % CLASSES] + 0.8 * rng.normal(size=DIMS)
@@ -58,8 +58,8 @@ def write_data(folder: Path, n_rows: int) -> Path:
         near = np.argpartition(-cosine, k - 1, axis=1)[:, :k]
         order = np.argsort(-np.take_along_axis(cosine, near, axis=1), axis=1)
         near = np.take_along_axis(near, order, axis=1)
-        # A mini-cluster smaller than the graph is wide repeats its last neighbour.
-        near = np.pad(near, ((0, 0), (0, NEIGHBOURS - k)), mode="edge")
+        # A mini-cluster smaller than the graph is wide repeats its last neighbor.
+        near = np.pad(near, ((0, 0), (0, NEIGHBORS - k)), mode="edge")
         x[at], y[at] = block, mini % CLASSES
         indices[at] = near + mini * size
         similarities[at] = np.take_along_axis(cosine, near, axis=1)

@@ -1,4 +1,4 @@
-"""Wrong labels found and lived with: ours beside cleanlab and a plain neighbour vote.
+"""Wrong labels found and lived with: ours beside cleanlab and a plain neighbor vote.
 
 Each cell is one set, one seed and one kind of noise, at rates of 10, 20, 40 and 60 %:
 
@@ -8,7 +8,7 @@ Each cell is one set, one seed and one kind of noise, at rates of 10, 20, 40 and
   NeurIPS 2020).
 
 Detection: F1 of the flagged rows and AUROC of the score. cleanlab judges by 5-fold cross-validated
-logistic regression, as its documentation advises; the vote flags rows whose 50 neighbours' majority
+logistic regression, as its documentation advises; the vote flags rows whose 50 neighbors' majority
 disagrees. Seconds are of the processor and include graph or cross-validation. The vote's graph is
 faiss's comparison of all pairs, as whoever writes such a vote would have it; the same vote over
 the graph that ours builds (`evidence_graph`) is the least that ours can take, and stands beside it.

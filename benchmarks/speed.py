@@ -161,10 +161,10 @@ def machine() -> dict[str, Any]:
 SECTIONS = {
     "texts": "Embedding texts (`packaged:minilm`; unsorted, 1 to 250 words)",
     "images": "Embedding images (`packaged:efficientnet-lite0`, JPEG files)",
-    "knn": "Neighbours (20 of 128 dimensions)",
+    "knn": "Neighbors (20 of 128 dimensions)",
     "kmeans": "k-means (100 clusters, 128 dimensions, one start, 25 rounds)",
     "epochs": "One epoch of each trained head (10,000 x 128, 20 clusters)",
-    "growth": "From 10,000 to 100,000 rows (64 dimensions, one epoch a stage, neighbours given)",
+    "growth": "From 10,000 to 100,000 rows (64 dimensions, one epoch a stage, neighbors given)",
     "spectral": "Spectral clustering (20,000 x 384, 20 clusters)",
     "pipeline": "End to end (128 dimensions, 20 planted clusters)",
 }

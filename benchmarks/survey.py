@@ -32,14 +32,14 @@ from fmcluster.utils.files import write_json
 from fmcluster.vectors.graph import KNNGraph
 
 METRICS = ("acc", "nmi", "ari", "ece")
-GRAPH_NEIGHBOURS = 50
+GRAPH_NEIGHBORS = 50
 RESULTS = Path(__file__).parent / "results" / "survey"
 # Sets whose classes are of one size: k-means is at home there, and every head is held to it.
 HELD_TO_KMEANS = ("stackoverflow", "agnews")
 TOLERANCE = 1.0
 WHY_UNDER = {
     "agglomerative": "merges are greedy and none is undone: the tree cut at k is further under, "
-    "settling and the rows' own neighbourhoods win a part back. Where classes differ in size, "
+    "settling and the rows' own neighborhoods win a part back. Where classes differ in size, "
     "which k-means evens out, the same trait puts it ahead",
     "hdbscan": "two topics joined by a dense bridge of rows are one cluster of density; a smaller "
     "`min_cluster_size` splits other topics first, so that k clusters are not the k topics",
@@ -136,7 +136,7 @@ def run(
             continue
         about = {"params": params} if params else {}
         x, y = load_set(folder, name)
-        graph = KNNGraph.build(x, k=min(GRAPH_NEIGHBOURS, len(x) - 1))
+        graph = KNNGraph.build(x, k=min(GRAPH_NEIGHBORS, len(x) - 1))
         for head, seed in missing:
             cell = run_cell(head, x, y, seed, graph, params)
             write_json(
@@ -173,7 +173,7 @@ def table(out: Path) -> str:
     cells = [json.loads(path.read_text("utf-8")) for path in sorted(out.glob("*--*.json"))]
     lines = ["# Survey: all heads, default settings, number of clusters given", ""]
     lines += ["ACC, NMI, ARI and ECE in percent; ECE before calibration; seconds of one fit,"]
-    lines += ["the neighbour graph, made once a set, not counted.", ""]
+    lines += ["the neighbor graph, made once a set, not counted.", ""]
     order = {head: i for i, head in enumerate(list_heads())}
     for name in sorted({cell["set"] for cell in cells}):
         here = [cell for cell in cells if cell["set"] == name]

@@ -40,7 +40,7 @@ def test_every_trained_head_has_its_epoch(results, cases):
     assert set(results["epochs"]) == set(cases.TRAINED)
 
 
-def test_drawn_neighbours_are_other_rows_of_the_cluster_nearest_first(cases):
+def test_drawn_neighbors_are_other_rows_of_the_cluster_nearest_first(cases):
     x, y = cases.planted(300, 8, 4)
     graph = cases.drawn_graph(x, y, 5)
     assert (y[graph.indices] == y[:, None]).all()

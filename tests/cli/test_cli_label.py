@@ -63,7 +63,7 @@ def test_clean_finds_the_planted_errors_and_exits_3_when_asked(folder, capsys):
     assert run(*base, "--fail-over", 7) == 2
 
 
-def test_clean_asks_for_neighbours_once(folder, monkeypatch, capsys):
+def test_clean_asks_for_neighbors_once(folder, monkeypatch, capsys):
     widths = []
 
     def counted(rows, *, k, **options):

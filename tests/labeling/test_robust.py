@@ -99,7 +99,7 @@ def test_trust_by_hand_or_too_few_rows_end_the_contest(planted):
     assert (few.agreement_, few.trust_) == ({}, 0.5)
 
 
-def test_corrected_labels_win_where_neighbours_are_pure_and_classes_few(blobs):
+def test_corrected_labels_win_where_neighbors_are_pure_and_classes_few(blobs):
     x, y = blobs(n=900, k=2, d=60, spread=0.6, seed=0)
     given = np.where(np.random.default_rng(0).random(900) < 0.35, 1 - y, y)
     robust = RobustClassifier(random_state=0).fit(x[:600], given[:600])

@@ -2,7 +2,7 @@
 
 Images (SimCLR, arXiv 2002.05709; "strong" adds RandAugment, 1909.13719, and cutout, 1708.04552):
 random resized crop, flip, colour jitter, grey. Texts (EDA, 1901.11196): word dropout, deletion of
-a span, swaps of neighbouring words.
+a span, swaps of neighboring words.
 
 Each row draws from a stream of its own, seeded by (seed, row number): the same bytes however the
 rows are batched, resumed or shared among processes.
@@ -156,7 +156,7 @@ def _transform(strength: str, size: tuple[int, int]) -> Callable[[Any], Any]:
 
 
 def _text(text: Any, draw: np.random.Generator, *, drop: float, span: float, swap: float) -> str:
-    """Return `text` with words dropped, a span cut out and neighbours swapped."""
+    """Return `text` with words dropped, a span cut out and neighbors swapped."""
     if not isinstance(text, str):
         raise TypeError(f"text augmentation needs strings, got {type(text).__name__}")
     words = text.split()
