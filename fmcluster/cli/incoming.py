@@ -38,6 +38,28 @@ def new_data(args: argparse.Namespace) -> Any:
     return read_array(path, mmap=True) if path.suffix == ".npy" else str(path)
 
 
+def data_of(folder: str | Path) -> str | None:
+    """Return the raw data that lie in the folder of a result, ``data`` or ``data.*``, if any.
+
+    Raises
+    ------
+    ValueError
+        Several do.
+    """
+    known = (p for p in Path(folder).iterdir() if p.name == "data" or p.stem == "data")
+    found = sorted(p for p in known if p.suffix not in (".npy", ".npz"))  # those are embeddings
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise ValueError(f"{folder} holds several of {names}: say by --data which is the data")
+    return str(found[0]) if found else None
+
+
+def store_of(folder: str | Path) -> str | None:
+    """Return the embeddings that lie in the folder of a result, ``store``, as the demo's do."""
+    store = Path(folder) / "store"
+    return str(store) if (store / "manifest.json").is_file() else None
+
+
 def load_result(args: argparse.Namespace) -> Any:
     """Return the result with its embeddings, where they were given or lie in the cache."""
     from fmcluster.cli.options import open_embeddings

@@ -15,12 +15,19 @@ EXAMPLE = "fmcluster report run/ --data tickets.csv --column text --to-label to_
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("result", help="folder that `fmcluster cluster --out` wrote")
-    parser.add_argument("--data", help="the raw data, for examples")
+    parser.add_argument(
+        "--data",
+        help="the raw data, for examples (default: `data` or `data.*` in the folder, if there)",
+    )
     parser.add_argument("--column", help="column that holds the texts or images")
     parser.add_argument(
         "--id-column", help="column that holds row ids (default: the one at clustering)"
     )
-    parser.add_argument("--embeddings", metavar="STORE", help="store or .npy, for the map")
+    parser.add_argument(
+        "--embeddings",
+        metavar="STORE",
+        help="store or .npy, for the map (default: `store` in the folder, if it is there)",
+    )
     parser.add_argument("--projection", choices=("neighbours", "pca", "umap"), default="neighbours")
     parser.add_argument("--title", default="Clusters")
     add_labels(parser)
@@ -35,13 +42,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Load, attach what was given, write."""
+    from fmcluster.cli.incoming import data_of, store_of
     from fmcluster.embedding.data.source import Source
     from fmcluster.result.result import ClusterResult
 
     result = ClusterResult.load(args.result)
-    if args.embeddings:
-        result = result.attach(options.open_embeddings(args.embeddings))
+    embeddings = args.embeddings or store_of(args.result)
+    if embeddings:
+        result = result.attach(options.open_embeddings(embeddings))
     id_column = args.id_column or result.provenance.get("id_column")
+    args.data = args.data or data_of(args.result)
     items = Source(args.data, column=args.column, id_column=id_column) if args.data else None
     y = load_labels(args, result.index, data=args.data, source=items)
     out = Path(args.out) if args.out else Path(args.result) / "report.html"

@@ -55,7 +55,8 @@ NEEDED = {"labels.npy", "proba.npy", "score.npy", "prior.npy", "clusters.parquet
 PIPELINE = {"head", "encoders", "pipeline.json", "pipeline.safetensors", EDITS}
 # What a save replaces or removes; a report of the result that was there tells of another one.
 OWNED = {MARKER, "graph", "report.html", ANSWERS, UNEDITED, *SAMPLE_FILES} | NEEDED | PIPELINE
-BESIDE = {"store"}  # the embeddings may stand there first, as the demo's do
+# The embeddings and the data may stand there first, as the demo's do.
+BESIDE = {"store", "data.parquet"}
 
 
 def write_result(
