@@ -62,8 +62,7 @@ def head_method(spec: str, *, k: str = "given", calibrate: bool = True) -> Metho
     def run(data: BenchData, seed: int) -> Outcome:
         n_clusters = data.n_classes if k == "given" else "auto"
         head = make_head(name, n_clusters=n_clusters, random_state=seed, **settings)
-        graph = None if head.own_neighbors else data.graph
-        fit = fit_calibrated(head, data.x, graph, calibrate=calibrate, random_state=seed)
+        fit = fit_calibrated(head, data.x, data.graph, calibrate=calibrate, random_state=seed)
         return Outcome(head.labels_, fit.proba, fit.scores, head.cluster_prior_)
 
     about = {"k": k, "calibrate": calibrate, **settings}

@@ -234,7 +234,9 @@ def excess_aurc(confidence: ArrayLike, correct: ArrayLike) -> float:
     return max(0.0, aurc(score, right) - aurc(right, right))
 
 
-def shift_to_mean(logits: Floats, level: float, *, reach: float = 12.0) -> float:
+def shift_to_mean(
+    logits: Floats, level: float, *, reach: float = 12.0, mass: NDArray[Any] | None = None
+) -> float:
     """Return what to add to logits for their sigmoids to have the mean `level`, by halving.
 
     Parameters
@@ -244,11 +246,13 @@ def shift_to_mean(logits: Floats, level: float, *, reach: float = 12.0) -> float
         In 0..1.
     reach : float
         The answer lies within this of zero; where it does not, the end nearer to it is taken.
+    mass : (n,), optional
+        Share of each; equal where None.
     """
     low, high = -reach, reach
     for _ in range(50):
         middle = (low + high) / 2
-        if expit(logits + middle).mean() < level:
+        if np.average(expit(logits + middle), weights=mass) < level:
             low = middle
         else:
             high = middle

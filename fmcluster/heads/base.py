@@ -28,7 +28,7 @@ from fmcluster.utils.folders import replaced_folder
 from fmcluster.utils.random import seed_of
 from fmcluster.utils.validation import check_finite_rows, check_n_clusters
 from fmcluster.utils.version import __version__
-from fmcluster.vectors.fit_data import HeadData, known_rows
+from fmcluster.vectors.fit_data import HeadData, rows_to_fit
 from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.rows import (
     BLOCK_ROWS,
@@ -73,8 +73,6 @@ class ClusterHead(ClusterMixin, BaseEstimator):
     fits_one_cluster: ClassVar[bool] = True
     # Whether `predict_proba` is confidence already, by the head's own means.
     self_calibrated: ClassVar[bool] = False
-    # Whether it looks for neighbors in a space of its own, unless a graph was asked for.
-    own_neighbors: ClassVar[bool] = False
     # What `fit` takes of a person's answers: "labels", "links" or both.
     takes_answers: ClassVar[tuple[str, ...]] = ()
 
@@ -144,10 +142,9 @@ class ClusterHead(ClusterMixin, BaseEstimator):
         if graph is not None and graph.n_rows != n_rows:
             raise ValueError(f"the graph has {graph.n_rows} rows, X has {n_rows}: rebuild it")
         self._check_answers(answers)
-        whole, known = spaces, None
-        if answers is None:
-            spaces, graph, known = known_rows(spaces, graph)
-        data = HeadData(spaces, 0, seed_of(self.random_state, self.name), graph, answers)
+        whole = spaces
+        spaces, graph, told, known = rows_to_fit(spaces, graph, answers)
+        data = HeadData(spaces, 0, seed_of(self.random_state, self.name), graph, told)
         data.n_clusters = self._resolve_n_clusters(data)
         for stale in ("cluster_prior_", "columns_", "n_clusters_"):
             self.__dict__.pop(stale, None)

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from fmcluster.partition.kmeans import kmeans_partition, nearest_centroid
 from fmcluster.partition.linkage import LINKAGES, cut_tree, merge_tree
 from fmcluster.partition.mini_clusters import default_n_mini, group_sums, mini_clusters
-from fmcluster.partition.scores import score_partition
+from fmcluster.partition.scores import NodeEdges, score_partition
 from fmcluster.utils.random import seed_of
 from fmcluster.utils.validation import check_in
 from fmcluster.vectors.graph import KNNGraph
@@ -83,21 +83,25 @@ class Partition:
 def candidate_partitions(
     rows: NDArray[np.float32],
     n_clusters: int,
-    graph: KNNGraph,
+    graph: KNNGraph | NodeEdges,
     *,
     algorithms: Sequence[str] = ALGORITHMS,
     n_seeds: int = 1,
     n_mini: int | None = None,
     scored: bool = True,
+    weights: NDArray[np.float64] | None = None,
     random_state: int = 0,
 ) -> Iterator[Partition]:
     """Yield partitions of unit rows (n, d), scored unless told not to: all algorithms and seeds.
 
-    Mini-clusters are made once a seed and shared by its linkages.
+    Mini-clusters are made once a seed and shared by its linkages. Rows may stand for several each
+    (`weights`), and then edges between them are given for a graph; such are not scored.
     """
 
     def made(algorithm: str, centroids: Any, groups: Any, labels: Any) -> Partition:
-        score = score_partition(rows, labels, graph) if scored else float("nan")
+        score = float("nan")
+        if scored and isinstance(graph, KNNGraph):
+            score = score_partition(rows, labels, graph)
         return Partition(algorithm, centroids, groups, labels, score)
 
     for algorithm in algorithms:
@@ -111,7 +115,7 @@ def candidate_partitions(
             yield made("kmeans", centroids, np.arange(len(centroids)), labels)
         if not linkages:
             continue
-        mini = mini_clusters(rows, n_mini, seed=seed)
+        mini = mini_clusters(rows, n_mini, seed=seed, weights=weights)
         for linkage in linkages:
             groups = cut_tree(merge_tree(mini, linkage, graph), n_clusters)
             yield made(linkage, mini.centroids, groups, groups[mini.labels])

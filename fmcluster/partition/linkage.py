@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmcluster.partition.mini_clusters import MiniClusters
-from fmcluster.partition.scores import edge_mass
+from fmcluster.partition.scores import NodeEdges, edge_mass
 from fmcluster.utils.validation import check_in
 from fmcluster.vectors.graph import KNNGraph
 
@@ -111,7 +111,7 @@ def condensed_cut(
 def merge_tree(
     mini: MiniClusters,
     linkage: str,
-    graph: KNNGraph | None = None,
+    graph: KNNGraph | NodeEdges | None = None,
     *,
     apart: NDArray[np.int64] | None = None,
 ) -> NDArray[np.int64]:

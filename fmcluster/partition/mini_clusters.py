@@ -40,13 +40,18 @@ class MiniClusters:
 
 
 def group_sums(
-    X: NDArray[np.floating], labels: NDArray[np.int64], n_groups: int
+    X: NDArray[np.floating],
+    labels: NDArray[np.int64],
+    n_groups: int,
+    *,
+    weights: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
-    """Return the sum of the rows of each group, (n_groups, d) float64."""
+    """Return the (weighted) sum of the rows of each group, (n_groups, d) float64."""
     from scipy.sparse import csr_matrix
 
     n = len(labels)
-    member = csr_matrix((np.ones(n), (labels, np.arange(n))), shape=(n_groups, n))
+    mass = np.ones(n) if weights is None else weights
+    member = csr_matrix((mass, (labels, np.arange(n))), shape=(n_groups, n))
     # The product copies X in eight bytes a value: of many rows, some columns at a time.
     width = max(1, SUM_VALUES // max(n, 1))
     sums = [member @ X[:, at : at + width] for at in range(0, X.shape[1], width)]
@@ -77,10 +82,15 @@ def default_n_mini(n_rows: int, n_clusters: int) -> int:
 
 
 def mini_clusters(
-    rows: NDArray[np.float32], n_mini: int, *, seed: int = 0, max_iter: int = 10
+    rows: NDArray[np.float32],
+    n_mini: int,
+    *,
+    seed: int = 0,
+    max_iter: int = 10,
+    weights: NDArray[np.float64] | None = None,
 ) -> MiniClusters:
-    """Cut unit rows (n, d) into about `n_mini` mini-clusters."""
+    """Cut unit rows (n, d) into about `n_mini`; rows may stand for several each, by `weights`."""
     centroids, labels = kmeans_partition(rows, n_mini, seed=seed, max_iter=max_iter)
-    sums = group_sums(rows, labels, len(centroids))
-    sizes = np.bincount(labels, minlength=len(centroids)).astype(np.float64)
+    sums = group_sums(rows, labels, len(centroids), weights=weights)
+    sizes = np.bincount(labels, weights, minlength=len(centroids)).astype(np.float64)
     return MiniClusters(centroids, labels, sums, sizes)

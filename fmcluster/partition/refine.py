@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from fmcluster.functional.softmax import softmax_in_place
 from fmcluster.partition.estimates.sizes import shares_by_rank
+from fmcluster.partition.scores import NodeEdges
 from fmcluster.utils.stopping import check_stopped
 from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.rows import unit_rows
@@ -51,6 +52,8 @@ DIFFUSION = (0, 2, 4)
 MODEL_DIFFUSION = {"vmf": 0, "lda": 2}
 # Of a balanced share: a twentieth is part of the gain on tails, a fifth costs tweet 7 points (29).
 LEAST_SHARE = 0.1
+# 20 move cifar10_test by up to three points, others by less than one (28).
+N_NEIGHBORS = 10
 # Keeps logarithms and divisions of float32 shares finite.
 TINY = 1e-6
 
@@ -67,16 +70,44 @@ class RefinementContext:
         Their neighbors.
     seed : int
         Picks the rows that the slope is fitted on.
+    weights : (n,) float64, optional
+        How many rows each stands for (`partition.nodes`); one where None.
     """
 
     rows: Array
     graph: KNNGraph
     seed: int = 0
+    weights: NDArray[np.float64] | None = None
+
+    @cached_property
+    def near(self) -> KNNGraph:
+        """The neighbors that refinements look at."""
+        return self.graph.take(min(N_NEIGHBORS, self.graph.k))
+
+    @cached_property
+    def edges(self) -> KNNGraph | NodeEdges:
+        """The edges that partitions are scored by."""
+        return self.near
+
+    @cached_property
+    def affinity(self) -> Any:
+        """Symmetric sums of affinities, csr (n, n), by which `partition.nodes` joins rows."""
+        from fmcluster.partition.nodes import affinities
+
+        return affinities(self.near)
 
     @cached_property
     def smoothing(self) -> Any:
         """Row-stochastic sparse S (n, n): near neighbors weigh more."""
-        return smoothing_matrix(self.graph.take(min(10, self.graph.k)))
+        return smoothing_matrix(self.near)
+
+    @cached_property
+    def mass(self) -> Array:
+        """Share of all rows that each row stands for, (n,), sums to one."""
+        n = len(self.rows)
+        if self.weights is None:
+            return np.full(n, 1 / n, np.float32)
+        return (self.weights / self.weights.sum()).astype(np.float32)
 
     @cached_property
     def diffused(self) -> dict[int, RefinementContext]:
@@ -89,14 +120,14 @@ class RefinementContext:
         for time in range(1, max(DIFFUSION) + 1):
             rows = unit_rows(0.5 * rows + 0.5 * (self.smoothing @ rows))
             if time in DIFFUSION:
-                contexts[time] = RefinementContext(rows, self.graph, self.seed)
-                contexts[time].smoothing = self.smoothing
+                contexts[time] = RefinementContext(rows, self.graph, self.seed, self.weights)
+                contexts[time].smoothing, contexts[time].edges = self.smoothing, self.edges
         return contexts
 
     @cached_property
     def scatter(self) -> NDArray[np.float64]:
         """Second moment of the rows, (d, d)."""
-        return (self.rows.T @ self.rows / len(self.rows)).astype(np.float64)
+        return ((self.rows.T * self.mass) @ self.rows).astype(np.float64)
 
     @cached_property
     def sample(self) -> NDArray[np.int64]:
@@ -128,13 +159,13 @@ def linear_weights(context: RefinementContext, Q: Array, model: str) -> tuple[Ar
 
     Scores have unit mean square over all rows and clusters, so that one grid of slopes serves.
     """
-    mass = Q.sum(axis=0)
-    means = (Q.T @ context.rows) / np.maximum(mass, TINY)[:, None]
+    weighted = Q * context.mass[:, None]
+    share = weighted.sum(axis=0)
+    means = (weighted.T @ context.rows) / np.maximum(share, TINY / len(Q))[:, None]
     if model == "vmf":
         weights, offsets = unit_rows(means).T, np.zeros(Q.shape[1], np.float32)
     else:
-        share = mass.astype(np.float64) / len(Q)
-        within = context.scatter - (means.T * share) @ means
+        within = context.scatter - (means.T * share.astype(np.float64)) @ means
         d = len(within)
         shrink = SHRINKAGE[model]
         level = max(np.trace(within) / d, TINY)
@@ -155,9 +186,9 @@ def fit_slope(z: Array, target: Array) -> float:
     return float(SLOPES[int(np.argmin(losses))])
 
 
-def information_share(Q: Array, R: Array) -> float:
+def information_share(Q: Array, R: Array, mass: Array) -> float:
     """Return I / H of the joint of a row's label (Q) and its neighbors' (R), in 0..1."""
-    joint = (Q.T @ R).astype(np.float64) / len(Q)
+    joint = ((Q.T * mass) @ R).astype(np.float64)
     joint = (joint + joint.T) / 2
     joint /= joint.sum()
     m = joint.sum(axis=1)
@@ -166,12 +197,15 @@ def information_share(Q: Array, R: Array) -> float:
     return float(np.clip(mutual / max(entropy, 1e-9), 0, 1))
 
 
-def to_shares(Q: Array, shares: NDArray[Any], *, n_iter: int = 15) -> Array:
+def to_shares(
+    Q: Array, shares: NDArray[Any], *, mass: Array | None = None, n_iter: int = 15
+) -> Array:
     """Scale the columns of `Q` so that its column means are `shares` (k,), rows summing to one."""
+    mass = np.full(len(Q), 1 / len(Q), np.float32) if mass is None else mass
     scale = np.ones(Q.shape[1], np.float32)
     for _ in range(n_iter):
-        rows = 1 / np.maximum(Q @ scale, 1e-30)
-        column = (rows @ Q) / len(Q)
+        rows = mass / np.maximum(Q @ scale, 1e-30)
+        column = rows @ Q
         scale = (shares / np.maximum(column, 1e-12)).astype(np.float32)
     Q = Q * scale
     return Q / Q.sum(axis=1, keepdims=True)
@@ -236,8 +270,8 @@ def refine(
         z += offsets
         z *= slope
         if shares is None:
-            sizes = np.maximum(Q.mean(axis=0), LEAST_SHARE / k)
-            a = information_share(Q, R) if size_exponent is None else size_exponent
+            sizes = np.maximum(context.mass @ Q, LEAST_SHARE / k)
+            a = information_share(Q, R, context.mass) if size_exponent is None else size_exponent
             z += (a * np.log(sizes / sizes.sum())).astype(np.float32)
         if evidence is not None:
             z += evidence
@@ -247,7 +281,7 @@ def refine(
         Q = P ** (1 - gamma) * R**gamma
         Q /= Q.sum(axis=1, keepdims=True)
         if shares is not None:
-            Q = to_shares(Q, shares_by_rank(shares, Q.sum(axis=0)))
+            Q = to_shares(Q, shares_by_rank(shares, context.mass @ Q), mass=context.mass)
         Q = pin(Q)
         R = S @ Q
     return Q

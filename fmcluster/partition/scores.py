@@ -28,6 +28,23 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class NodeEdges:
+    """Neighbor edges between nodes that stand for several rows each.
+
+    Attributes
+    ----------
+    first, second : (e,) int64
+        Nodes; a pair comes once in each direction that has edges, a node may meet itself.
+    counts : (e,) float64
+        Edges between their rows.
+    """
+
+    first: NDArray[np.int64]
+    second: NDArray[np.int64]
+    counts: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
 class Candidate:
     """A partition and how good it looks.
 
@@ -63,22 +80,28 @@ def score_candidate(
     balanced: bool = False,
 ) -> Candidate:
     """Score a partition of the rows of `context`."""
-    mass = edge_mass(labels, n_clusters, context.graph.take(min(10, context.graph.k)))
-    sums = group_sums(context.rows, labels, n_clusters)
+    mass = edge_mass(labels, n_clusters, context.edges)
+    sums = group_sums(context.rows, labels, n_clusters, weights=context.weights)
     return Candidate(
         name,
         labels,
         modularity_of(mass),
         assortativity_of(mass),
-        silhouette(context.rows, labels, sums),
+        silhouette(context.rows, labels, sums, weights=context.weights),
         balanced,
     )
 
 
-def edge_mass(labels: NDArray[np.int64], n_groups: int, graph: KNNGraph) -> NDArray[np.float64]:
+def edge_mass(
+    labels: NDArray[np.int64], n_groups: int, edges: KNNGraph | NodeEdges
+) -> NDArray[np.float64]:
     """Return the symmetric number of neighbor edges between groups, (n_groups, n_groups)."""
-    pairs = labels[:, None] * n_groups + labels[graph.indices]
-    counts = np.bincount(pairs.ravel(), minlength=n_groups * n_groups)
+    if isinstance(edges, KNNGraph):
+        pairs = (labels[:, None] * n_groups + labels[edges.indices]).ravel()
+        counts = np.bincount(pairs, minlength=n_groups * n_groups)
+    else:
+        pairs = labels[edges.first] * n_groups + labels[edges.second]
+        counts = np.bincount(pairs, edges.counts, minlength=n_groups * n_groups)
     mass = counts.reshape(n_groups, n_groups).astype(np.float64)
     return (mass + mass.T) / 2
 
@@ -107,31 +130,38 @@ def assortativity_of(mass: NDArray[np.float64]) -> float:
 
 
 def silhouette(
-    rows: NDArray[np.float32], labels: NDArray[np.int64], sums: NDArray[np.floating]
+    rows: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    sums: NDArray[np.floating],
+    *,
+    weights: NDArray[np.float64] | None = None,
 ) -> float:
     """Return the mean simplified silhouette of unit rows against cluster sums (k, d).
 
     A row is left out of its own cluster's centroid, or small clusters would look tight merely by
-    holding the row; a row alone in its cluster scores zero. Zero for a single cluster.
+    holding the row; a row alone in its cluster scores zero. Zero for a single cluster. A row may
+    stand for several, as `weights` (n,) tells.
     """
     if len(sums) < 2:
         return 0.0
     sums = sums.astype(np.float64)
     square = (sums**2).sum(axis=1)
     centroids = unit_rows(sums)
+    mass = np.ones(len(rows)) if weights is None else weights
     total = 0.0
     for start in range(0, len(rows), BLOCK_ROWS):
         block, own_of = rows[start : start + BLOCK_ROWS], labels[start : start + BLOCK_ROWS]
+        w = mass[start : start + BLOCK_ROWS]
         cosines = block @ centroids.T
         at = np.arange(len(block)), own_of
         dot = np.einsum("ij,ij->i", block, sums[own_of])
-        rest = np.sqrt(np.maximum(square[own_of] - 2 * dot + 1, 0))
-        own = np.divide(dot - 1, rest, out=np.zeros(len(block)), where=rest > 1e-3)
+        rest = np.sqrt(np.maximum(square[own_of] - 2 * w * dot + w * w, 0))
+        own = np.divide(dot - w, rest, out=np.zeros(len(block)), where=rest > 1e-3)
         cosines[at] = -np.inf
         other = cosines.max(axis=1)
         value = (own - other) / np.maximum(1 - np.minimum(own, other), 1e-9)
-        total += float(value[rest > 1e-3].sum())
-    return total / len(rows)
+        total += float((w * value)[rest > 1e-3].sum())
+    return total / float(mass.sum())
 
 
 def score_partition(rows: NDArray[np.float32], labels: NDArray[np.int64], graph: KNNGraph) -> float:

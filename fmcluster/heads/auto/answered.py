@@ -33,7 +33,7 @@ from fmcluster.functional.labels.spread import affinity, spread_labels
 from fmcluster.functional.softmax import softmax
 from fmcluster.partition.refine import MODEL_DIFFUSION, Array, RefinementContext, one_hot, refine
 from fmcluster.partition.scores import edge_mass
-from fmcluster.partition.spread_rows import accuracy_of_spread
+from fmcluster.partition.spread_rows import believable, spread_with_accuracy
 
 Ints = NDArray[np.int64]
 
@@ -46,8 +46,6 @@ FLOOR = 1e-3
 LEAD, NEIGHBORLY = 0.5, 0.4
 # Beyond it a probability is zero or one in float64.
 MAX_LOGIT = 40.0
-# No row without an answer is surer: one in two hundred is an answer's own error.
-MOST_SURE = 0.995
 # Of the rows an answer stands for: larger clusters without one are of a class that was met.
 SMALL = 1 / 3
 # A tenth of an answer: a cluster's first answer decides.
@@ -135,7 +133,7 @@ def answer(
         )
         both = np.log(start + FLOOR) + np.log(refined + FLOOR)
         start = softmax(both / 2).astype(np.float32)
-        levels = expected_accuracy(context, edges, V, rows[told], target[told], found)
+        levels = expected_accuracy(context, V, rows[told], target[told], found)
         free = np.setdiff1d(np.arange(len(V)), rows)
         start = calibrated(context, start, free, n_classes, levels)
     start[rows] = one_hot(target, k)
@@ -172,7 +170,7 @@ def calibrated(
     for of_kind, level in zip((told, ~told), levels, strict=True):
         rows = free[of_kind[free]]
         if len(rows):
-            level = float(np.clip(level, 1 / Q.shape[1] + 1e-3, MOST_SURE))
+            level = believable(level, Q.shape[1])
             reach = float(np.abs(score[rows]).max()) + MAX_LOGIT
             sure[rows] = expit(score[rows] + shift_to_mean(score[rows], level, reach=reach))
     return with_confidence(Q, sure)
@@ -180,7 +178,6 @@ def calibrated(
 
 def expected_accuracy(
     context: RefinementContext,
-    edges: Any,
     V: Array,
     rows: Ints,
     target: Ints,
@@ -198,9 +195,8 @@ def expected_accuracy(
     classes, target = np.unique(target, return_inverse=True)
     if len(classes) < 2:
         return float(own.mean()), level
-    guess, agreement = spread_labels(context.rows, edges, rows, target, len(classes))
-    told = accuracy_of_spread(
-        context.rows, edges, rows, target, guess, agreement, seed=context.seed
+    _, told = spread_with_accuracy(
+        context.rows, context.graph, rows, target, len(classes), seed=context.seed
     )
     unmet, share = told.unseen_mass, len(others) / len(V)
     met = told.accuracy / max(1 - unmet, 1e-3)

@@ -22,11 +22,10 @@ from fmcluster.vectors.faiss_index import one_blas_thread
 
 Ints = NDArray[np.int64]
 
-# Of the best starts, refined with balanced sizes: two refinements each, and a vote needs several.
+# Of the best starts, refined with balanced sizes: a vote needs several.
 BALANCED_STARTS = 5
-# How many of the best families are drawn again, each time: starts are chance (log, 16).
-MORE_DRAWS = (2, 1)
-MODELS = ("vmf", "lda")
+# A second draw of the linkages is worth a point of AUROC, of k-means nothing.
+SECOND_DRAW = ("average", "ward", "graph")
 # Six arrays (n, k) of four bytes are alive in a refinement; those of all threads take a gigabyte.
 BYTES_PER_SHARE, MOST_BYTES = 24, 2**30
 
@@ -34,51 +33,42 @@ BYTES_PER_SHARE, MOST_BYTES = 24, 2**30
 def make_candidates(
     field: RefinementContext, n_clusters: int, shares: NDArray[np.float64] | None, *, seed: int
 ) -> list[Candidate]:
-    """Make, refine and score the partitions of all families."""
+    """Make, refine and score the partitions of all families, and the best ones of `shares`."""
     k = n_clusters
     for context in field.diffused.values():
         _ = context.scatter, context.sample  # made once, before several threads ask for them
     found: list[Candidate] = []
     begun: dict[str, Ints] = {}
     best: dict[str, float] = {}
-    best_of_family = dict.fromkeys(FAMILIES, -np.inf)
 
-    def refined(job: tuple[str, Ints, str]) -> Candidate:
-        name, labels, model = job
+    def refined(job: tuple[str, Ints]) -> tuple[Candidate, Candidate]:
+        name, labels = job
         with one_blas_thread():
-            Q = refine(field, labels, k, model=model)
-            return score_candidate(field, Q.argmax(axis=1), k, f"{name}+{model}")
+            Q = refine(field, labels, k)
+            start = score_candidate(field, labels, k, name)
+            return start, score_candidate(field, Q.argmax(axis=1), k, f"{name}+refined")
 
-    def balanced(job: tuple[str, Ints, str]) -> Candidate:
-        name, labels, model = job
+    def balanced(job: tuple[str, Ints]) -> Candidate:
+        name, labels = job
         with one_blas_thread():
-            Q = refine(field, labels, k, model=model, shares=shares)
-            name = f"{name}+{model}+sizes"
+            Q = refine(field, labels, k, shares=shares)
+            name = f"{name}+refined+sizes"
             return score_candidate(field, Q.argmax(axis=1), k, name, balanced=True)
 
     def keep(candidates: Sequence[Candidate]) -> None:
         # A refinement that lost a cluster answers another question.
         found.extend(c for c in candidates if len(np.unique(c.labels)) == k)
 
-    def draw(number: int, families: Sequence[str]) -> None:
-        drawn = list(starts(field, k, seed=seed, families=families, draw=number))
-        jobs = [(name, labels, model) for _, name, labels in drawn for model in MODELS]
-        results = list(pool.map(carried(refined), jobs))
-        for place, (family, name, labels) in enumerate(drawn):
-            own = results[len(MODELS) * place : len(MODELS) * (place + 1)]
-            start = score_candidate(field, labels, k, name)
-            found.append(start)
-            keep(own)
-            begun[name], best[name] = labels, max(c.score for c in (start, *own))
-            best_of_family[family] = max(best_of_family[family], best[name])
-
     room = MOST_BYTES // (BYTES_PER_SHARE * len(field.rows) * k)
     with ThreadPoolExecutor(max(1, min(n_threads(), room))) as pool:
-        draw(0, FAMILIES)
-        for number, families in enumerate(MORE_DRAWS, 1):
-            draw(number, sorted(FAMILIES, key=best_of_family.__getitem__)[-families:])
+        for number, families in enumerate((FAMILIES, SECOND_DRAW)):
+            drawn = list(starts(field, k, seed=seed, families=families, draw=number))
+            jobs = [(name, labels) for _, name, labels in drawn]
+            for (name, labels), both in zip(jobs, pool.map(carried(refined), jobs), strict=True):
+                found.append(both[0])
+                keep(both[1:])
+                begun[name], best[name] = labels, max(c.score for c in both)
         if shares is not None:
             first = sorted(best, key=lambda name: -best[name])[:BALANCED_STARTS]
-            jobs = [(name, begun[name], model) for name in first for model in MODELS]
-            keep(list(pool.map(carried(balanced), jobs)))
+            keep(list(pool.map(carried(balanced), [(name, begun[name]) for name in first])))
     return found

@@ -4,23 +4,23 @@ r"""The toolkit's own head: partitions of many families, refined, scored and joi
    length again: a common direction carries no cluster, but the mean of skewed clusters is that of
    the largest, whose share is max s, and without it the largest falls apart. The sizes s are
    estimated beforehand (`partition.estimates.sizes`).
-2. *Starts.* k-means, mini-clusters merged by average, Ward and graph linkage, spectral clustering:
-   no family is right for all data (`starts`).
-3. *Refinement*, closed form, ten rounds: turns of a linear classifier and the neighbor graph,
+2. *Nodes.* The neighbor graph, made coarser (`partition.nodes`): what follows sees a few thousand
+   of them, however many rows there are, and small groups keep nodes of their own.
+3. *Starts.* k-means, mini-clusters merged by average, Ward and graph linkage: no family is right
+   for all data (`starts`).
+4. *Refinement*, closed form, ten rounds: turns of a linear classifier and the neighbor graph,
 
    .. math:: P \propto \exp(\beta (x W_Q + b_Q))\, m^{\,a}, \quad
              Q \propto P^{1-\gamma} (S P)^\gamma, \quad a = I(Q; SQ) / H(m)
 
    with sizes m that are learned as far as neighbors tell labels, or kept (`partition.refine`).
-   The families that score best are drawn and refined again, for their starts are chance.
-4. *Are clusters balanced?* The best starts are refined once more with equal sizes imposed. If that
-   costs little of the best score, and if the estimated sizes look balanced too, they are
-   (`vote`).
-5. *Vote* of the partitions, weighted by their scores, smoothed over neighbors.
-6. *Student*, landmarks times a discriminant: probabilities for any row (`student`).
-7. *Bound.* If the true sizes are s and the partition's are q, both sorted, then no way to match
-   clusters with classes is right on more than :math:`1 - \tfrac12 \sum_r |s_r - q_r|` of the rows.
-   Mean confidence is brought down to that where it is above it, with the estimated sizes for s.
+   The best starts are refined once more with equal sizes imposed.
+5. *Vote* of the partitions, weighted by their silhouettes and by what speaks for their sizes: sizes
+   are a distribution, estimated ones or balanced ones, and none is imposed (`vote`).
+6. *Student*, landmarks times a discriminant, on all rows: probabilities for any row (`student`).
+7. *Level.* The mean confidence is that of the vote times how far partitions of two halves agree,
+   to the power 3/4 (`agreement`), and not above :math:`1 - \tfrac12 \sum_r |s_r - q_r|`: if the
+   true sizes are s and the partition's are q, both sorted, no more of the rows can be right.
 """
 
 from __future__ import annotations
@@ -33,15 +33,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmcluster.functional.labels.answers import RowAnswers
+from fmcluster.heads.auto.agreement import split_agreement
 from fmcluster.heads.auto.answered import answer
 from fmcluster.heads.auto.candidates import make_candidates
+from fmcluster.heads.auto.points import Points, points_of
+from fmcluster.heads.auto.spaces import choose_space, only
 from fmcluster.heads.auto.student import Student, teach
-from fmcluster.heads.auto.vote import sizes_look_balanced, smooth, vote
+from fmcluster.heads.auto.vote import balance_evidence, smooth, support, vote
 from fmcluster.heads.base import ClusterHead
-from fmcluster.partition.estimates.sizes import estimate_sizes, evenness, shares_by_rank
-from fmcluster.partition.kmeans import nearest_centroid
+from fmcluster.partition.estimates.sizes import shares_by_rank, size_profile
+from fmcluster.partition.nodes import coarsen, node_context
 from fmcluster.partition.refine import RefinementContext
-from fmcluster.partition.scores import Candidate
 from fmcluster.utils.validation import check_in, check_prior, check_range
 from fmcluster.vectors.faiss_index import one_blas_thread
 from fmcluster.vectors.fit_data import HeadData
@@ -52,9 +54,12 @@ from fmcluster.vectors.rows import joint, unit_rows
 logger = logging.getLogger(__name__)
 
 PRIORS = ("auto", "uniform", "estimate")
-# 20 move cifar10_test by up to three points, others by less than one: benchmarks/results/auto,
-# log, 28.
-N_NEIGHBORS = 10
+# Partitions are made of so many nodes: of fewer, rows of two classes share one (log, 33).
+MAX_NODES = 4_000
+# Errors of two halves that were independent would make it 1/2, the same errors 1; between them the
+# mean error of the level was least (log, 34).
+AGREEMENT_POWER = 0.75
+Floats = NDArray[np.float64]
 
 
 @dataclass
@@ -63,35 +68,36 @@ class Unanswered:
 
     Attributes
     ----------
-    n_rows : int
-        Rows of the data.
-    index : (m,) int64
-        Those that it saw, ascending.
-    graph : KNNGraph
-        Their neighbors.
+    points : Points
+        The rows, or nodes of them.
     centre, axes : arrays
         What makes the head's rows of the data's.
+    node : (m,) int64
+        Of each point, the node that partitions were made of.
     candidates : list of (m,) int32
         The partitions.
     votes : (m, k) float32
     sizes : (k,) float64 or None
-        Estimated sorted shares.
-    families, even_sizes
+        Likely sorted shares.
+    expected : float
+        Share of the rows that the votes are expected to have right.
+    families, even_sizes, space
         Attributes of the head.
     proba : (m, k) float32 or None
-        What the head says of its rows, once it has said it.
+        What the head says of its points, once it has said it.
     """
 
-    n_rows: int
-    index: NDArray[np.int64]
-    graph: KNNGraph
+    points: Points
     centre: NDArray[np.float32]
     axes: NDArray[np.float32]
+    node: NDArray[np.int64]
     candidates: list[NDArray[np.int32]]
     votes: NDArray[np.float32]
-    sizes: NDArray[np.float64] | None
+    sizes: Floats | None
+    expected: float
     families: dict[str, float]
     even_sizes: bool
+    space: int | None = None
     proba: NDArray[np.float32] | None = None
 
 
@@ -105,78 +111,130 @@ class AutoHead(ClusterHead):
         Sizes of the clusters: "auto" tests whether they are balanced, "uniform" makes them so,
         "estimate" learns them, an array (given out by rank) is kept.
     max_rows : int
-        More rows than these are fitted on a random part and predicted.
+        More rows than these are joined to as many nodes by their neighbor graph.
 
     Attributes
     ----------
     even_sizes_ : bool
-        Whether balanced sizes were imposed.
+        Whether balanced sizes were imposed, or are likelier than not.
     families_ : dict of str to float
         Score of each partition that was made.
+    space_ : int or None
+        The only one of several spaces that is looked at, None where all are.
     """
 
     name = "auto"
     self_calibrated = True
     takes_answers = ("labels", "links")
-    own_neighbors = True  # of rows less their mean, which is no neighborhood of theirs
 
     n_clusters: int | str = "auto"
     _: KW_ONLY
     cluster_prior: Any = "auto"
-    # Time and memory: every partition is refined on all of them.
+    # Time and memory of the student and of answers, which see all of them.
     max_rows: int = 30_000
 
     def _fit(self, data: HeadData) -> None:
         check_range(self.max_rows, "max_rows", low=2)
         self.answered_: tuple[NDArray[np.int64], NDArray[np.float32]] | None = None
         with one_blas_thread():
+            whole, data = data, self._weighed(data)
             context, kept = self._unanswered(data)
-            V, estimated = kept.votes, kept.sizes
+            V, expected = kept.votes, kept.expected
             if data.answers is not None:
                 V = self._answer(context, kept, data)
-                estimated = None
-            seed = data.seed("student")
-            self.student_, proba, shares = bounded_student(context, V, estimated, seed=seed)
+                whole.n_clusters = data.n_clusters
+                expected = float(np.average(V.max(axis=1), weights=context.weights))
+            self.student_, shares = student_of(
+                context, kept, V, expected, seed=data.seed("student")
+            )
             self.cluster_prior_: NDArray[Any] = shares
             if data.answers is not None:
                 # What answers make of the rows is nearer to the truth than what its student does.
-                self.cluster_prior_ = V.mean(axis=0, dtype=np.float64)
-                self.student_.bound(proba, float(V.max(axis=1).mean()))
-            elif estimated is not None and not self.even_sizes_:
-                self.cluster_prior_ = shares_by_rank(estimated, shares)
+                self.cluster_prior_ = np.average(V, axis=0, weights=context.weights)
+            elif kept.sizes is not None:
+                self.cluster_prior_ = shares_by_rank(kept.sizes, shares)
+
+    def _weighed(self, data: HeadData) -> HeadData:
+        """Return the data with the spaces to look at."""
+        kept = self.__dict__.get("start_")
+        if kept is not None and len(kept.points.of_row) == data.n_rows:
+            self.space_ = kept.space
+        else:
+            self.space_ = choose_space(data) if len(data.spaces) > 1 else None
+        if self.space_ is not None:
+            logger.info("of %d spaces, number %d alone is used", len(data.spaces), self.space_)
+        return only(data, self.space_)
 
     def _unanswered(self, data: HeadData) -> tuple[RefinementContext, Unanswered]:
         """Return what the rows say by themselves, kept for the next answers."""
-        shares = resolve_shares(self.cluster_prior, data.n_clusters)
         kept = self.__dict__.pop("start_", None)
-        if kept is not None and kept.n_rows == data.n_rows:
+        if kept is not None and len(kept.points.of_row) == data.n_rows:
             self.centre_, self.axes_ = kept.centre, kept.axes
             self.families_, self.even_sizes_ = kept.families, kept.even_sizes
-            rows = self._project(data.joint[kept.index])
-            context = RefinementContext(rows, kept.graph, data.seed("slope"))
+            context = self._context(kept.points, data)
         else:
-            estimates = isinstance(self.cluster_prior, str) and self.cluster_prior != "uniform"
-            estimated = estimate_sizes(data) if estimates else None
-            known = [given for given in (estimated, shares) if given is not None]
-            index, context = self._prepare(data, largest=float(known[0].max()))
-            candidates = make_candidates(context, data.n_clusters, shares, seed=data.seed("starts"))
-            self.families_ = {c.name: c.score for c in candidates}
-            voters, self.even_sizes_ = select_voters(candidates, self.cluster_prior, estimated)
-            V = smooth(context, vote(voters, data.n_clusters))
-            kept = Unanswered(
-                data.n_rows,
-                index,
-                context.graph,
-                self.centre_,
-                self.axes_,
-                [c.labels.astype(np.int32) for c in candidates],
-                V,
-                estimated,
-                self.families_,
-                self.even_sizes_,
-            )
+            context, kept = self._partitioned(data)
         self.unanswered_ = kept
         return context, kept
+
+    def _partitioned(self, data: HeadData) -> tuple[RefinementContext, Unanswered]:
+        """Partition the rows by all families and let the partitions vote."""
+        k, prior = data.n_clusters, self.cluster_prior
+        shares = resolve_shares(prior, k)
+        points = points_of(data, self.max_rows)
+        raw = RefinementContext(points.rows, points.graph, weights=points.weights)
+        node = coarsen(raw.affinity, MAX_NODES, sizes=points.weights)
+        asked = not isinstance(prior, str) or prior == "uniform"
+        estimated = None if asked else self._estimated(raw, node, data)
+        known = shares if estimated is None else estimated
+        assert known is not None
+        self._center(points, largest=float(known.max()))
+        context = self._context(points, data)
+        few = node_context(context, node)
+        candidates = make_candidates(few, k, shares, seed=data.seed("starts"))
+        self.families_ = {c.name: c.score for c in candidates}
+        held = [c for c in candidates if c.balanced]
+        if asked:
+            voters, sizes, self.even_sizes_ = held or candidates, None, bool(held)
+            hypotheses = []
+        else:
+            assert estimated is not None
+            even = balance_evidence(candidates, estimated) if prior == "auto" else 0.0
+            voters, self.even_sizes_ = candidates, even > 0.5
+            hypotheses = [(1 - even, estimated), (even, np.full(k, 1 / k))]
+            sizes = (1 - even) * estimated + even / k
+        V = vote(voters, support(voters, hypotheses, few.mass), k)[node]
+        for _ in range(1 if few is context else 2):  # what a node says is not yet the row's own
+            V = smooth(context, V)
+        agreed = split_agreement(few, k, seed=data.seed("halves"), linkages=("ward", "average"))
+        sure = float(np.average(V.max(axis=1), weights=context.weights))
+        return context, Unanswered(
+            points,
+            self.centre_,
+            self.axes_,
+            node,
+            [c.labels[node].astype(np.int32) for c in candidates],
+            V,
+            sizes,
+            sure * agreed**AGREEMENT_POWER,
+            self.families_,
+            self.even_sizes_,
+            self.space_,
+        )
+
+    def _estimated(self, raw: RefinementContext, node: NDArray[np.int64], data: HeadData) -> Floats:
+        """Return the estimated sorted shares of the clusters, of the rows as they are."""
+        seed, k = data.seed("sizes"), data.n_clusters
+        few = node_context(raw, node)
+        found = np.full(k, 0.5 / data.n_rows)
+        some = min(k, len(few.rows))
+        if some < data.n_rows:
+            averaged = unit_rows(few.rows + few.smoothing @ few.rows)
+            smooth_ = None if few is raw and few.weights is None else averaged
+            found[:some] = size_profile(
+                few.rows, some, few.edges, smooth=smooth_, weights=few.weights, random_state=seed
+            )
+        return np.sort(found / found.sum())[::-1]
 
     def _answer(
         self, context: RefinementContext, kept: Unanswered, data: HeadData
@@ -185,22 +243,22 @@ class AutoHead(ClusterHead):
         assert data.answers is not None
         edited = self.__dict__.pop("edited_", None)
         if edited is not None:
-            V = edited[kept.index]
+            V = kept.points.mean(edited)
         elif kept.proba is not None:
             V = kept.proba
         else:
             seed = data.seed("student")
-            student, *_ = bounded_student(context, kept.votes, kept.sizes, seed=seed)
+            student, _ = student_of(context, kept, kept.votes, kept.expected, seed=seed)
             V = kept.proba = student.proba(context.rows).astype(np.float32)
         found = answer(
             context,
             V.astype(np.float32),
-            self._seen_answers(data.answers, kept, data),
+            kept.points.answers(data.answers),
             data.n_clusters,
             others=[labels.astype(np.int64) for labels in kept.candidates],
             exact=self.n_clusters != "auto",
         )
-        self.answered_ = kept.index, found.proba
+        self.answered_ = kept.points.of_row, found.proba
         if found.proba.shape[1] < data.n_clusters:
             logger.info(
                 "of %d clusters %d remain: no other rows look like one that the answers leave",
@@ -209,18 +267,6 @@ class AutoHead(ClusterHead):
             )
         data.n_clusters = found.proba.shape[1]
         return found.proba
-
-    def _seen_answers(self, answers: RowAnswers, kept: Unanswered, data: HeadData) -> RowAnswers:
-        """Return answers about the rows it saw: of the others the nearest ones stand for them."""
-        if len(kept.index) == data.n_rows:
-            return answers
-        rows = answers.answered
-        place = np.searchsorted(kept.index, rows).clip(max=len(kept.index) - 1)
-        lost = np.flatnonzero(kept.index[place] != rows)
-        if len(lost):
-            seen = self._project(data.joint[kept.index])
-            place[lost] = nearest_centroid(self._project(data.joint[rows[lost]]), seen)
-        return answers.moved(rows, place)
 
     def fit_answered(
         self,
@@ -244,12 +290,10 @@ class AutoHead(ClusterHead):
         answered, kept = getattr(self, "answered_", None), getattr(self, "unanswered_", None)
         if answered is None:
             if kept is not None:
-                kept.proba = proba[kept.index]
+                kept.proba = kept.points.mean(proba)
             return proba
-        index, found = answered
-        proba = proba.copy()
-        proba[index] = found[:, self.columns_]
-        return proba
+        of_row, found = answered
+        return found[of_row][:, self.columns_]
 
     def _resolve_n_clusters(self, data: HeadData) -> int:
         start = self.__dict__.get("start_")
@@ -259,58 +303,60 @@ class AutoHead(ClusterHead):
         known = start.votes if edited is None else edited
         return max(known.shape[1], data.answers.n_classes)
 
-    def _prepare(
-        self, data: HeadData, *, largest: float
-    ) -> tuple[NDArray[np.int64], RefinementContext]:
-        """Center the (sampled) rows, less if one cluster is most of them; find their neighbors."""
-        index = np.arange(data.n_rows)
-        if data.n_rows > self.max_rows:
-            order = np.random.default_rng(data.seed("rows")).permutation(data.n_rows)
-            index = np.sort(order[: self.max_rows])
-        rows = data.joint[index if len(index) < data.n_rows else slice(None)]
-        common = (1 - largest) * rows.mean(axis=0, dtype=np.float64)
-        self.centre_ = common.astype(np.float32)
-        self.axes_ = principal_axes(rows - self.centre_)
-        rows = self._project(rows)
-        k = min(N_NEIGHBORS, len(rows) - 1)
-        given = data.given_graph(k) if len(rows) == data.n_rows else None
-        graph = KNNGraph.build(rows, k=k) if given is None else given
-        return index, RefinementContext(rows, graph, data.seed("slope"))
+    def _center(self, points: Points, *, largest: float) -> None:
+        """Learn what is taken from the rows: the less of their mean, the larger a cluster is."""
+        mean = np.average(points.rows, axis=0, weights=points.weights)
+        self.centre_ = ((1 - largest) * mean).astype(np.float32)
+        self.axes_ = principal_axes(points.rows - self.centre_)
+
+    def _context(self, points: Points, data: HeadData) -> RefinementContext:
+        rows = self._project(points.rows)
+        return RefinementContext(rows, points.graph, data.seed("slope"), weights=points.weights)
 
     def _project(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         centered = rows - self.centre_
         return unit_rows(centered @ self.axes_ if self.axes_.size else centered)
 
     def _proba(self, xs: list[NDArray[np.float32]]) -> NDArray[np.floating]:
-        return self.student_.proba(self._project(joint(xs)))
+        space = self.space_
+        return self.student_.proba(self._project(joint(xs if space is None else [xs[space]])))
 
     def _state(self) -> dict[str, NDArray[Any]]:
         arrays = vars(self.student_)
-        return arrays | {"centre": self.centre_, "axes": self.axes_}
+        space = np.array([] if self.space_ is None else [self.space_], np.int64)
+        return arrays | {"centre": self.centre_, "axes": self.axes_, "space": space}
 
     def _load_state(self, arrays: dict[str, NDArray[Any]]) -> None:
         arrays = dict(arrays)
         self.centre_, self.axes_ = arrays.pop("centre"), arrays.pop("axes")
+        space = arrays.pop("space", np.array([], np.int64))  # of 0.1: there is none
+        self.space_ = int(space[0]) if len(space) else None
         self.student_ = Student(**arrays)
 
 
-def bounded_student(
+def student_of(
     context: RefinementContext,
+    kept: Unanswered,
     V: NDArray[np.float32],
-    sizes: NDArray[np.float64] | None,
+    expected: float,
     *,
     seed: int,
-) -> tuple[Student, NDArray[np.float64], NDArray[np.float64]]:
-    """Return the student of soft labels `V`, no surer than sorted shares `sizes` allow.
+) -> tuple[Student, Floats]:
+    """Return the student of soft labels `V`, as sure as `expected`, and the shares of its labels.
 
-    With it what it said of the rows, (m, k), before it was bound, and the shares of its labels.
+    It is no surer than the likely sizes allow, where nobody has answered.
     """
-    student = teach(context, V, seed=seed)
+    few = node_context(context, kept.node) if len(V) > MAX_NODES else context
+    nodes = None if few is context else (kept.node, few)
+    student = teach(context, V, seed=seed, nodes=nodes)
     proba = student.proba(context.rows)
-    shares = np.bincount(proba.argmax(axis=1), minlength=V.shape[1]) / len(V)
-    if sizes is not None:
-        student.bound(proba, most_correct(shares, sizes))
-    return student, proba, shares
+    k = V.shape[1]
+    labels = proba.argmax(axis=1)
+    shares = np.bincount(labels, context.mass, minlength=k).astype(np.float64)
+    if V is kept.votes and kept.sizes is not None:
+        expected = min(expected, most_correct(shares, kept.sizes))
+    student.level(proba, expected, context.mass)
+    return student, shares
 
 
 def resolve_shares(cluster_prior: Any, n_clusters: int) -> NDArray[np.float64] | None:
@@ -324,19 +370,3 @@ def resolve_shares(cluster_prior: Any, n_clusters: int) -> NDArray[np.float64] |
 def most_correct(shares: NDArray[np.float64], true: NDArray[np.float64]) -> float:
     """Return the largest share of rows that a partition with `shares` can have right, 0..1."""
     return 1 - float(np.abs(np.sort(shares) - np.sort(true)).sum()) / 2
-
-
-def select_voters(
-    candidates: list[Candidate],
-    cluster_prior: Any,
-    estimated: NDArray[np.float64] | None,
-) -> tuple[list[Candidate], bool]:
-    """Return the partitions that vote, and whether they are those of imposed sizes."""
-    free = [c for c in candidates if not c.balanced]
-    held = [c for c in candidates if c.balanced]
-    if isinstance(cluster_prior, str) and cluster_prior == "auto" and estimated is not None:
-        refined = [c for c in free if "+" in c.name]
-        impose = sizes_look_balanced(refined, held, evenness=evenness(estimated))
-    else:
-        impose = bool(held)
-    return (held if impose else free), impose

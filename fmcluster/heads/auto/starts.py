@@ -1,13 +1,13 @@
 """Starting partitions of several families, none of which is right for all data.
 
 k-means favors clusters of balanced size and round shape; average linkage keeps small clusters and
-lets large ones be large; linkage by edges of the neighbor graph and spectral clustering of it
-follow connected shapes. The linkages merge mini-clusters (`fmcluster.partition.mini_clusters`), of
-several finenesses, for how many are merged decides what they merge. Which rows begin a mini-
-cluster is chance, so a family that does well is drawn again.
+lets large ones be large; linkage by edges of the neighbor graph follows connected shapes. The
+linkages merge mini-clusters (`fmcluster.partition.mini_clusters`), of several finenesses, for how
+many are merged decides what they merge. Which rows begin a mini-cluster is chance, and k-means has
+none for a small group, so the linkages are drawn again, of nodes of the graph (`partition.nodes`).
 
-No linkage may give a cluster to less than a tenth of a balanced share of the rows: a few odd rows
-are no cluster, and would take its place from a small one.
+No linkage of k-means' mini-clusters may give a cluster to less than a tenth of a balanced share of
+the rows: a few odd rows are no cluster, and would take its place from a small one.
 
 Every family sees the rows as they are and diffused over the graph (`RefinementContext.diffused`),
 a start each: diffusion brings scattered clusters together, and drowns small ones.
@@ -16,27 +16,26 @@ a start each: diffusion brings scattered clusters together, and drowns small one
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fmcluster.partition.kmeans import kmeans_partition
 from fmcluster.partition.linkage import LINKAGES, condensed_cut, merge_tree
-from fmcluster.partition.mini_clusters import MiniClusters, mini_clusters
+from fmcluster.partition.mini_clusters import MiniClusters, group_sums, mini_clusters
+from fmcluster.partition.nodes import coarsen
 from fmcluster.partition.refine import DIFFUSION, LEAST_SHARE, RefinementContext
-from fmcluster.partition.scores import edge_mass
 from fmcluster.utils.random import seed_of
-from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.rows import unit_rows
 
-FAMILIES = ("kmeans", *LINKAGES, "spectral")
+FAMILIES = ("kmeans", *LINKAGES)
 # Mini-clusters per cluster, the finer of rows more diffused: how many are merged decides what.
 FINENESS = (3, 5, 8)
 # The merge tree holds (mini, mini) distances: 32 MB of float64.
 MAX_MINI_CLUSTERS = 2_000
-# Edges that linkages and spectral clustering see: the head's own graph, or less of a denser one.
-N_NEIGHBORS = 10
+# Of nodes, among which odd rows are fewer. All of it loses small clusters that any eye would see, a
+# third costs a world of pixels 17 points (log, 36).
+LEAST_SHARE_OF_NODES = LEAST_SHARE / 2
 
 
 def starts(
@@ -65,55 +64,34 @@ def starts(
         rows, points = field.diffused[time].rows, max(256, -(-n // k))
         found = kmeans_partition(rows, k, seed=at, max_iter=30, rows_per_cluster=points)
         yield "kmeans", f"kmeans{number}.{draw}", found[1]
-    near = field.graph.take(min(N_NEIGHBORS, field.graph.k))
     merged = [family for family in families if family != "kmeans"]
     for fineness, time in zip(FINENESS, DIFFUSION, strict=True) if merged else ():
         n_mini = max(min(fineness * k, n // 3, MAX_MINI_CLUSTERS), min(2 * k, n), min(100, n // 4))
         at = seed_of(seed, "mini", fineness, draw)
-        rows = field.diffused[time].rows
-        mini = mini_clusters(rows, n_mini, seed=at, max_iter=8)
+        mini, least = _mini(field, n_mini, time, seed=at, draw=draw)
         for family in merged:
-            if family == "spectral" and fineness != FINENESS[-1]:
-                continue
             if len(mini.sizes) <= k:
                 groups = np.arange(len(mini.sizes))
-            elif family == "spectral":
-                groups = spectral_groups(mini, near, k, seed=seed_of(seed, "spectral", draw))
             else:
-                tree = merge_tree(mini, family, near)
-                least = max(2, LEAST_SHARE * n / k)
-                groups = condensed_cut(tree, mini.sizes, k, least=least)
+                tree = merge_tree(mini, family, field.edges)
+                fewest = max(2.0, least * float(mini.sizes.sum()) / k)
+                groups = condensed_cut(tree, mini.sizes, k, least=fewest)
             yield family, f"{family}{fineness}.{draw}", groups[mini.labels]
 
 
-def spectral_groups(
-    mini: MiniClusters, graph: KNNGraph, n_clusters: int, *, seed: int
-) -> NDArray[np.int64]:
-    """Cluster mini-clusters by the leading eigenvectors of their edge masses, (m,) groups.
+def _mini(
+    field: RefinementContext, n_mini: int, time: int, *, seed: int, draw: int
+) -> tuple[MiniClusters, float]:
+    """Return mini-clusters of diffused rows, and the least share of a cluster of them.
 
-    Ng, Jordan and Weiss, "On spectral clustering" (2001), on the graph of mini-clusters.
+    Those of the first draw are of k-means, whose centroids go where many rows are; those of the
+    next are nodes of the graph, of which small groups keep their own, so clusters may be smaller.
     """
-    from scipy.linalg import eigh
-
-    m = len(mini.sizes)
-    mass = edge_mass(mini.labels, m, graph)
-    degree = np.maximum(mass.sum(axis=1), 1e-9)
-    _, vectors = eigh(
-        mass / np.sqrt(np.outer(degree, degree)), subset_by_index=[m - n_clusters, m - 1]
-    )
-    return weighted_kmeans(unit_rows(vectors), mini.sizes, n_clusters, seed=seed)
-
-
-def weighted_kmeans(
-    rows: NDArray[np.float32],
-    weights: NDArray[Any],
-    n_clusters: int,
-    *,
-    seed: int,
-    n_init: int = 3,
-) -> NDArray[np.int64]:
-    """Cluster few unit rows by weighted spherical k-means; return groups (m,)."""
-    from sklearn.cluster import KMeans
-
-    found = KMeans(n_clusters, n_init=n_init, max_iter=50, random_state=seed)
-    return found.fit(rows, sample_weight=weights).labels_.astype(np.int64)
+    rows = field.diffused[time].rows
+    if draw % 2 == 0:
+        found = mini_clusters(rows, n_mini, seed=seed, max_iter=8, weights=field.weights)
+        return found, LEAST_SHARE
+    node = coarsen(field.affinity, n_mini, sizes=field.weights)
+    sums = group_sums(rows, node, int(node.max()) + 1, weights=field.weights)
+    sizes = np.bincount(node, field.weights).astype(np.float64)
+    return MiniClusters(unit_rows(sums), node, sums, sizes), LEAST_SHARE_OF_NODES

@@ -16,15 +16,20 @@ out: with :math:`r_j` the mean over a landmark's rows of the square root of the 
 (and itself) that got the row's label, and r(x) carried to x as the votes are,
 
 .. math:: p'(x) = r(x)\, p(x) + (1 - r(x)) / k.
+
+The largest of them is then moved by s in logits, the others in proportion: one number that brings
+the mean confidence of the rows to what they are expected to have right (`agreement`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit, logit
 
+from fmcluster.functional.calibration import shift_to_mean, with_confidence
 from fmcluster.functional.softmax import softmax
 from fmcluster.partition.mini_clusters import group_sums, mini_clusters
 from fmcluster.partition.refine import Array, RefinementContext, fit_slope, linear_weights
@@ -34,6 +39,8 @@ LANDMARKS = 1_000
 LANDMARKS_PER_CLUSTER = 8
 # kappa: larger, and the nearest landmark alone decides; smaller, and large clusters win by number.
 CONCENTRATION = 15.0
+# Logits of probabilities of zero and one are finite from here.
+SURE = 1e-6
 # Keeps the log of a vote that nobody cast finite.
 TINY = 1e-6
 # Under the package's own: cosines to the landmarks are in float64, 16 MB per thousand of them.
@@ -56,6 +63,8 @@ class Student:
         Added to log-probabilities; keeps clusters that nothing would predict.
     reliability : (m,) float32
         How far each landmark's neighbors bear out its labels, 0..1.
+    shift : () float64
+        Added to the logits of confidences.
     """
 
     landmarks: Array
@@ -64,6 +73,7 @@ class Student:
     offsets: Array
     bias: NDArray[np.float64]
     reliability: Array
+    shift: NDArray[np.float64] = field(default_factory=lambda: np.zeros(()))
 
     def scores(self, rows: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return log-probabilities (m, k) up to a constant and reliability (m, 1) of unit rows."""
@@ -82,27 +92,52 @@ class Student:
             trust[start : start + BLOCK_ROWS] = near[:, -1:]
         return out, trust
 
-    def proba(self, rows: Array) -> NDArray[np.float64]:
+    def proba(self, rows: Array) -> NDArray[np.floating]:
         """Return probabilities (m, k) of unit rows."""
         scores, trust = self.scores(rows)
-        return trust * softmax(scores) + (1 - trust) / scores.shape[1]
+        k = scores.shape[1]
+        proba = trust * softmax(scores) + (1 - trust) / k
+        if self.shift == 0 or k == 1:
+            return proba
+        return with_confidence(proba, expit(_logits(proba) + self.shift))
 
-    def bound(self, proba: NDArray[np.float64], most: float) -> None:
-        """Bring the mean confidence of its own `proba` (m, k) down to `most` (0..1) if above."""
-        even = 1 / len(self.bias)
-        excess = float(proba.max(axis=1).mean()) - even
-        if excess > max(most - even, 0):
-            self.reliability *= np.float32(max(most - even, 0.01) / excess)
+    def level(self, proba: NDArray[np.floating], expected: float, mass: Array) -> None:
+        """Bring the mean confidence of its own `proba` (m, k) to `expected` (0..1)."""
+        k = proba.shape[1]
+        if k > 1:
+            expected = float(np.clip(expected, 1 / k + SURE, 1 - SURE))
+            self.shift = np.asarray(self.shift + shift_to_mean(_logits(proba), expected, mass=mass))
 
 
-def teach(field: RefinementContext, V: Array, *, seed: int) -> Student:
-    """Fit the student of votes `V` (n, k) on the rows of `field`."""
+def _logits(proba: NDArray[np.floating]) -> NDArray[np.float64]:
+    return logit(np.clip(proba.max(axis=1), SURE, 1 - SURE).astype(np.float64))
+
+
+def teach(
+    context: RefinementContext,
+    V: Array,
+    *,
+    seed: int,
+    nodes: tuple[NDArray[np.int64], RefinementContext] | None = None,
+) -> Student:
+    """Fit the student of votes `V` (n, k) on the rows of `context`.
+
+    Parameters
+    ----------
+    context : RefinementContext
+    V : (n, k) float32
+    seed : int
+    nodes : ((n,) int64, RefinementContext), optional
+        Fewer nodes of the rows, of which the landmarks are made in less time.
+    """
     n, k = V.shape
-    n_landmarks = min(max(LANDMARKS, LANDMARKS_PER_CLUSTER * k), max(n // 2, k))
-    mini = mini_clusters(field.rows, n_landmarks, seed=seed, max_iter=8)
-    votes = group_sums(V, mini.labels, len(mini.sizes)) / mini.sizes[:, None]
-    weights, offsets = linear_weights(field, V, "lda")
-    slope = fit_slope(field.rows[field.sample] @ weights + offsets, V[field.sample])
+    node, few = (np.arange(n), context) if nodes is None else nodes
+    n_landmarks = min(max(LANDMARKS, LANDMARKS_PER_CLUSTER * k), max(len(few.rows) // 2, k))
+    mini = mini_clusters(few.rows, n_landmarks, seed=seed, max_iter=8, weights=few.weights)
+    landmark, m = mini.labels[node], len(mini.sizes)
+    votes = group_sums(V, landmark, m, weights=context.weights) / mini.sizes[:, None]
+    weights, offsets = linear_weights(context, V, "lda")
+    slope = fit_slope(context.rows[context.sample] @ weights + offsets, V[context.sample])
     student = Student(
         mini.centroids,
         votes.astype(np.float32),
@@ -111,10 +146,12 @@ def teach(field: RefinementContext, V: Array, *, seed: int) -> Student:
         np.zeros(k),
         np.ones(len(mini.sizes), np.float32),
     )
-    labels = keep_alive(student, field.rows, V)
-    same = (labels[field.graph.indices] == labels[:, None]).sum(axis=1, keepdims=True)
-    agreed = (same + 1) / (field.graph.k + 1)  # the row itself counts: nothing is wholly uncertain
-    borne_out = group_sums(np.sqrt(agreed), mini.labels, len(mini.sizes))
+    labels = keep_alive(student, context.rows, V)
+    same = (labels[context.graph.indices] == labels[:, None]).sum(axis=1, keepdims=True)
+    agreed = (same + 1) / (
+        context.graph.k + 1
+    )  # the row itself counts: nothing is wholly uncertain
+    borne_out = group_sums(np.sqrt(agreed), landmark, m, weights=context.weights)
     student.reliability = (borne_out[:, 0] / mini.sizes).astype(np.float32)
     return student
 

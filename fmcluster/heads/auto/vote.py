@@ -1,10 +1,20 @@
-r"""From many partitions to one: which regime of sizes holds, and the vote of the partitions.
+r"""From many partitions to one: hypotheses about sizes, and the vote of the partitions.
 
-The score of a partition is modularity + assortativity / 2 + simplified silhouette
-(`fmcluster.partition.scores`): modularity leans to balanced clusters, assortativity, modularity
-over the most that such sizes allow, to few large ones, and silhouette sees no graph. Partition j
-votes with the weight :math:`\exp((u_j - \max u) / \tau)` after its clusters are matched one to one
-(Hungarian) with those of the best.
+No score of edges or distances is fair to balanced and to skewed clusters at once: modularity rises
+with evenness, assortativity with unevenness. So partitions are judged by what is nearly fair, the
+simplified silhouette :math:`h_j`, and by whether their sizes are those that anything speaks for:
+
+.. math::
+
+    u_j = h_j + t \log \sum_H \pi_H \exp(-\mathrm{TV}(q_j, s_H) / t), \quad t = 0.1,
+
+with sorted shares :math:`q_j` and hypotheses H: the sizes that were estimated from the silhouettes
+of many partitions (`fmcluster.partition.estimates.sizes`), and balanced ones. The latter have
+:math:`\pi = \sigma((c_0 - c) / 0.015)\, \sigma((e - e_0) / 0.03)`: how much of the score of edges
+and silhouette imposing them costs (c), and how even the estimated sizes are (e). Partition j votes
+with the weight :math:`\exp((u_j - \max u) / \tau)` after its clusters are matched one to one
+(Hungarian) with those of the best. Where hypotheses tell different stories of a row, its votes are
+split, and its confidence says so.
 """
 
 from __future__ import annotations
@@ -12,41 +22,71 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
 
 from fmcluster.functional.assignment import align_labels
+from fmcluster.partition.estimates.sizes import evenness
 from fmcluster.partition.refine import Array, RefinementContext
 from fmcluster.partition.scores import Candidate
 
-# Of the vote: .02 to .06 make no difference of a point (benchmarks/results/auto, log, 11).
+Floats = NDArray[np.float64]
+
+# Of the vote: .02 to .08 make no difference of a point (benchmarks/results/auto, log, 11 and 32).
 TEMPERATURE = 0.04
-# Truly balanced worlds lose 0 to 0.10 of the score, others 0.16 to 0.49 (log, 26).
-BALANCED_COST = 0.12
-# Any threshold from 0.66 to 0.96 decided alike (log, 19 and 26).
-LEAST_EVENNESS = 0.8
+# Total variation that halves a hypothesis' support, about; 32 of the log.
+SIZE_SCALE = 0.1
+# Where balanced sizes are as likely as not: 31 of the log. Truly balanced worlds lose 0 to 0.10 of
+# the score, others 0.05 to 0.49; wider slopes let chance decide, steps would let one row.
+BALANCED_COST, COST_SLOPE = 0.075, 0.015
+LEAST_EVENNESS, EVENNESS_SLOPE = 0.85, 0.03
 
 
-def sizes_look_balanced(
-    free: Sequence[Candidate], balanced: Sequence[Candidate], *, evenness: float
-) -> bool:
-    """Return whether balanced sizes cost little of the best score and are what was estimated.
+def balance_evidence(candidates: Sequence[Candidate], estimated: Floats) -> float:
+    """Return how likely balanced sizes are, 0..1, by their cost and by the estimated sizes.
 
     Where sizes differ, balanced clusters must cut through dense regions and join sparse ones: the
     score falls. A topic of many subtopics can be cut at no cost, so the sizes that were estimated
-    by other means have to look balanced (`evenness`, 0..1), too.
+    by other means have to look balanced, too.
     """
-    if not balanced or not free:
-        return bool(balanced)
-    cost = max(c.score for c in free) - max(c.score for c in balanced)
-    return evenness > LEAST_EVENNESS and cost < BALANCED_COST
+    free = [c.score for c in candidates if not c.balanced]
+    held = [c.score for c in candidates if c.balanced]
+    if not held or not free:
+        return float(bool(held))
+    cost = max(free) - max(held)
+    even = evenness(estimated)
+    return float(
+        expit((BALANCED_COST - cost) / COST_SLOPE) * expit((even - LEAST_EVENNESS) / EVENNESS_SLOPE)
+    )
 
 
-def vote(candidates: Sequence[Candidate], n_clusters: int) -> Array:
+def support(
+    candidates: Sequence[Candidate],
+    hypotheses: Sequence[tuple[float, Floats]],
+    mass: NDArray[np.floating],
+) -> Floats:
+    """Return the score of each partition under weighted hypotheses about sorted shares (k,)."""
+    out = np.array([c.silhouette for c in candidates])
+    if not hypotheses:
+        return out
+    for place, candidate in enumerate(candidates):
+        k = len(hypotheses[0][1])
+        shares = np.sort(np.bincount(candidate.labels, mass, minlength=k))[::-1]
+        likely = [
+            weight * np.exp(-0.5 * np.abs(shares - sizes).sum() / SIZE_SCALE)
+            for weight, sizes in hypotheses
+        ]
+        out[place] += SIZE_SCALE * np.log(sum(likely) + 1e-12)
+    return out
+
+
+def vote(candidates: Sequence[Candidate], scores: Floats, n_clusters: int) -> Array:
     """Return the weighted vote (n, k) of partitions, in the names of the best one."""
-    best = max(candidates, key=lambda candidate: candidate.score)
+    best = candidates[int(scores.argmax())]
     n = len(best.labels)
     V = np.zeros((n, n_clusters), np.float32)
-    for candidate in candidates:
-        weight = float(np.exp((candidate.score - best.score) / TEMPERATURE))
+    for candidate, score in zip(candidates, scores, strict=True):
+        weight = float(np.exp((score - scores.max()) / TEMPERATURE))
         if weight > 1e-3:  # a thousand such voters are one
             aligned = align_labels(best.labels, candidate.labels, n_clusters=n_clusters)
             V[np.arange(n), aligned] += weight

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from fmcluster.functional.prior import effective_clusters
 from fmcluster.partition.candidates import candidate_partitions, sample_with_graph
 from fmcluster.partition.mini_clusters import group_sums, smooth_rows
-from fmcluster.partition.scores import modularity, silhouette
+from fmcluster.partition.scores import NodeEdges, edge_mass, modularity_of, silhouette
 from fmcluster.vectors.graph import KNNGraph
 
 if TYPE_CHECKING:
@@ -40,8 +40,10 @@ EVENNESS_POWER = 8
 def size_profile(
     rows: NDArray[np.float32],
     n_clusters: int,
-    graph: KNNGraph,
+    graph: KNNGraph | NodeEdges,
     *,
+    smooth: NDArray[np.float32] | None = None,
+    weights: NDArray[np.float64] | None = None,
     n_seeds: int = 2,
     random_state: int = 0,
 ) -> NDArray[np.float64]:
@@ -49,22 +51,46 @@ def size_profile(
 
     Every algorithm partitions the unit rows (n, d) and the neighbor-averaged rows; all partitions
     are judged on the rows themselves.
+
+    Parameters
+    ----------
+    rows : (n, d) float32
+    n_clusters : int
+    graph : KNNGraph or NodeEdges
+    smooth : (n, d) float32, optional
+        The neighbor-averaged rows; needed where rows are nodes.
+    weights : (n,) float64, optional
+        How many rows each stands for.
+    n_seeds, random_state : int
     """
-    near = graph.take(min(10, graph.k))
+    if isinstance(graph, KNNGraph):
+        graph = graph.take(min(10, graph.k))
+        smooth = smooth_rows(rows, graph) if smooth is None else smooth
+    assert smooth is not None
+    mass = np.ones(len(rows)) if weights is None else weights
     sizes, scores = [], []
-    for source in (rows, smooth_rows(rows, near)):
+    for source in (rows, smooth):
         candidates = candidate_partitions(
-            source, n_clusters, near, n_seeds=n_seeds, scored=False, random_state=random_state
+            source,
+            n_clusters,
+            graph,
+            n_seeds=n_seeds,
+            scored=False,
+            weights=weights,
+            random_state=random_state,
         )
         for found in candidates:
             k = found.n_clusters
-            tight = silhouette(rows, found.labels, group_sums(rows, found.labels, k))
-            scores.append(tight + MODULARITY_SHARE * modularity(found.labels, near, k))
+            sums = group_sums(rows, found.labels, k, weights=weights)
+            tight = silhouette(rows, found.labels, sums, weights=weights)
+            cohesion = modularity_of(edge_mass(found.labels, k, graph))
+            scores.append(tight + MODULARITY_SHARE * cohesion)
             sizes.append(np.zeros(n_clusters))
-            sizes[-1][:k] = np.sort(found.sizes)[::-1]
+            sizes[-1][:k] = np.sort(np.bincount(found.labels, mass, minlength=k))[::-1]
     score = np.array(scores)
-    weights = np.exp((score - score.max()) / TEMPERATURE)
-    return shrunk_to_even(weights @ np.array(sizes) / (weights.sum() * len(rows)), len(rows))
+    weight = np.exp((score - score.max()) / TEMPERATURE)
+    n = float(mass.sum())
+    return shrunk_to_even(weight @ np.array(sizes) / (weight.sum() * n), round(n))
 
 
 def evenness(shares: NDArray[np.float64]) -> float:

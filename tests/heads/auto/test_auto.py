@@ -65,6 +65,19 @@ def test_several_spaces_beat_each(blobs):
     assert accuracy(both, data.y) > max(alone) + 0.02
 
 
+def test_a_space_of_noise_is_left_out_and_stays_out(blobs, tmp_path):
+    data = blobs(n=500, k=5, d=16, spread=0.5, seed=1)
+    noise = np.random.default_rng(0).normal(size=(500, 8)).astype(np.float32)
+    head = AutoHead(5, random_state=0).fit([data.x, noise])
+    assert head.space_ == 0
+    assert AutoHead(5, random_state=0).fit([data.x, data.x]).space_ is None
+    head.save_pretrained(tmp_path / "head")
+    loaded = load_head(tmp_path / "head")
+    assert loaded.space_ == 0
+    other = np.random.default_rng(1).normal(size=(500, 8)).astype(np.float32)
+    np.testing.assert_array_equal(loaded.predict([data.x, other]), head.labels_)
+
+
 def test_same_labels_for_any_number_of_threads(tailed):
     labels = []
     for threads in (1, 2):
@@ -81,10 +94,12 @@ def test_duplicates_share_a_label_and_a_batch_does_not_matter(even):
     np.testing.assert_array_equal(one_by_one, head.labels_[:20])
 
 
-def test_many_rows_are_fitted_on_a_part(even):
-    head = AutoHead(5, max_rows=200, random_state=0).fit(even.x)
-    assert head.labels_.shape == (600,)
-    assert accuracy(head, even.y) > 0.97
+def test_many_rows_are_fitted_as_nodes(tailed):
+    head = AutoHead(6, max_rows=200, random_state=0).fit(tailed.x)
+    assert head.labels_.shape == (710,)
+    assert head.unanswered_.points.weights.sum() == 710
+    assert len(head.unanswered_.points.rows) == 200
+    assert evaluate(tailed.y, head.labels_)["macro_acc"] > 0.8
 
 
 def test_new_rows_are_placed_without_a_graph(blobs, tmp_path):

@@ -10,12 +10,12 @@ from fmcluster.functional.assignment import align_labels
 from fmcluster.functional.metrics import evaluate
 from fmcluster.functional.softmax import softmax
 from fmcluster.heads.auto import student
+from fmcluster.heads.auto.agreement import split_agreement
 from fmcluster.heads.auto.head import most_correct
-from fmcluster.heads.auto.starts import FAMILIES, FINENESS, spectral_groups, starts
-from fmcluster.heads.auto.vote import TEMPERATURE, sizes_look_balanced, vote
+from fmcluster.heads.auto.starts import FAMILIES, FINENESS, starts
+from fmcluster.heads.auto.vote import TEMPERATURE, balance_evidence, support, vote
 from fmcluster.partition import refine as refining
 from fmcluster.partition.estimates.sizes import shares_by_rank
-from fmcluster.partition.mini_clusters import mini_clusters
 from fmcluster.partition.scores import Candidate, assortativity_of, modularity_of, score_candidate
 from fmcluster.vectors.graph import KNNGraph
 
@@ -96,9 +96,10 @@ def test_slope_is_that_of_the_likeliest_softmax():
 
 def test_information_share_is_one_for_sure_and_zero_for_independent_labels():
     Q = refining.one_hot(np.arange(400) % 4, 4)
-    assert refining.information_share(Q, Q) == pytest.approx(1, abs=1e-6)
+    mass = np.full(400, 1 / 400, np.float32)
+    assert refining.information_share(Q, Q, mass) == pytest.approx(1, abs=1e-6)
     flat = np.full((400, 4), 0.25, np.float32)
-    assert refining.information_share(Q, flat) == pytest.approx(0, abs=1e-6)
+    assert refining.information_share(Q, flat, mass) == pytest.approx(0, abs=1e-6)
 
 
 def test_columns_are_scaled_to_the_asked_shares():
@@ -139,7 +140,7 @@ def test_every_family_starts_with_k_clusters(even):
     found = list(starts(field_of(even.x), 5, seed=0))
     assert [family for family, _, _ in found].count("average") == len(FINENESS)
     assert {family for family, _, _ in found} == set(FAMILIES)
-    assert len({name for _, name, _ in found}) == len(refining.DIFFUSION) + 3 * len(FINENESS) + 1
+    assert len({name for _, name, _ in found}) == len(refining.DIFFUSION) + 3 * len(FINENESS)
     for _, _, labels in found:
         assert labels.shape == (600,)
         np.testing.assert_array_equal(np.unique(labels), np.arange(5))
@@ -154,13 +155,6 @@ def test_a_family_is_drawn_again_by_itself_and_otherwise(blobs):
     )
     assert len(first) == len(again) == len(FINENESS)
     assert any((a != b).any() for a, b in zip(first, again, strict=True))
-
-
-def test_spectral_groups_find_blobs(even):
-    graph = KNNGraph.build(even.x, k=10)
-    mini = mini_clusters(even.x, 60, seed=0)
-    groups = spectral_groups(mini, graph, 5, seed=0)
-    assert evaluate(even.y, groups[mini.labels])["acc"] > 0.95
 
 
 def test_matching_renames_as_the_hungarian_method_would():
@@ -182,26 +176,43 @@ def test_vote_weighs_by_score_and_ignores_names():
     best = Candidate("a", labels, 0.5, 0.7, 0.3)
     same = Candidate("b", (labels + 1) % 3, 0.5, 0.7, 0.3)
     worse = Candidate("c", odd, 0.5, 0.7, 0.3 - TEMPERATURE)
-    V = vote([best, same, worse], 3)
+    three = [best, same, worse]
+    V = vote(three, support(three, [], np.ones(30)), 3)
     np.testing.assert_allclose(V[5:, :].max(axis=1), 1)
     np.testing.assert_allclose(V[0], [2 / (2 + np.exp(-1)), np.exp(-1) / (2 + np.exp(-1)), 0])
 
 
-def test_even_sizes_are_believed_where_they_cost_little_and_are_estimated():
+def test_balance_is_likely_where_it_costs_little_and_is_estimated():
     labels = np.arange(90) % 3
+    near, far = np.array([0.34, 0.33, 0.33]), np.array([0.7, 0.2, 0.1])
     free = [Candidate(name, labels, 0.8, 0.9, s) for name, s in (("a", 0.3), ("b", 0.1))]
-    for modularity, silhouette, answer in (
-        (0.8, 0.3, True),
-        (0.75, 0.25, True),
-        (0.75, 0.2, False),
-    ):
-        even = [
-            Candidate("c", labels, modularity, 0.9, silhouette, balanced=True),
-            Candidate("d", labels, 0.1, 0.1, 0.1, balanced=True),
-        ]
-        assert sizes_look_balanced(free, even, evenness=0.85) is answer
-        assert not sizes_look_balanced(free, even, evenness=0.75)
-    assert not sizes_look_balanced(free, [], evenness=1.0)
+    likely = []
+    for cost in (0.0, 0.06, 0.09, 0.2):
+        held = [Candidate("c", labels, 0.8 - cost, 0.9, 0.3, balanced=True)]
+        likely.append(balance_evidence([*free, *held], near))
+        assert balance_evidence([*free, *held], far) < 1e-3
+    assert likely == sorted(likely, reverse=True)
+    assert likely[0] > 0.9 and 0.5 < likely[1] and likely[2] < 0.5 and likely[3] < 1e-3
+    assert balance_evidence(free, near) == 0
+
+
+def test_support_is_the_silhouette_less_how_far_the_sizes_are_from_the_likeliest():
+    labels = np.repeat([0, 1], [80, 20])
+    even = Candidate("a", np.arange(100) % 2, 0.5, 0.5, 0.4, balanced=True)
+    skewed = Candidate("b", labels, 0.5, 0.5, 0.4)
+    mass = np.full(100, 0.01)
+    sizes = np.array([0.8, 0.2])
+    found = support([even, skewed], [(1.0, sizes)], mass)
+    np.testing.assert_allclose(found, [0.4 - 0.3, 0.4], atol=1e-6)
+    both = support([even, skewed], [(0.5, sizes), (0.5, np.array([0.5, 0.5]))], mass)
+    assert both[0] == pytest.approx(both[1]) and both[0] == pytest.approx(0.4 - 0.0688, abs=1e-2)
+
+
+def test_halves_agree_where_there_are_clusters(blobs):
+    clear, none = blobs(n=600, k=5, d=12, spread=0.3, seed=1), blobs(n=600, k=1, d=12, seed=1)
+    assert split_agreement(field_of(clear.x), 5, seed=0) > 0.97
+    assert split_agreement(field_of(none.x), 5, seed=0) < 0.8
+    assert split_agreement(field_of(clear.x[:12]), 5, seed=0) == 1.0
 
 
 def test_score_is_networkx_free_modularity(even):
@@ -266,17 +277,18 @@ def test_no_more_is_right_than_the_sizes_allow():
     assert evaluate(y, labels)["acc"] <= most_correct(*shares) + 1e-9
 
 
-def test_mean_confidence_is_brought_down_to_the_bound_and_never_up(even):
+@pytest.mark.parametrize("expected", [0.6, 0.97])
+def test_mean_confidence_is_brought_to_what_is_expected(even, expected):
     field = field_of(even.x)
     taught = student.teach(field, refining.one_hot(even.y, 5), seed=0)
     before = taught.proba(even.x)
-    taught.bound(before, 0.999)
-    np.testing.assert_array_equal(taught.proba(even.x), before)
-    taught.bound(before, 0.6)
+    taught.level(before, expected, field.mass)
     after = taught.proba(even.x)
-    assert after.max(axis=1).mean() == pytest.approx(0.6, abs=1e-5)
-    np.testing.assert_allclose(after.sum(axis=1), 1)
+    assert after.max(axis=1).mean() == pytest.approx(expected, abs=0.02)  # none is below 1/k
+    np.testing.assert_allclose(after.sum(axis=1), 1, atol=1e-5)
     np.testing.assert_array_equal(after.argmax(axis=1), before.argmax(axis=1))
+    order = np.argsort(before.max(axis=1))
+    assert (np.diff(after.max(axis=1)[order]) > -1e-6).all()
 
 
 def test_a_cluster_that_nothing_predicts_is_given_its_likeliest_row(even):

@@ -1,0 +1,94 @@
+r"""How often partitions of two halves of the data say the same: what bounds their accuracy.
+
+Linkage of mini-clusters cuts either half of the rows, refined on its own part of the graph, and
+each half's clusters are carried to all rows by the nearest centroid. If both are right on a share a
+of the rows, they agree on about :math:`a^2` of them where they err independently, and on a where
+they make the same errors. It knows what votes of one data set cannot: that fine clusters come out
+otherwise of other rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmcluster.functional.assignment import align_labels
+from fmcluster.partition.kmeans import nearest_centroid
+from fmcluster.partition.linkage import condensed_cut, merge_tree
+from fmcluster.partition.mini_clusters import group_sums, mini_clusters
+from fmcluster.partition.refine import LEAST_SHARE, RefinementContext, refine
+from fmcluster.partition.scores import NodeEdges
+from fmcluster.vectors.graph import KNNGraph
+from fmcluster.vectors.rows import unit_rows
+
+Ints = NDArray[np.int64]
+
+# As the finest start's.
+MINI_PER_CLUSTER = 8
+
+
+def split_agreement(
+    context: RefinementContext, n_clusters: int, *, seed: int, linkages: Sequence[str] = ("ward",)
+) -> float:
+    """Return the share of rows on which partitions of two halves agree, 0..1.
+
+    Of several linkages that counts which agrees best: no family is right for all data.
+    """
+    n = len(context.rows)
+    if n < 4 * n_clusters:
+        return 1.0
+    order = np.random.default_rng(seed).permutation(n)
+    halves = np.sort(order[: n // 2]), np.sort(order[n // 2 :])
+    found = [_carried(context, half, n_clusters, linkages, seed) for half in halves]
+    best = 0.0
+    for first, second in zip(*found, strict=True):
+        same = first == align_labels(first, second, n_clusters=n_clusters)
+        best = max(best, float(context.mass[same].sum()))
+    return best
+
+
+def _carried(
+    context: RefinementContext, half: Ints, k: int, linkages: Sequence[str], seed: int
+) -> list[Ints]:
+    """Return the clusters of all rows by partitions of some of them, one a linkage."""
+    part, m = part_of(context, half), len(half)
+    n_mini = max(min(MINI_PER_CLUSTER * k, m // 3), min(100, m // 4), k)
+    mini = mini_clusters(part.rows, n_mini, seed=seed, max_iter=8, weights=part.weights)
+    least = max(2.0, LEAST_SHARE * float(mini.sizes.sum()) / k)
+    found = []
+    for linkage in linkages:
+        groups = np.arange(len(mini.sizes))
+        if len(groups) > k:
+            tree = merge_tree(mini, linkage, part.edges)
+            groups = condensed_cut(tree, mini.sizes, k, least=least)
+        labels = refine(part, groups[mini.labels], k).argmax(axis=1)
+        sums = group_sums(part.rows, labels, k, weights=part.weights)
+        found.append(nearest_centroid(context.rows, unit_rows(sums)))
+    return found
+
+
+def part_of(context: RefinementContext, rows: Ints) -> RefinementContext:
+    """Return the context of some of the rows (ascending), with the edges between them."""
+    weights = None if context.weights is None else context.weights[rows]
+    part = RefinementContext(context.rows[rows], context.graph, context.seed, weights=weights)
+    near = context.smoothing[rows][:, rows].tocsr()
+    total = np.asarray(near.sum(axis=1)).ravel()
+    lonely = np.flatnonzero(total <= 0)
+    if len(lonely):  # a row without a neighbor here is its own
+        near = near.tolil()
+        near[lonely, lonely] = 1
+        near = near.tocsr()
+        total[lonely] = 1
+    near.data = (near.data / np.repeat(total, np.diff(near.indptr))).astype(np.float32)
+    part.smoothing = near
+    place = np.full(len(context.rows), -1)
+    place[rows] = np.arange(len(rows))
+    edges = context.edges
+    if isinstance(edges, KNNGraph):
+        first, second = np.repeat(np.arange(edges.n_rows), edges.k), edges.indices.ravel()
+        edges = NodeEdges(first, second.astype(np.int64), np.ones(len(first)))
+    kept = (place[edges.first] >= 0) & (place[edges.second] >= 0)
+    part.edges = NodeEdges(place[edges.first[kept]], place[edges.second[kept]], edges.counts[kept])
+    return part
