@@ -76,7 +76,8 @@ def run_world(name: str, todo: list[tuple[str, str, int]]) -> list[dict[str, Any
 
 def methods_of(options: argparse.Namespace) -> list[tuple[str, str]]:
     """Return (method, label) of everything asked for."""
-    peers = [*(PEERS if options.peers else ()), *(["k-estimate"] if options.k_estimate else ())]
+    peers = [*(PEERS if options.peers == [] else options.peers or ())]
+    peers += ["k-estimate"] if options.k_estimate else []
     specs = options.head or ([] if peers else ["auto"])
     if options.label and len(specs) != 1:
         raise SystemExit(f"--label {options.label} names one head, and there are {len(specs)}")
@@ -182,7 +183,7 @@ def main() -> None:
     command.set_defaults(run=embed)
     command = commands.add_parser("run", help="run heads and peers")
     command.add_argument("--head", nargs="*", help="such as auto or scan:cluster_prior=estimate")
-    command.add_argument("--peers", action="store_true", help=", ".join(PEERS))
+    command.add_argument("--peers", nargs="*", choices=PEERS, help="all, or those named")
     command.add_argument("--k-estimate", action="store_true", help="count clusters as well")
     command.add_argument("--label", help="the method's name in the results")
     command.add_argument("--half", choices=("think", "confirm"), help="both where not said")
