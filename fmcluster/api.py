@@ -332,15 +332,5 @@ def _provenance(
         "graph": {"k": graph.k, "method": graph.method, "recall": graph.recall},
         "random_state": random_state,
         "determinism": "equal seeds give equal labels on CPU, for any thread count",
-        "calibration": _calibration(fit) if calibrate else None,
+        "calibration": fit.about() if calibrate else None,
     }
-
-
-def _calibration(fit: CalibratedFit) -> dict[str, Any] | None:
-    """Say what calibrated the confidence: a calibrator, the head itself, or nothing."""
-    if fit.calibrator is not None:
-        return fit.calibrator.about()
-    if fit.head.self_calibrated and fit.proba.shape[1] > 1:
-        level = float(fit.proba.max(axis=1).mean())
-        return {"method": f"{fit.head.name} head", "n_labels": 0, "level": level}
-    return None

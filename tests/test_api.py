@@ -1,11 +1,10 @@
 """The facade: raw data to result to prediction, the same everywhere, errors in one line."""
 
-import hashlib
-
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers_text import WordEncoder, topic_texts
 from sklearn.metrics import adjusted_rand_score
 
 import fmcluster as fmc
@@ -13,31 +12,10 @@ from fmcluster.heads import make_head
 from fmcluster.result.predictor import encoder_records, prepared
 from fmcluster.utils.errors import DataError, StoreMismatchError
 
-TOPICS = ("apple pie recipe", "football match score", "stock market price")
-
-
-class WordEncoder:
-    """Bag of hashed words: texts of one topic are near each other."""
-
-    modality = "text"
-    fingerprint = "words-1"
-
-    def __init__(self, salt=""):
-        self.salt = salt
-        self.fingerprint = f"words-{salt}"
-
-    def encode(self, rows):
-        out = np.zeros((len(rows), 32), np.float32)
-        for row, text in enumerate(rows):
-            for word in text.split():
-                seed = int(hashlib.sha256((self.salt + word).encode()).hexdigest()[:8], 16)
-                out[row] += np.random.default_rng(seed).normal(size=32)
-        return out
-
 
 @pytest.fixture
 def texts():
-    return [f"{TOPICS[i % 3]} number {i}" for i in range(90)]
+    return topic_texts()
 
 
 @pytest.fixture
@@ -237,3 +215,16 @@ def test_rows_of_zeros_are_known_to_be_unknown(blobs):
         assert (result.confidence[:4] < 0.334).all() and (result.confidence[4:] > 0.4).all()
         assert (result.predict_proba(x[:2]).max(axis=1) < 0.334).all()
         assert (result.proba.argmax(axis=1) == result.labels).all()
+
+
+@pytest.mark.parametrize("head", ["kmeans", "auto"])
+def test_one_cluster_is_certain_and_says_so(head):
+    X = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
+    one = fmc.cluster(X, n_clusters=1, head=head)
+    record = {"method": "one cluster", "n_labels": 0, "level": 1.0}
+    assert one.is_calibrated and one.provenance["calibration"] == record
+    assert one.with_answers({3: "all"}).provenance["calibration"] == {**record, "n_labels": 1}
+    two = one.with_answers({3: "this", 4: "that"})  # calibrated as it was asked for
+    assert two.n_clusters == 2 and two.is_calibrated
+    plain = fmc.cluster(X, n_clusters=1, head=head, calibrate=False)
+    assert not plain.is_calibrated and not plain.with_answers({3: "all"}).is_calibrated

@@ -161,17 +161,8 @@ class Host:
         session = self._work().session
         if session.sample is None:
             raise ValueError("no sample was drawn: draw one first")
-        found = session.sample.certify(session.result, delta=float(asked.get("delta", 0.05)))
-        return {
-            "threshold": found.threshold,
-            "coverage": found.coverage,
-            "accuracy_lower": found.accuracy_lower,
-            "accuracy": found.accuracy,
-            "delta": found.delta,
-            "n_labels": found.n_labels,
-            "n_set_aside": found.n_set_aside,
-            "reason": found.reason,
-        }
+        delta = float(asked.get("delta", 0.05))
+        return session.sample.certify(session.result, delta=delta).to_dict()
 
     # -- what is done: each takes the body
 

@@ -18,9 +18,8 @@ from fmcluster.calibration.calibrator import Calibrator
 from fmcluster.calibration.label_free import label_free
 from fmcluster.functional.calibration import with_confidence
 from fmcluster.functional.labels.answers import RowAnswers
-from fmcluster.functional.labels.spread import affinity, spread_labels
 from fmcluster.partition.spread_rows import N_NEIGHBORS as SPREAD_NEIGHBORS
-from fmcluster.partition.spread_rows import Centered, accuracy_of_spread
+from fmcluster.partition.spread_rows import Centered, spread_with_accuracy
 from fmcluster.vectors.fit_data import known_rows
 from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.rows import JointRows, Rows, as_spaces, zero_rows
@@ -59,6 +58,25 @@ class CalibratedFit:
     scores: NDArray[np.float32]
     proba: NDArray[np.float32]
     calibrator: Calibrator | None = None
+
+    def about(self, *, n_labels: int = 0) -> dict[str, Any] | None:
+        """Return what made the confidence, for provenance; None where nothing did.
+
+        Parameters
+        ----------
+        n_labels : int
+            Labels that a head which calibrates itself was given.
+        """
+        if self.calibrator is not None:
+            return self.calibrator.about()
+        if self.proba.shape[1] == 1:
+            method = "one cluster"
+        elif self.head.self_calibrated:
+            method = f"{self.head.name} head"
+        else:
+            return None
+        level = float(self.proba.max(axis=1).mean())
+        return {"method": method, "n_labels": n_labels, "level": level}
 
 
 def fit_calibrated(
@@ -149,10 +167,10 @@ def answered_level(
     if answers.n_classes < 2:
         return None
     near = graph.take(min(SPREAD_NEIGHBORS, graph.k))
-    edges = affinity(near.indices, near.similarities)
     x = Centered(JointRows(list(spaces)))
-    guess, agreement = spread_labels(x, edges, answers.rows, answers.target, answers.n_classes)
-    told = accuracy_of_spread(x, edges, answers.rows, answers.target, guess, agreement, seed=seed)
+    guess, told = spread_with_accuracy(
+        x, near, answers.rows, answers.target, answers.n_classes, seed=seed
+    )
     same = float((guess.argmax(axis=1) == labels).mean())
     return same * float(np.sqrt(told.accuracy))
 

@@ -55,19 +55,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     found = result.certify(
         table["id"].to_numpy(), labels, accuracy=args.accuracy, delta=args.delta, weights=weights
     )
-    return {
-        "threshold": found.threshold,
-        "coverage": found.coverage,
-        "accuracy_lower": found.accuracy_lower,
-        "accuracy": found.accuracy,
-        "delta": found.delta,
-        "n_labels": found.n_labels,
-        "n_above": found.n_above,
-        "n_right": found.n_right,
-        "n_set_aside": found.n_set_aside,
-        "reason": found.reason,
-        "check_failed": not found.is_certified,
-    }
+    return {**found.to_dict(), "check_failed": not found.is_certified}
 
 
 def render(payload: dict[str, Any]) -> str:

@@ -10,9 +10,13 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_matrix
 
 from fmcluster.functional.calibration import apply_temperature, temperature_for_mean
-from fmcluster.functional.labels.spread import affinity, spread_labels
 from fmcluster.labeling.inputs import LabelingInput
-from fmcluster.partition.spread_rows import N_NEIGHBORS, Centered, accuracy_of_spread
+from fmcluster.partition.spread_rows import (
+    N_NEIGHBORS,
+    Centered,
+    believable,
+    spread_with_accuracy,
+)
 from fmcluster.utils.random import seed_of
 from fmcluster.utils.validation import check_labels
 
@@ -106,11 +110,9 @@ def propagate(
         )
     x = Centered(inputs.rows)
     near = inputs.neighbors(N_NEIGHBORS, random_state=random_state)
-    graph = affinity(near.indices, near.similarities)
-    proba, agreement = spread_labels(x, graph, rows, target, len(classes))
     seed = seed_of(random_state, "propagate", "accuracy")
-    honest = accuracy_of_spread(x, graph, rows, target, proba, agreement, seed=seed)
-    accuracy = float(np.clip(honest.accuracy, 1 / len(classes) + 1e-3, 0.995))
+    proba, honest = spread_with_accuracy(x, near, rows, target, len(classes), seed=seed)
+    accuracy = believable(honest.accuracy, len(classes))
     free = np.ones(len(proba), bool)
     free[rows] = False
     if free.any():

@@ -1,4 +1,4 @@
-"""How good spread labels are, on any number of rows: told from a sample where there are many."""
+"""Labels spread from a few rows over all, and how good they are: told from a sample of many."""
 
 from __future__ import annotations
 
@@ -9,13 +9,20 @@ from numpy.typing import NDArray
 
 from fmcluster.functional.labels.spread import affinity, spread_labels
 from fmcluster.functional.labels.spread_accuracy import SpreadAccuracy, spread_accuracy
-from fmcluster.vectors.graph import evidence_graph
+from fmcluster.vectors.graph import KNNGraph, evidence_graph
 from fmcluster.vectors.rows import unit_rows
 
+# No row without an answer is surer: one in two hundred is an answer's own error.
+MOST_SURE = 0.995
 # Labels spread along these edges: few, since with a few labels per class each wrong edge carries.
 N_NEIGHBORS = 15
 # Beyond it labels are spread over so many rows again, and how well they do is told from those.
 TRIAL_ROWS = 5_000
+
+
+def believable(level: float, n_classes: int) -> float:
+    """Return an expected accuracy above chance and below what answers themselves allow."""
+    return float(np.clip(level, 1 / n_classes + 1e-3, MOST_SURE))
 
 
 class Centered:
@@ -33,30 +40,29 @@ class Centered:
         return np.asarray(self.rows[index], dtype=np.float32) - self.mean
 
 
-def accuracy_of_spread(
+def spread_with_accuracy(
     x: Any,
-    graph: Any,
+    near: KNNGraph,
     rows: NDArray[np.int64],
     target: NDArray[np.int64],
-    proba: NDArray[np.floating],
-    agreement: float,
+    n_classes: int,
     *,
     seed: int = 0,
-) -> SpreadAccuracy:
-    """Return what to expect of spread labels.
+) -> tuple[NDArray[np.float32], SpreadAccuracy]:
+    """Return class scores (n, c) of all rows, before any calibration, and what to expect of them.
 
     Parameters
     ----------
-    x, graph, rows, target
+    x, rows, target, n_classes
         As of `functional.labels.spread.spread_labels`.
-    proba : (n, c) array
-        What it gave, before any calibration.
-    agreement : float
-        Its second value.
+    near : KNNGraph
+        Neighbors of the rows.
     seed : int
         Of the sample, of halves and random draws.
     """
-    n = len(proba)
+    graph = affinity(near.indices, near.similarities)
+    found, agreement = spread_labels(x, graph, rows, target, n_classes)
+    proba, n = found, len(found)
     if n > TRIAL_ROWS:
         rng = np.random.default_rng(seed)
         others = np.setdiff1d(np.arange(n), rows)
@@ -65,5 +71,5 @@ def accuracy_of_spread(
         x, rows = np.asarray(x[some], np.float32), np.searchsorted(some, rows)
         near = evidence_graph(unit_rows(x), k=N_NEIGHBORS, random_state=seed)
         graph = affinity(near.indices, near.similarities)
-        proba, agreement = spread_labels(x, graph, rows, target, proba.shape[1])
-    return spread_accuracy(x, graph, rows, target, proba, agreement, seed=seed)
+        proba, agreement = spread_labels(x, graph, rows, target, n_classes)
+    return found, spread_accuracy(x, graph, rows, target, proba, agreement, seed=seed)

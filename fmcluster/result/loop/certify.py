@@ -9,7 +9,7 @@ answer, calibration or move was about are known and no sample: they are left out
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -69,6 +69,10 @@ class Certificate:
     def is_certified(self) -> bool:
         """Whether there is a promise."""
         return self.threshold is not None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all but the classes of the clusters, as plain JSON values."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "class_of_cluster"}
 
 
 def certify(

@@ -110,17 +110,10 @@ def answered(
     columns = head.columns_.copy()
     head.reorder(order)
     proba, scores = proba[:, order], scores[:, order]
-    calibration: dict[str, Any] | None = None
-    if fit.calibrator is not None:
-        calibration = fit.calibrator.about()
-    elif result.is_calibrated:
-        level = float(proba.max(axis=1).mean())
-        calibration = {"method": f"{head.name} head", "n_labels": len(answers.labels)}
-        calibration["level"] = level
     provenance = {
         **result.provenance,
         "head": head_record(head),
-        "calibration": calibration,
+        "calibration": fit.about(n_labels=len(answers.labels)) if result.is_calibrated else None,
         "answers": {
             "n_labels": len(answers.labels),
             "n_classes": len(answers.classes),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -46,6 +47,9 @@ def test_certificate_says_what_it_rests_on(world):
     assert found.class_of_cluster == dict(enumerate(world.result.names))
     with pytest.raises(dataclasses.FrozenInstanceError):
         found.threshold = 0.5
+    told = json.loads(json.dumps(found.to_dict()))
+    assert told == {name: value for name, value in vars(found).items() if name in told}
+    assert set(vars(found)) - set(told) == {"class_of_cluster"}
 
 
 @pytest.mark.parametrize("strategy", ["certify", "random"])
