@@ -129,9 +129,10 @@ def _pipeline_of(given: ClusterPipeline | ClusterResult) -> ClusterPipeline:
 
 def _refuse_code(folder: Path, config: dict[str, Any]) -> None:
     """Refuse a folder that asks for code of its own to be run; it would not be, but say so."""
-    text = json.dumps(config)
-    for flag in ("auto_map", "trust_remote_code"):
-        if f'"{flag}":' in text:
+    # That an encoder ran code of its model is a record, and no leave: who predicts gives that anew.
+    besides = {**config, "provenance": {**config["provenance"], "encoders": None}}
+    for flag, where in (("auto_map", config), ("trust_remote_code", besides)):
+        if f'"{flag}":' in json.dumps(where):
             raise CorruptShardError(
                 f"{folder}/config.json sets {flag!r}: a pipeline is tensors and JSON, code in it "
                 "is never run; do not use this folder unless you know who made it"

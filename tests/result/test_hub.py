@@ -313,9 +313,17 @@ def test_unknown_head_arguments_are_refused(saved):
 
 @pytest.mark.parametrize("flag", ["auto_map", "trust_remote_code"])
 def test_a_folder_that_asks_for_code_is_refused(saved, flag):
-    edit(saved / "config.json", lambda c: c["provenance"]["encoders"][0]["spec"].update({flag: 1}))
+    edit(saved / "config.json", lambda c: c["provenance"].update({flag: 1}))
     with pytest.raises(CorruptShardError, match="never run"):
         from_pretrained(saved)
+
+
+def test_an_encoder_that_asks_for_code_is_not_built(saved):
+    """Its spec may record that it once ran code; that is no leave to run it here."""
+    spec = {"trust_remote_code": True}
+    edit(saved / "config.json", lambda c: c["provenance"]["encoders"][0]["spec"].update(spec))
+    with pytest.raises(ValueError, match="runs Python code of its own"):
+        from_pretrained(saved).predict(["a text"])
 
 
 def test_names_that_do_not_fit_are_refused(saved):

@@ -54,7 +54,7 @@ def test_equals_torch(backend, bert_folder, texts, cosine, same_whatever_the_bat
 def test_int8_is_close_and_another_encoder(backend, bert_folder, texts, cosine):
     pytest.importorskip(backend)
     whole, small = (make(bert_folder, backend, precision=p) for p in ("fp32", "int8"))
-    assert cosine(small.encode(texts), whole.encode(texts)) >= 0.97
+    assert cosine(small.encode(texts), whole.encode(texts)) >= 0.9  # of random weights
     assert (small.precision, small.fingerprint["precision"]) == ("int8", "int8")
     assert small.fingerprint != whole.fingerprint
     assert resolve(small.spec).fingerprint == small.fingerprint
@@ -106,7 +106,7 @@ def test_minilm_in_each_engine(cosine, texts):
     rows = [f"{text}, and what then?" for text in texts[:40]]
     theirs = resolve("packaged:minilm", precision="fp32").encode(rows)
     for backend, precision, least in (
-        ("onnx", "fp32", 0.9999), ("openvino", "fp32", 0.9999), ("onnx", "int8", 0.9),
+        ("onnx", "fp32", 0.9999), ("openvino", "fp32", 0.9999), ("onnx", "int8", 0.97),
     ):  # fmt: skip
         if backend == "openvino":
             pytest.importorskip("openvino")
