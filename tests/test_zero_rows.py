@@ -101,3 +101,46 @@ def test_nothing_but_zeros_is_left_as_it_is():
     zeros = np.zeros((5, 3), np.float32)
     assert known_rows(as_spaces(zeros), None)[2] is None
     assert fmc.cluster(zeros, n_clusters="auto").n_clusters == 1
+
+
+def moved(ids):
+    """Ids of rows, once the zeros are among them."""
+    there = np.delete(np.arange(65), np.asarray(PLACES) + np.arange(5))
+    return there[list(ids)].tolist()
+
+
+@pytest.mark.parametrize("head", ["auto", "kmeans", "scan", "cdc", "p2ot", "sp2ot"])
+def test_they_teach_nothing_where_rows_are_answered_either(head, rows, with_zeros):
+    there = with_zeros.any(axis=1)
+    known = set(make_head(head).get_params())
+    params = {key: value for key, value in SHORT.items() if key in known}
+    given = {"n_clusters": 3, "head": head, "head_params": params}
+    asked = [0, 1, 2, 7, 11, 30]
+    first = fmc.cluster(rows, **given)
+    classes = [f"class {first.labels[i]}" for i in asked]
+    zero = int(np.flatnonzero(~there)[2])
+    told = dict(zip(asked, classes, strict=True))
+    labels = dict(zip(moved(asked), classes, strict=True)) | {zero: classes[1]}
+    for alone, result in (
+        (first.with_answers(told), fmc.cluster(with_zeros, **given).with_answers(labels)),
+        (fmc.cluster(rows, **given, labels=told), fmc.cluster(with_zeros, **given, labels=labels)),
+    ):
+        assert result.names == alone.names
+        np.testing.assert_array_equal(result.labels[there], alone.labels)
+        np.testing.assert_allclose(result.proba[there], alone.proba, atol=1e-6)
+        assert result.names[result.labels[zero]] == classes[1] and result.confidence[zero] == 1
+        unsaid = ~there
+        unsaid[zero] = False
+        np.testing.assert_allclose(result.confidence[unsaid], 1 / 3, atol=1e-3)
+
+
+def test_a_link_holds_a_row_of_zeros_too(rows, with_zeros):
+    zeros = np.flatnonzero(~with_zeros.any(axis=1))
+    first = fmc.cluster(with_zeros, n_clusters=3)
+    better = first.with_answers(must_link=[[zeros[0], 3], [zeros[1], zeros[2]], [4, 5]])
+    np.testing.assert_array_equal(better.proba[zeros[0]], better.proba[3])
+    np.testing.assert_allclose(better.confidence[zeros[1:]], 1 / better.n_clusters, atol=1e-3)
+    labeled = better.with_answers({3: "this", zeros[2]: "that"})
+    assert labeled.names[labeled.labels[zeros[0]]] == "this"
+    assert [labeled.names[labeled.labels[z]] for z in zeros[1:3]] == ["that"] * 2
+    assert (labeled.confidence[zeros[:3]] == 1).all()

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from fmcluster.calibration.calibrator import Calibrator
 from fmcluster.calibration.label_free import label_free
 from fmcluster.functional.calibration import with_confidence
-from fmcluster.functional.labels.answers import RowAnswers
+from fmcluster.functional.labels.answers import RowAnswers, close_answers
 from fmcluster.partition.spread_rows import N_NEIGHBORS as SPREAD_NEIGHBORS
 from fmcluster.partition.spread_rows import Centered, spread_with_accuracy
-from fmcluster.vectors.fit_data import known_rows
+from fmcluster.vectors.fit_data import known_rows, rows_to_fit
 from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.rows import JointRows, Rows, as_spaces, zero_rows
 
@@ -85,7 +85,6 @@ def fit_calibrated(
     graph: KNNGraph | None = None,
     *,
     calibrate: bool = True,
-    shown: KNNGraph | None = None,
     answers: RowAnswers | None = None,
     before: ClusterHead | None = None,
     edited: NDArray[np.float32] | None = None,
@@ -101,12 +100,9 @@ def fit_calibrated(
         Embeddings.
     graph : KNNGraph, optional
         Ready neighbors of the rows, used by the head and the calibration alike. Built where not
-        given; heads that look for neighbors in a space of their own (`own_neighbors`) then do.
+        given.
     calibrate : bool
         Whether scores are calibrated.
-    shown : KNNGraph, optional
-        Neighbors that were built for this before: they are not built again, nor given to heads
-        that look for their own.
     answers : RowAnswers, optional
         What a person said about rows, for heads that take it.
     before, edited : ClusterHead and (n, k) array, optional
@@ -121,18 +117,22 @@ def fit_calibrated(
         As `ClusterHead.fit`.
     """
     spaces = as_spaces(X)
-    given, graph = graph, graph or shown
     if graph is None:
         k = max(N_NEIGHBORS, int(getattr(head, "n_neighbors", 0) or 0))
         graph = KNNGraph.build(JointRows(spaces), k=k, random_state=random_state)
-    near = given if head.own_neighbors else graph
+    fitted, near, told, own = rows_to_fit(spaces, graph, answers)
     if answers is not None and before is not None:
-        scores = head.fit_answered(before, spaces, answers, graph=near, edited=edited)
+        edited = edited if edited is None or own is None else edited[own]
+        scores = head.fit_answered(before, spaces, answers, graph=graph, edited=edited)
     else:
-        scores = head.fit_predict_proba(spaces, graph=near, answers=answers)
-    scores = head.of_own_rows(scores)
+        scores = head.fit_predict_proba(spaces, graph=graph, answers=answers)
+    if own is None:
+        scores = head.of_own_rows(scores)
+    else:
+        scores = scores.copy()
+        scores[own] = head.of_own_rows(scores[own])
     if not calibrate or head.self_calibrated or scores.shape[1] == 1:
-        proba = held(without_evidence(scores, spaces), answers, head)
+        proba = held(without_evidence(scores, spaces), answers, head, own)
         return CalibratedFit(head, spaces, graph, scores, proba)
     some, _, known = known_rows(spaces, None)
     rows = slice(None) if known is None else known
@@ -140,13 +140,15 @@ def fit_calibrated(
     calibrator = label_free(
         scores[rows], spaces=some, labels=head.labels_[rows], views=views, random_state=random_state
     )
-    if answers is not None:
-        level = answered_level(head.labels_, spaces, graph, answers, seed=random_state)
+    if told is not None:
+        of_fit = slice(None) if own is None else own
+        labels = head.labels_[of_fit]
+        level = answered_level(labels, fitted, near or graph, told, seed=random_state)
         if level is not None:
-            sure = calibrator.confidence(scores, spaces)
-            calibrator = calibrator.at_level(sure, level, n_labels=len(answers.rows))
+            sure = calibrator.confidence(scores[of_fit], fitted)
+            calibrator = calibrator.at_level(sure, level, n_labels=len(told.rows))
     proba = without_evidence(calibrator.transform(scores, spaces), spaces)
-    proba = held(proba, answers, head)
+    proba = held(proba, answers, head, own)
     return CalibratedFit(head, spaces, graph, scores, proba, calibrator)
 
 
@@ -176,16 +178,31 @@ def answered_level(
 
 
 def held(
-    proba: NDArray[np.float32], answers: RowAnswers | None, head: ClusterHead
+    proba: NDArray[np.float32],
+    answers: RowAnswers | None,
+    head: ClusterHead,
+    own: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.float32]:
-    """Return `proba` with certainty for labeled rows; classes are the head's first columns."""
-    if answers is None or len(answers.rows) == 0:
+    """Return `proba` with what rows were said to be; classes are the head's first columns.
+
+    Labeled rows and those that are linked with them are certain. Rows that took no part in the fit
+    (they are not in `own`) are as those that they are linked with.
+    """
+    if answers is None or not len(answers.answered):
         return proba
     place = np.empty(int(head.columns_.max()) + 1, np.int64)
     place[head.columns_] = np.arange(len(head.columns_))
     proba = proba.copy()
-    proba[answers.rows] = 0
-    proba[answers.rows, place[answers.target]] = 1
+    groups = close_answers(answers)
+    classed = groups.group < groups.n_classes
+    rows = groups.rows[classed]
+    proba[rows] = 0
+    proba[rows, place[groups.group[classed]]] = 1
+    for group in np.unique(groups.group[~classed]):
+        linked = groups.rows[groups.group == group]
+        known = linked if own is None else linked[own[linked]]
+        if len(known) < len(linked) and len(known):
+            proba[np.setdiff1d(linked, known)] = proba[known[0]]
     return proba
 
 

@@ -40,6 +40,22 @@ def known_rows(
     return some, None if graph is None else graph.among(known), known
 
 
+def rows_to_fit(
+    spaces: list[Rows], graph: KNNGraph | None, answers: RowAnswers | None
+) -> tuple[list[Rows], KNNGraph | None, RowAnswers | None, NDArray[np.bool_] | None]:
+    """Return what `known_rows` does, and the answers about the rows that are left.
+
+    Where a class was told of zero rows alone all rows are left: without them it would have none.
+    """
+    some, among, known = known_rows(spaces, graph)
+    if known is None or answers is None:
+        return some, among, answers, known
+    told = answers.among(known)
+    if len(np.unique(told.target)) < len(np.unique(answers.target)):
+        return spaces, graph, answers, None
+    return some, among, told if len(told.answered) else None, known
+
+
 @dataclass
 class HeadData:
     """What a head learns from.

@@ -59,6 +59,17 @@ class RowAnswers:
             np.concatenate([self.rows, self.must_link.ravel(), self.cannot_link.ravel()])
         )
 
+    def among(self, known: NDArray[np.bool_]) -> RowAnswers:
+        """Return the answers about rows that are in `known` (n,) alone, numbered among those."""
+        place = np.cumsum(known) - 1
+        labeled = known[self.rows]
+        must, cannot = (
+            place[pairs[known[pairs].all(axis=1)]] for pairs in (self.must_link, self.cannot_link)
+        )
+        return RowAnswers(
+            place[self.rows[labeled]], self.target[labeled], self.n_classes, must, cannot
+        )
+
     def moved(self, rows: Ints, place: Ints) -> RowAnswers:
         """Return the answers about other rows: ``rows[i]``, ascending, becomes ``place[i]``.
 

@@ -74,8 +74,8 @@ def with_answers(
     fit = fit_calibrated(
         head,
         result.embeddings,
+        result.graph,
         calibrate=result.is_calibrated,
-        shown=result.graph,
         answers=answers.rows(result.index),
         before=result.head,
         edited=result.proba if edited else None,
