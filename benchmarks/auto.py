@@ -7,9 +7,8 @@ Labels are read by `evaluate` alone. One set of defaults for all sets; k is give
     OMP_NUM_THREADS=2 python benchmarks/auto.py --data ../shared --seeds 2 --texts \
         --sets stackoverflow agnews tweet googlenews_t --out benchmarks/results/auto/two_spaces.json
 
-`--ablate N` measures the variants on the first N seeds: they reuse the partitions of the full run,
-so they cost little, but for the three that change the rows, a fit each. `--cuts` takes long-tailed
-cuts and class subsets of the sets.
+`--ablate N` measures the variants on the first N seeds, most of them a fit each. `--cuts` takes
+long-tailed cuts and class subsets of the sets; `benchmarks/worlds.py` has many more.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +26,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmcluster.functional.metrics import evaluate
-from fmcluster.functional.softmax import softmax
 from fmcluster.heads import make_head
+from fmcluster.heads.auto import candidates, starts
 from fmcluster.heads.auto import head as auto_module
-from fmcluster.heads.auto import starts as _auto_starts
-from fmcluster.heads.auto.candidates import make_candidates
-from fmcluster.heads.auto.head import AutoHead, most_correct, select_voters
-from fmcluster.heads.auto.student import Student, teach
-from fmcluster.heads.auto.vote import smooth, vote
-from fmcluster.partition import refine as _auto_refine
-from fmcluster.partition.refine import RefinementContext
-from fmcluster.partition.scores import Candidate
+from fmcluster.heads.auto.candidates import SECOND_DRAW
+from fmcluster.heads.auto.head import AutoHead
+from fmcluster.heads.auto.starts import FAMILIES
+from fmcluster.partition import refine
 from fmcluster.utils.files import read_json, write_json
 
 log = logging.getLogger("auto")
@@ -110,84 +104,6 @@ def lexical_space(data: Path, name: str) -> NDArray[np.float32]:
     return np.asarray(TfidfEncoder().fit(texts).encode(texts), np.float32)
 
 
-class Trace:
-    """Keep what the head made on its way: field, partitions and sizes of its last fit."""
-
-    def __init__(self) -> None:
-        self.field: RefinementContext
-        self.candidates: list[Candidate]
-        self.estimated: NDArray[np.float64] | None
-        self._make, self._elect = make_candidates, select_voters
-
-    def made(self, field: RefinementContext, k: int, shares: Any, *, seed: int) -> list[Candidate]:
-        """Make the candidates and keep them."""
-        self.field, self.candidates = field, self._make(field, k, shares, seed=seed)
-        return self.candidates
-
-    def elected(self, candidates: list[Candidate], prior: Any, estimated: Any) -> Any:
-        """Choose the voters and keep the estimated sizes."""
-        self.estimated = estimated
-        return self._elect(candidates, prior, estimated)
-
-    def __enter__(self) -> Trace:
-        setattr(auto_module, "make_candidates", self.made)  # noqa: B010
-        setattr(auto_module, "select_voters", self.elected)  # noqa: B010
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        setattr(auto_module, "make_candidates", self._make)  # noqa: B010
-        setattr(auto_module, "select_voters", self._elect)  # noqa: B010
-
-
-def variants(trace: Trace, k: int) -> Iterator[tuple[str, NDArray[np.floating]]]:
-    """Yield the probabilities of the head with one ingredient off."""
-    field, made = trace.field, trace.candidates
-    voters, _ = select_voters(made, "auto", trace.estimated)
-
-    def answer(kept: list[Candidate], *, smoothed: bool = True) -> Student:
-        V = vote(kept, k)
-        return bounded(teach(field, smooth(field, V) if smoothed else V, seed=0))
-
-    def bounded(taught: Student) -> Student:
-        proba = taught.proba(field.rows)
-        labels = proba.argmax(axis=1)
-        shares = np.bincount(labels, minlength=k) / len(labels)
-        taught.bound(proba, most_correct(shares, trace.estimated))
-        return taught
-
-    def fresh(drop: str) -> list[Candidate]:
-        return select_voters([c for c in made if drop not in c.name], "auto", trace.estimated)[0]
-
-    full = answer(voters)
-    yield "full", full.proba(field.rows)
-    for family in ("kmeans", "average", "ward", "graph", "spectral"):
-        yield f"no {family} starts", answer(fresh(family)).proba(field.rows)
-    yield "no discriminant (vmf alone)", answer(fresh("+lda")).proba(field.rows)
-    yield "no vmf (discriminant alone)", answer(fresh("+vmf")).proba(field.rows)
-    plain = [c for c in made if "+" not in c.name]
-    yield "no refinement", answer(plain).proba(field.rows)
-    yield "sizes never imposed", answer([c for c in made if not c.balanced]).proba(field.rows)
-    yield "sizes always even", answer([c for c in made if c.balanced]).proba(field.rows)
-    best = max(voters, key=lambda c: c.score)
-    yield "best partition, no vote", answer([best]).proba(field.rows)
-    yield "no smoothing of votes", answer(voters, smoothed=False).proba(field.rows)
-    alone = replace(full, weights=0 * full.weights, offsets=0 * full.offsets)
-    yield "student: landmarks alone", one_factor(alone, field)
-    alone = replace(full, votes=np.full_like(full.votes, 1 / k))
-    yield "student: discriminant alone", one_factor(alone, field)
-    bold = replace(full, reliability=np.ones_like(full.reliability))
-    yield "no reliability", bounded(bold).proba(field.rows)
-    unbound = teach(field, smooth(field, vote(voters, k)), seed=0)
-    yield "confidence not bound by sizes", unbound.proba(field.rows)
-    drawn_once = [c for c in made if ".0" in c.name]
-    for label, kept, sizes in (
-        ("no second draws", drawn_once, trace.estimated),
-        ("no assortativity", [replace(c, assortativity=0.0) for c in made], trace.estimated),
-        ("evenness not asked of estimated sizes", made, np.full(k, 1 / k)),
-    ):
-        yield label, answer(select_voters(kept, "auto", sizes)[0]).proba(field.rows)
-
-
 @contextmanager
 def changed(owner: Any, **values: Any) -> Iterator[None]:
     """Set attributes for a while."""
@@ -201,28 +117,32 @@ def changed(owner: Any, **values: Any) -> Iterator[None]:
             setattr(owner, name, value)
 
 
-def refitted(X: Any, k: int, seed: int) -> Iterator[tuple[str, NDArray[np.floating]]]:
-    """Yield the probabilities without what the partitions themselves depend on."""
-    prepare = AutoHead._prepare
+def variants(X: Any, k: int, head: AutoHead) -> Iterator[tuple[str, NDArray[np.floating]]]:
+    """Yield the probabilities of the head with one ingredient off."""
+    seed = head.random_state
 
-    def centred(self: AutoHead, data: Any, *, largest: float) -> RefinementContext:
-        return prepare(self, data, largest=0.0)
+    def fitted(**given: Any) -> NDArray[np.floating]:
+        return AutoHead(k, random_state=seed, **given).fit(X).predict_proba(X)
 
-    def uncentred(self: AutoHead, data: Any, *, largest: float) -> RefinementContext:
-        return prepare(self, data, largest=1.0)
-
+    yield "full", head.predict_proba(X)
+    yield "votes, no student", head.unanswered_.votes[head.unanswered_.points.of_row]
+    taught = head.student_
+    head.student_ = replace(taught, shift=np.zeros(()))
+    yield "level of the student's own", head.predict_proba(X)
+    head.student_ = taught
+    for family in FAMILIES:
+        first, second = (tuple(f for f in of if f != family) for of in (FAMILIES, SECOND_DRAW))
+        with changed(candidates, FAMILIES=first, SECOND_DRAW=second):
+            yield f"no {family} starts", fitted()
+    with changed(candidates, SECOND_DRAW=()):
+        yield "no second draw", fitted()
+    yield "estimated sizes alone", fitted(cluster_prior="estimate")
+    yield "balanced sizes imposed", fitted(cluster_prior="uniform")
+    with changed(auto_module, MAX_NODES=10**9):
+        yield "all rows, no nodes", fitted()
     never = {"vmf": 0, "lda": 0}
-    with changed(_auto_starts, DIFFUSION=(0, 0, 0)), changed(_auto_refine, MODEL_DIFFUSION=never):
-        yield "no diffusion", AutoHead(k, random_state=seed).fit(X).predict_proba(X)
-    for label, way in (("the whole mean taken away", centred), ("no centring", uncentred)):
-        with changed(AutoHead, _prepare=way):
-            yield label, AutoHead(k, random_state=seed).fit(X).predict_proba(X)
-
-
-def one_factor(student: Student, field: RefinementContext) -> NDArray[np.floating]:
-    """Return the probabilities of a student one of whose factors is constant."""
-    scores, trust = student.scores(field.rows)
-    return trust * softmax(2 * scores) + (1 - trust) / scores.shape[1]
+    with changed(starts, DIFFUSION=(0, 0, 0)), changed(refine, MODEL_DIFFUSION=never):
+        yield "no diffusion", fitted()
 
 
 def measured(y: NDArray[Any], proba: NDArray[Any]) -> dict[str, float]:
@@ -235,8 +155,7 @@ def run(name: str, seed: int, X: Any, y: NDArray[Any], *, ablate: bool) -> dict[
     """Fit once and return metrics, seconds, the k-means of the same seed, and the variants."""
     k = int(y.max()) + 1
     began, spent = time.perf_counter(), time.process_time()
-    with Trace() as trace:
-        head = AutoHead(k, random_state=seed).fit(X)
+    head = AutoHead(k, random_state=seed).fit(X)
     seconds, cpu = time.perf_counter() - began, time.process_time() - spent
     proba = head.predict_proba(X)
     row: dict[str, Any] = {
@@ -251,8 +170,7 @@ def run(name: str, seed: int, X: Any, y: NDArray[Any], *, ablate: bool) -> dict[
     kmeans = make_head("kmeans", n_clusters=k, n_init=1, random_state=seed).fit(X)
     row["kmeans"] = measured(y, kmeans.predict_proba(X))
     if ablate:
-        off = chain(variants(trace, k), refitted(X, k, seed))
-        row["variants"] = {label: measured(y, proba) for label, proba in off}
+        row["variants"] = {label: measured(y, off) for label, off in variants(X, k, head)}
     return row
 
 

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit
 from scipy.stats import rankdata
 
-from fmcluster.functional.calibration import shift_to_mean, with_confidence
+from fmcluster.functional.calibration import MAX_LOGIT, shift_to_mean, with_confidence
 from fmcluster.functional.labels.answers import RowAnswers, close_answers, pseudo_classes
 from fmcluster.functional.labels.spread import affinity, spread_labels
 from fmcluster.functional.softmax import softmax
@@ -44,8 +44,6 @@ FLOOR = 1e-3
 # Of the lead and of the neighbors. With the level known, half of the worlds had a calibration error
 # of 3.1 points (a temperature: 4.6) and AUROC 85 (82), and so had the other half.
 LEAD, NEIGHBORLY = 0.5, 0.4
-# Beyond it a probability is zero or one in float64.
-MAX_LOGIT = 40.0
 # Of the rows an answer stands for: larger clusters without one are of a class that was met.
 SMALL = 1 / 3
 # A tenth of an answer: a cluster's first answer decides.

@@ -7,7 +7,8 @@ many are merged decides what they merge. Which rows begin a mini-cluster is chan
 none for a small group, so the linkages are drawn again, of nodes of the graph (`partition.nodes`).
 
 No linkage of k-means' mini-clusters may give a cluster to less than a tenth of a balanced share of
-the rows: a few odd rows are no cluster, and would take its place from a small one.
+the rows: a few odd rows are no cluster, and would take its place from a small one. The finest nodes
+are merged without that, too: where clusters lie well apart, the smallest is one of three rows.
 
 Every family sees the rows as they are and diffused over the graph (`RefinementContext.diffused`),
 a start each: diffusion brings scattered clusters together, and drowns small ones.
@@ -21,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmcluster.partition.kmeans import kmeans_partition
-from fmcluster.partition.linkage import LINKAGES, condensed_cut, merge_tree
+from fmcluster.partition.linkage import LINKAGES, condensed_cut, cut_tree, merge_tree
 from fmcluster.partition.mini_clusters import MiniClusters, group_sums, mini_clusters
 from fmcluster.partition.nodes import coarsen
 from fmcluster.partition.refine import DIFFUSION, LEAST_SHARE, RefinementContext
@@ -77,6 +78,8 @@ def starts(
                 fewest = max(2.0, least * float(mini.sizes.sum()) / k)
                 groups = condensed_cut(tree, mini.sizes, k, least=fewest)
             yield family, f"{family}{fineness}.{draw}", groups[mini.labels]
+            if draw % 2 and fineness == FINENESS[-1] and len(mini.sizes) > k:
+                yield family, f"{family}{fineness}.{draw}free", cut_tree(tree, k)[mini.labels]
 
 
 def _mini(

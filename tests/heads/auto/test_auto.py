@@ -40,6 +40,13 @@ def test_keeps_a_long_tail(tailed):
     np.testing.assert_allclose(shares, np.array([400, 160, 80, 40, 20, 10]) / 710, atol=0.04)
 
 
+def test_clusters_of_a_few_rows_are_found_where_they_lie_apart(blobs):
+    sizes = [4000, 2000, 900, 400, 180, 80, 35, 15, 7, 4]
+    data = blobs(k=10, d=32, spread=0.04, sizes=sizes, seed=1)
+    head = AutoHead(10, max_rows=3_000, random_state=0).fit(data.x)
+    assert evaluate(data.y, head.labels_)["macro_acc"] == 1.0
+
+
 def test_uniform_prior_is_obeyed_where_the_data_disagree(tailed):
     free = AutoHead(6, cluster_prior="estimate", random_state=0).fit(tailed.x)
     held = AutoHead(6, cluster_prior="uniform", random_state=0).fit(tailed.x)
