@@ -153,9 +153,8 @@ def test_a_family_is_drawn_again_by_itself_and_otherwise(blobs):
         [labels for _, _, labels in starts(field, 4, seed=0, families=("ward",), draw=draw)]
         for draw in (0, 1)
     )
-    assert (
-        len(first) == len(FINENESS) and len(again) == len(FINENESS) + 1
-    )  # one without a least size
+    # Of the second draw one more is made, without a least size.
+    assert len(first) == len(FINENESS) and len(again) == len(FINENESS) + 1
     assert any((a != b).any() for a, b in zip(first, again, strict=True))
 
 
