@@ -149,15 +149,16 @@ def _write_names(
     axes: Any, result: ClusterResult, rows: NDArray[np.int64], points: NDArray[Any]
 ) -> None:
     """Write names at the middle of clusters, largest first, where none stands yet."""
+    from matplotlib.backends.backend_agg import RendererAgg
     from matplotlib.patheffects import withStroke
 
     labels = result.labels[rows]
     present, counts = np.unique(labels[labels >= 0], return_counts=True)
     titles = cluster_names(result)
-    renderer = None
-    if _can_measure(axes):
-        axes.figure.draw_without_rendering()  # a layout may still move the axes
-        renderer = axes.figure.canvas.get_renderer()
+    figure = axes.figure.canvas.figure
+    figure.draw_without_rendering()  # a layout may still move the axes
+    width, height = figure.get_size_inches() * figure.dpi
+    renderer = RendererAgg(width, height, figure.dpi)  # measures, whatever the figure is drawn by
     halo = withStroke(linewidth=2.5, foreground=axes.get_facecolor(), alpha=0.85)
     taken: list[Any] = []
     for label in present[np.argsort(-counts, kind="stable")].tolist():
@@ -168,15 +169,8 @@ def _write_names(
             ha="center", va="center", fontsize="small", parse_math=False, clip_on=True,
             path_effects=[halo],
         )  # fmt: skip
-        if renderer is None:
-            continue
         box = text.get_window_extent(renderer)
         if any(box.overlaps(other) for other in taken):
             text.remove()
         else:
             taken.append(box)
-
-
-def _can_measure(axes: Any) -> bool:
-    """Return whether the figure draws on pixels, by which texts can be kept apart."""
-    return hasattr(axes.figure.canvas, "get_renderer")

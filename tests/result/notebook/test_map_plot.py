@@ -43,10 +43,12 @@ def test_it_draws_a_point_a_row_with_the_names_of_clusters(result, axes):
 
 
 def test_names_do_not_cover_each_other(axes):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     X = np.random.default_rng(0).normal(size=(400, 6)).astype(np.float32)
     many = fmc.cluster(X, n_clusters=60, head="kmeans")
     many.plot(ax=axes)
-    renderer = axes.figure.canvas.get_renderer()
+    renderer = FigureCanvasAgg(axes.figure).get_renderer()
     boxes = [text.get_window_extent(renderer) for text in axes.texts]
     assert 5 < len(boxes) < 60
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
