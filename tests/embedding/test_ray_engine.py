@@ -126,7 +126,7 @@ class TestOnACluster:
     ):
         monkeypatch.setattr("fmcluster.embedding.ray_engine.MOST_DEATHS", 2)
         killer = Hashed(tmp_path / "log", kill_at=TEXTS[50], deaths=9)
-        given = {"folder": tmp_path / "store", "shard_rows": 64}
+        given = {"folder": tmp_path / "store", "shard_rows": 64, "workers": 1}
         with pytest.raises(RuntimeError, match="given to 2 actors.*run the same") as caught:
             embed_to_store(TEXTS, killer, engine="ray", **given)
         assert "\n" not in str(caught.value)
@@ -135,24 +135,30 @@ class TestOnACluster:
     def test_an_error_in_an_actor_is_raised_as_it_is(self, two_workers, tmp_path):
         with pytest.raises(ValueError, match="^encoder 'hashed'.*NaN.* 7;") as caught:
             embed_to_store(
-                TEXTS, Hashed(nan_at=TEXTS[7]), folder=tmp_path, shard_rows=60, engine="ray"
+                TEXTS,
+                Hashed(nan_at=TEXTS[7]),
+                folder=tmp_path,
+                shard_rows=60,
+                engine="ray",
+                workers=1,
             )
         assert "\n" not in str(caught.value)
 
 
 @pytest.mark.dist
 @pytest.mark.timeout(120)
-def test_the_command_starts_a_cluster_and_leaves_only_the_store(tmp_path):
+def test_the_command_starts_a_cluster_and_leaves_only_the_store(tmp_path, capsys, monkeypatch):
     pytest.importorskip("ray")
     (tmp_path / "data.txt").write_text("\n".join(TEXTS) + "\n", encoding="utf-8")
-    asked = [sys.executable, "-m", "fmcluster", "embed", "data.txt", "--encoder", "tfidf"]
-    told = []
-    for name, more in (("local", []), ("ray", ["--engine", "ray", "--workers", "2"])):
-        command = [*asked, *more, "--out", name]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
-        assert (done.returncode, done.stderr) == (0, "")
-        told.append(done.stdout.splitlines()[0])
-    assert told[0] == told[1]
+    monkeypatch.chdir(tmp_path)
+    asked = ["embed", "data.txt", "--encoder", "tfidf"]
+    assert main([*asked, "--out", "local"]) == 0
+    told = capsys.readouterr().out.splitlines()[0]
+    command = [sys.executable, "-m", "fmcluster", *asked, "--engine", "ray", "--workers", "2"]
+    command += ["--out", "ray"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[0] == told
     assert digests(tmp_path / "ray") == digests(tmp_path / "local")
 
 

@@ -1,13 +1,10 @@
 """Streaming k-means: as good as faiss in memory, equal over processes, no cluster left empty."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from helpers_ranks import run_alone, run_ranks
 
 from fmcluster.heads import kmeans, make_head
 from fmcluster.partition import lloyd as _lloyd
@@ -17,14 +14,17 @@ from fmcluster.vectors import rows as _rows
 from fmcluster.vectors.rows import unit_rows
 
 SCRIPT = """
-import json, sys
+import json
 import numpy as np
 from fmcluster.utils import distributed
 from fmcluster.partition.lloyd import lloyd
-X = np.load(sys.argv[1], mmap_mode="r")
-centroids, rounds, objective = lloyd(X, 5, seed=3)
-if distributed.is_main():
-    print(json.dumps([objective, rounds, centroids.tolist()]))
+
+def work(folder, name):
+    X = np.load(f"{folder}/x.npy", mmap_mode="r")
+    centroids, rounds, objective = lloyd(X, 5, seed=3)
+    if distributed.is_main():
+        with open(f"{folder}/{name}", "w") as file:
+            json.dump([objective, rounds, centroids.tolist()], file)
 """
 
 
@@ -151,27 +151,8 @@ def test_many_rows_in_memory_are_not_copied_but_streamed(blobs, monkeypatch):
 def test_two_processes_agree_with_one(blobs, tmp_path):
     X, _ = blobs(700, 5, spread=0.4)
     np.save(tmp_path / "x.npy", X)
-    (tmp_path / "run.py").write_text(SCRIPT)
-    one = run_ranks(tmp_path, 1)
-    two = run_ranks(tmp_path, 2)
+    run_alone(SCRIPT, tmp_path, "one")
+    run_ranks(SCRIPT, tmp_path, "two")
+    one, two = (json.loads((tmp_path / name).read_text()) for name in ("one", "two"))
     assert two[0] == pytest.approx(one[0], abs=1e-5)
     np.testing.assert_allclose(two[2], one[2], atol=1e-3)
-
-
-def run_ranks(folder, world):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    runs = []
-    for rank in range(world):
-        env = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-        if world > 1:
-            env |= {
-                "WORLD_SIZE": str(world), "RANK": str(rank), "LOCAL_RANK": str(rank),
-                "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
-            }  # fmt: skip
-        argv = [sys.executable, str(folder / "run.py"), str(folder / "x.npy")]
-        runs.append(subprocess.Popen(argv, env=env, stdout=subprocess.PIPE, text=True))
-    outputs = [run.communicate(timeout=200)[0] for run in runs]
-    assert [run.returncode for run in runs] == [0] * world
-    return json.loads(outputs[0].strip().splitlines()[-1])

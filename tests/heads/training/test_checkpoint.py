@@ -20,6 +20,7 @@ PARAMS = {
     "batch_size": 64, "n_heads": 2,
 }  # fmt: skip
 
+SHORT = {"epochs": 8, "self_label_epochs": 4}
 # One process imports torch; every fit, the killed ones too, is a fork of it.
 KILLS = """
 import os, random, signal, sys, time
@@ -76,7 +77,7 @@ print(partial)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks one process that has torch")
 def test_twenty_kills_of_twenty_resume_to_equal_bytes(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-c", KILLS, str(tmp_path), repr(PARAMS)],
+        [sys.executable, "-c", KILLS, str(tmp_path), repr(PARAMS | SHORT)],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,

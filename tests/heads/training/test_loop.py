@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from helpers_ranks import run_alone, run_ranks
 from torch import nn
 
 from fmcluster.heads import make_head
@@ -249,21 +247,22 @@ def test_quality_from_disk_is_that_from_memory(monkeypatch, tmp_path, blobs):
 
 
 SCRIPT = """
-import json, sys
+import json
 import numpy as np
 from fmcluster.utils import distributed
 from fmcluster.heads import make_head
 
-rng = np.random.default_rng(0)
-centers = rng.normal(size=(3, 8))
-x = (centers[rng.integers(3, size=240)] + 0.3 * rng.normal(size=(240, 8))).astype(np.float32)
-out = {}
-for name, params in json.loads(sys.argv[2]).items():
-    head = make_head(name, n_clusters=3, random_state=0, **params).fit(x)
-    out[name] = {"loss": [record["loss"] for record in head.history_],
-                 "labels": head.labels_.tolist()}
-with open(f"{sys.argv[1]}.{distributed.rank()}", "w") as handle:
-    json.dump(out, handle)
+def work(path, heads):
+    rng = np.random.default_rng(0)
+    centers = rng.normal(size=(3, 8))
+    x = (centers[rng.integers(3, size=240)] + 0.3 * rng.normal(size=(240, 8))).astype(np.float32)
+    out = {}
+    for name, params in json.loads(heads).items():
+        head = make_head(name, n_clusters=3, random_state=0, **params).fit(x)
+        out[name] = {"loss": [record["loss"] for record in head.history_],
+                     "labels": head.labels_.tolist()}
+    with open(f"{path}.{distributed.rank()}", "w") as handle:
+        json.dump(out, handle)
 """
 HEADS = {
     "scan": {"epochs": 2, "min_steps": 0, "self_label_epochs": 1, "batch_size": 80},
@@ -275,20 +274,9 @@ HEADS = {
 
 @pytest.mark.dist
 def test_two_processes_give_the_losses_of_one(tmp_path):
-    script = tmp_path / "fit.py"
-    script.write_text(SCRIPT)
-    args = [str(tmp_path / "out"), json.dumps(HEADS)]
-    environment = {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     found = {}
-    for name, prefix in (("one", []), ("two", launch)):
-        subprocess.run(
-            [sys.executable, *prefix, str(script), *args],
-            check=True,
-            env={**_environ(), **environment},
-            timeout=300,
-            capture_output=True,
-        )
+    for name, run in (("one", run_alone), ("two", run_ranks)):
+        run(SCRIPT, tmp_path / "out", json.dumps(HEADS))
         found[name] = json.loads((tmp_path / "out.0").read_text())
     second = json.loads((tmp_path / "out.1").read_text())
     for head in HEADS:
@@ -297,10 +285,3 @@ def test_two_processes_give_the_losses_of_one(tmp_path):
         )
         assert second[head]["loss"] == found["two"][head]["loss"]
         assert second[head]["labels"] == found["two"][head]["labels"]
-
-
-def _environ() -> dict[str, str]:
-    import os
-
-    root = str(Path(__file__).resolve().parents[3])
-    return {**os.environ, "PYTHONPATH": root}

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers_ranks import run_alone
 from sklearn.metrics import adjusted_rand_score
+
+from fmcluster.vectors.rows import Rows
 
 ROOT = Path(__file__).resolve().parents[3]
 SCRIPT = """
@@ -20,8 +23,6 @@ from fmcluster.utils import distributed
 from fmcluster.heads import make_head
 from fmcluster.vectors.rows import Rows
 
-folder = sys.argv[1]
-x = np.load(f"{folder}/x.npy", mmap_mode="r")
 kinds = {
     "kmeans": ("kmeans", 2**31, {}),
     "kmeans on disk": ("kmeans", 1000, {}),
@@ -31,16 +32,22 @@ kinds = {
     "p2ot on disk": ("p2ot", 1000, {"epochs": 4, "batch_size": 64}),
     "sp2ot": ("sp2ot", 2**31, {"epochs": 4, "batch_size": 64}),
 }
-found = {}
-for kind, (name, memory, params) in kinds.items():
-    Rows.__init__.__kwdefaults__["memory_bytes"] = memory
-    head = make_head(name, n_clusters=6, random_state=0, **params).fit(x)
-    found[kind] = {"labels": head.labels_.tolist(), "history": getattr(head, "history_", None)}
-    if name == "kmeans":
-        cosines = (np.asarray(x) * head.cluster_centers_[head.labels_]).sum(axis=1)
-        found[kind]["inertia"] = float((2 - 2 * cosines.astype(np.float64)).sum())
-with open(f"{folder}/{sys.argv[2]}.{distributed.rank()}", "w") as handle:
-    json.dump(found, handle)
+
+def work(folder, name):
+    x = np.load(f"{folder}/x.npy", mmap_mode="r")
+    found = {}
+    for kind, (head, memory, params) in kinds.items():
+        Rows.__init__.__kwdefaults__["memory_bytes"] = memory
+        head = make_head(head, n_clusters=6, random_state=0, **params).fit(x)
+        found[kind] = {"labels": head.labels_.tolist(), "history": getattr(head, "history_", None)}
+        if head.name == "kmeans":
+            cosines = (np.asarray(x) * head.cluster_centers_[head.labels_]).sum(axis=1)
+            found[kind]["inertia"] = float((2 - 2 * cosines.astype(np.float64)).sum())
+    with open(f"{folder}/{name}.{distributed.rank()}", "w") as handle:
+        json.dump(found, handle)
+
+if __name__ == "__main__":
+    work(*sys.argv[1:])
 """
 
 
@@ -55,15 +62,19 @@ def fits(blobs, tmp_path_factory):
     launch += ["--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     environment["ACCELERATE_USE_CPU"] = "true"
-    for name, prefix in (("one", []), ("two", [*launch, "--main_process_port", "0"])):
-        done = subprocess.run(
-            [sys.executable, *prefix, str(folder / "fit.py"), str(folder), name],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=280,
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
+    done = subprocess.run(
+        [sys.executable, *launch, "--main_process_port", "0", str(folder / "fit.py")]
+        + [str(folder), "two"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    with pytest.MonkeyPatch.context() as patch:
+        defaults = Rows.__init__.__kwdefaults__
+        patch.setitem(defaults, "memory_bytes", defaults["memory_bytes"])  # `work` sets it
+        run_alone(SCRIPT, folder, "one")
     return [json.loads((folder / name).read_text()) for name in ("one.0", "two.0", "two.1")]
 
 
