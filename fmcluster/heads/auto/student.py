@@ -23,7 +23,9 @@ the mean confidence of the rows to what they are expected to have right (`agreem
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +35,9 @@ from fmcluster.functional.calibration import shift_to_mean, with_confidence
 from fmcluster.functional.softmax import softmax
 from fmcluster.partition.mini_clusters import group_sums, mini_clusters
 from fmcluster.partition.refine import Array, RefinementContext, fit_slope, linear_weights
+from fmcluster.utils.stopping import carried
+from fmcluster.utils.threads import n_threads
+from fmcluster.vectors.faiss_index import one_blas_thread
 
 # Time and memory of a prediction: (rows, landmarks) cosines; more where there are more clusters.
 LANDMARKS = 1_000
@@ -82,14 +87,25 @@ class Student:
         landmarks = self.landmarks.astype(np.float64).T
         values = np.column_stack([self.votes, self.reliability]).astype(np.float64)
         weights = self.weights.astype(np.float64)
-        for start in range(0, len(rows), BLOCK_ROWS):
+
+        def block(start: int) -> None:
             # float64, so that a row's answer does not depend on the rows beside it.
-            block = rows[start : start + BLOCK_ROWS].astype(np.float64)
-            near = softmax(CONCENTRATION * (block @ landmarks)) @ values
-            linear = softmax(block @ weights + self.offsets)
+            part = slice(start, start + BLOCK_ROWS)
+            some = rows[part].astype(np.float64)
+            near = softmax(CONCENTRATION * (some @ landmarks)) @ values
+            linear = softmax(some @ weights + self.offsets)
             both = 0.5 * (np.log(near[:, :-1] + TINY) + np.log(linear + TINY))
-            out[start : start + BLOCK_ROWS] = both + self.bias
-            trust[start : start + BLOCK_ROWS] = near[:, -1:]
+            out[part] = both + self.bias
+            trust[part] = near[:, -1:]
+
+        starts = range(0, len(rows), BLOCK_ROWS)
+        # One BLAS thread each, for which faiss has to be asked; to predict, it need not be there.
+        if len(starts) < 2 or find_spec("faiss") is None:
+            for start in starts:
+                block(start)
+        else:
+            with one_blas_thread(), ThreadPoolExecutor(min(n_threads(), len(starts))) as pool:
+                list(pool.map(carried(block), starts))
         return out, trust
 
     def proba(self, rows: Array) -> NDArray[np.floating]:
