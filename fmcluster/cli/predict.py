@@ -26,6 +26,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="where the encoder's folder is now, if it was moved; repeat for several spaces",
     )
+    parser.add_argument(
+        "--encoder-option",
+        action=options.EncoderOption,
+        metavar="NAME=VALUE",
+        help="of the --encoder before it; trust_remote_code=true is asked for anew",
+    )
     parser.add_argument("--batch-size", type=int, metavar="N")
     parser.add_argument("--device")
     parser.add_argument(

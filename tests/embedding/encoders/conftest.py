@@ -124,6 +124,10 @@ VISION = {
         {"size": {"shortest_edge": 32}},
         {"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1]},
     ),
+    "dinov3_convnext": (
+        "DINOv3ConvNextModel", "DINOv3ConvNextConfig", "DINOv3ViTImageProcessor", {"size": SQUARE},
+        {"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1]},
+    ),
 }  # fmt: skip
 
 
@@ -135,7 +139,7 @@ def vision_model(kind: str):
     torch.manual_seed(0)
     model, config, processor, settings, own = VISION[kind]
     maps = {key: BODY[key] for key in ("image_size", "initializer_range")}
-    body = {**(maps if kind in ("swin", "convnext") else BODY), **(own or {})}
+    body = {**(maps if kind == "swin" or "convnext" in kind else BODY), **(own or {})}
     if kind == "siglip2":
         body = {**{k: v for k, v in body.items() if k != "image_size"}, "num_patches": 16}
     if own is None:

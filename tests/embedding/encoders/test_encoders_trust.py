@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import fmcluster as fmc
+from fmcluster.cli.main import main
 from fmcluster.embedding.encoders import resolve
 from fmcluster.embedding.encoders.places import found_spec, moved_spec
 
@@ -118,6 +119,17 @@ def test_store_and_result_record_it_and_do_not_say_it_for_others(odd, mark, text
     assert not mark.exists()
     again = result.predict(texts[:3], encoder=trusted(odd))
     np.testing.assert_array_equal(again, result.labels[:3])
+    (tmp_path / "new.txt").write_text("\n".join(texts[:3]))
+    words = ["predict", str(tmp_path / "result"), str(tmp_path / "new.txt"), "--encoder", str(odd)]
+    out = ["--out", str(tmp_path / "new.parquet"), "--quiet"]
+    assert main([*words, *out]) == 2
+    assert main([*words, "--encoder-option", "trust_remote_code=true", *out]) == 0
+    mark.unlink(missing_ok=True)  # what this process has imported once may not run again
+    fmc.save_pretrained(result, tmp_path / "pipeline")
+    shared = fmc.from_pretrained(tmp_path / "pipeline")
+    with pytest.raises(ValueError, match="say so again with encoder="):
+        shared.predict(texts[:3])
+    assert not mark.exists()
 
 
 def test_a_spec_that_moved_keeps_its_options_but_not_the_leave():

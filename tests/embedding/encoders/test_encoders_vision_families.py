@@ -38,6 +38,7 @@ DEFAULTS = {
     "dinov2": ("cls", own),  # its pooled output is the CLS state
     "dinov2_with_registers": ("cls", own),
     "dinov3_vit": ("cls", own),
+    "dinov3_convnext": ("pooler", own),
     "vit": ("cls", lambda model, batch: first(model(**batch))),
     "deit": ("cls", lambda model, batch: first(model(**batch))),
     "ijepa": ("mean", patches(0)),
