@@ -1,13 +1,17 @@
-"""Write the README's result tables from committed JSON, between its markers.
+"""Write the tables of the README and of docs/ from committed JSON, between their markers.
 
-python benchmarks/readme.py            # rewrite README.md
-python benchmarks/readme.py --check    # exit 3 where README.md is not what the JSON says
+python benchmarks/readme.py             # rewrite the pages of `PAGES`
+python benchmarks/readme.py --check     # exit 3 where a page is not what the JSON says
+python benchmarks/readme.py --example   # run the README's Python and write what it prints, too
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
+import re
 import sys
 from collections import defaultdict
 from collections.abc import Callable
@@ -22,6 +26,7 @@ from fmcluster.bench.cells import load_records
 from fmcluster.bench.tables import collect
 
 ROOT = Path(__file__).resolve().parents[1]
+PAGES = ("README.md", "docs/benchmarks.md", "docs/comparison.md")
 RESULTS = ROOT / "benchmarks" / "results"
 SHOWN = ("auto", "kmeans", "p2ot", "peer/ward", "peer/evoc", "peer/umap-hdbscan")
 CHOSEN = ("random", "skactiveml ProbCover", "skactiveml TypiClust", "auto")
@@ -29,6 +34,17 @@ PARTS = ("find", "full", "fit")
 DETECTORS = (OURS, VOTE, "cleanlab prune_by_noise_rate", "cleanlab both")
 FITS = (OURS, NOISY, ORACLE, CLEAN)
 COMPARED = ("stackoverflow", "agnews")
+# Of `peers.py`, as people call them.
+PEERS = {
+    "kmeans": "k-means, best of 10",
+    "average": "average linkage",
+    "ward": "Ward",
+    "umap+kmeans": "UMAP + k-means",
+    "umap+hdbscan": "UMAP + HDBSCAN",
+    "evoc": "EVoC",
+}
+KMEANS = "head:kmeans"
+KINDS = ("with long tails", "as they come")
 Values = dict[str, dict[str, dict[str, list[float]]]]
 
 
@@ -172,27 +188,93 @@ def labels() -> str:
 def noise() -> str:
     """Return what detectors find and take, and what the robust fit reaches, mean over sets."""
     runs = runs_of(read_cells(RESULTS / "noise"))
-    found, full, fits = (newest([r for r in runs if r["part"] == p]) for p in PARTS)
+    fits = newest([r for r in runs if r["part"] == PARTS[2]])
+    fitted = [
+        [method, percent([mean(fits, "accuracy", method=method, kind="symmetric", rate=0.4)])]
+        for method in FITS
+    ]
+    return f"{detectors()}\n\n{table(['classifier', 'accuracy'], fitted)}"
+
+
+def detectors() -> str:
+    """Return what detectors of wrong labels find and take, mean over sets."""
+    runs = runs_of(read_cells(RESULTS / "noise"))
+    found, full = (newest([r for r in runs if r["part"] == p]) for p in PARTS[:2])
     body = []
     for method in DETECTORS:
         shown = [percent([mean(found, key, method=method)]) for key in ("f1", "auroc")]
         seconds = [f"{mean(part, 'seconds', method=method):.2f}" for part in (found, full)]
         body.append([method, *shown, *seconds])
-    header = ["detector", "F1", "AUROC", "CPU s, 2,500 rows", "CPU s, whole sets"]
-    fitted = [
-        [method, percent([mean(fits, "accuracy", method=method, kind="symmetric", rate=0.4)])]
-        for method in FITS
+    return table(["detector", "F1", "AUROC", "CPU s, 2,500 rows", "CPU s, whole sets"], body)
+
+
+def by_kind(cells: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Return the worlds that were cut to long tails, and those as they come."""
+    return {
+        kind: [c for c in cells if ("-lt1-" in c["world"]) == (kind == KINDS[1])] for kind in KINDS
+    }
+
+
+def worlds() -> dict[str, list[dict[str, Any]]]:
+    """Return the cells of `answers.py` and `peers.py` joined, of the worlds that both have."""
+    theirs = {(c["world"], c["seed"]): c for c in read_cells(RESULTS / "peers")}
+    both = [
+        {**theirs[key], **cell}
+        for cell in read_cells(RESULTS / "answers")
+        if (key := (cell["world"], cell["seed"])) in theirs
     ]
-    return f"{table(header, body)}\n\n{table(['classifier', 'accuracy'], fitted)}"
+    return by_kind(both)
+
+
+def headline() -> str:
+    """Return ACC and ECE of the default head, k-means, the best peer, and with 50 answers."""
+    kinds = worlds()
+    rows = [["k-means, calibrated without labels"], [f"the best of {len(PEERS)} peers"]]
+    rows += [["**the default head**"], ["**the same with 50 answers**"]]
+    for part in kinds.values():
+        best = max(PEERS, key=lambda peer: np.mean([c[f"{peer}.acc"] for c in part]))
+        rows[0] += [percent([c[f"{KMEANS}.{m}"] for c in part]) for m in ("acc", "ece")]
+        rows[1] += [f"{percent([c[f'{best}.acc'] for c in part])} ({PEERS[best]})", "says none"]
+        rows[2] += [percent([c[f"before.{m}"] for c in part]) for m in ("acc", "ece")]
+        rows[3] += [percent([c[f"50.{m}"] for c in part]) for m in ("acc", "ece")]
+    header = [""]
+    for kind, part in kinds.items():
+        header += [f"{len(part)} cuts {kind}: ACC", "ECE"]
+    return f"{table(header, rows)}\n\n{compared(kinds)}"
+
+
+def compared(kinds: dict[str, list[dict[str, Any]]]) -> str:
+    """Return what the worlds are cut of, and how many of `answers.py` have no peers beside them."""
+    names = sorted({c["world"].split("-")[0] for part in kinds.values() for c in part})
+    n_left = len(read_cells(RESULTS / "answers")) - sum(map(len, kinds.values()))
+    left = f" {n_left} more are not yet measured beside peers." if n_left else ""
+    return f"Cut of {', '.join(names)}.{left}"
+
+
+def peers() -> str:
+    """Return ACC, macro ACC and ECE of everyone on the worlds of `headline`, and their seconds."""
+    kinds = worlds()
+    ours = {"before": "`auto`, the default", "50": "`auto` and 50 answers", KMEANS: "`kmeans`"}
+    rows = []
+    for key, title in {**ours, **PEERS}.items():
+        row = [title]
+        for part in kinds.values():
+            macro = "macro_acc" if f"{key}.macro_acc" in part[0] else "macro"
+            acc, mean_recall = (percent([c[f"{key}.{m}"] for c in part]) for m in ("acc", macro))
+            known = [c[f"{key}.ece"] for c in part if f"{key}.ece" in c]
+            row += [f"{acc} / {mean_recall}", percent(known)]
+        cost = [c[f"{key}.cpu_seconds"] for c in sum(kinds.values(), []) if key in PEERS]
+        row.append(f"{np.mean(cost):.1f}" if cost else "")
+        rows.append(row)
+    header = [""]
+    for kind, part in kinds.items():
+        header += [f"{len(part)} cuts {kind}: ACC / macro", "ECE"]
+    return f"{table([*header, 'CPU s'], rows)}\n\n{compared(kinds)}"
 
 
 def answers() -> str:
     """Return what answers bring on worlds cut to long tails and on those as they come."""
-    cells = read_cells(RESULTS / "answers")
-    kinds = {
-        "cut to long tails": [c for c in cells if "-lt1-" not in c["world"]],
-        "as they come": [c for c in cells if "-lt1-" in c["world"]],
-    }
+    kinds = by_kind(read_cells(RESULTS / "answers"))
     keys = ["before.acc", "pairs.acc", "50.acc", "100.acc", "before.ece", "50.ece", "100.ece"]
     body = [
         [kind, str(len(part)), *(percent([c[key] for c in part]) for key in keys)]
@@ -204,38 +286,63 @@ def answers() -> str:
 
 
 BLOCKS: dict[str, Callable[[], str]] = {
+    "headline": headline,
+    "peers": peers,
     "calibration": calibration,
     "long-tail": long_tail,
     "survey": survey,
     "answers": answers,
     "labels": labels,
     "noise": noise,
+    "detectors": detectors,
 }
 
 
 def rewritten(text: str) -> str:
-    """Return the README with every block made anew."""
+    """Return a page with every block made anew."""
     for name, make in BLOCKS.items():
-        start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
-        if start not in text or end not in text:
-            continue
-        before, rest = text.split(start, 1)
-        text = before + start + make() + "\n" + end + rest.split(end, 1)[1]
+        if f"<!-- {name} -->\n" in text:
+            text = replaced(text, name, make())
     return text
+
+
+def replaced(text: str, name: str, content: str) -> str:
+    """Return a page with another content of a block."""
+    start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+    before, rest = text.split(start, 1)
+    return before + start + content + "\n" + end + rest.split(end, 1)[1]
+
+
+def example(text: str) -> str:
+    """Return what the first Python of a page prints, as a block of text."""
+    code = re.search(r"```python\n(.*?)```", text, re.S)
+    if code is None:
+        raise ValueError("the page has no Python block")
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        exec(compile(code[1], "README.md", "exec"), {"__name__": "readme"})
+    return f"```text\n{said.getvalue().strip()}\n```"
 
 
 def main(argv: Any = None) -> int:
     """Rewrite or check."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
+    parser.add_argument("--example", action="store_true")
     args = parser.parse_args(argv)
-    path = ROOT / "README.md"
-    old = path.read_text(encoding="utf-8")
-    new = rewritten(old)
-    if args.check:
-        return 0 if new == old else 3
-    path.write_text(new, encoding="utf-8")
-    return 0
+    code = 0
+    for page in PAGES:
+        path = ROOT / page
+        old = path.read_text(encoding="utf-8")
+        new = rewritten(old)
+        if args.example and "<!-- example -->" in new:
+            new = replaced(new, "example", example(new))
+        if not args.check:
+            path.write_text(new, encoding="utf-8")
+        elif new != old:
+            print(f"{page} is not what the JSON says: run python benchmarks/readme.py")
+            code = 3
+    return code
 
 
 if __name__ == "__main__":

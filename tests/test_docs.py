@@ -1,71 +1,20 @@
-"""Every Python snippet of the docs and the README runs; what the pages say is so."""
+"""What README and docs say is so; that their code runs is held by test_docs_code.py."""
 
 import importlib
 import importlib.util
 import re
-import shlex
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
-from PIL import Image
-
-from fmcluster.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PAGES = [page for page in PAGES if page.name != "reference.md"]
-SUBJECTS = (
-    "my invoice is wrong", "where is my parcel", "reset my password", "cancel my subscription",
-    "the app crashes on start", "refund for a broken lamp", "change my delivery address",
-    "update the payment card",
-)  # fmt: skip
 
 
 def blocks(page, language):
     return re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.S)
-
-
-@pytest.fixture
-def workspace(tmp_path, monkeypatch, blobs):
-    """A folder with what the pages speak of, in tiny."""
-    pytest.importorskip("sentence_transformers")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("FMCLUSTER_CACHE", str(tmp_path / "cache"))
-    tickets = [f"{SUBJECTS[i % 8]} since day {i}" for i in range(96)]
-    Path("tickets.txt").write_text("\n".join(tickets) + "\n")
-    pd.DataFrame({"text": tickets}).to_csv("tickets.csv", index=False)
-    X, y = blobs(300, 20, d=32)
-    np.save("embeddings.npy", X)
-    np.save("labels.npy", y)
-    Path("photos").mkdir()
-    draw = np.random.default_rng(0)
-    for i in range(36):
-        pixels = draw.integers(0, 60, (16, 16, 3)) + 190 * np.eye(3, dtype=int)[i % 3]
-        Image.fromarray(pixels.astype(np.uint8)).save(f"photos/{i}.png")
-    return tmp_path
-
-
-@pytest.mark.filterwarnings("ignore::fmcluster.utils.errors.CollapseWarning")
-@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
-@pytest.mark.usefixtures("workspace")
-def test_snippets_run(page):
-    scope = {"__name__": "snippet"}
-    for number, code in enumerate(blocks(page, "python")):
-        exec(compile(code, f"{page.name}[{number}]", "exec"), scope)
-
-
-@pytest.mark.usefixtures("workspace")
-def test_the_command_of_the_first_page_runs(capsys):
-    lines = [
-        line for block in blocks(ROOT / "docs" / "start.md", "sh") for line in block.split("\n")
-    ]
-    commands = [line for line in lines if line.startswith("fmcluster cluster")]
-    assert commands
-    for line in commands:
-        assert main([*shlex.split(line, comments=True)[1:], "--quiet"]) == 0
-    assert Path("run/report.html").is_file()
 
 
 def test_the_readme_opens_with_its_two_commands():
@@ -99,7 +48,8 @@ def test_files_and_modules_that_pages_name_exist(page):
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
 def test_spelling_is_american(page):
-    text = re.sub(r"<!-- noise -->.*?<!-- /noise -->", "", page.read_text("utf-8"), flags=re.S)
+    named = r"<!-- (noise|detectors) -->.*?<!-- /\1 -->"  # names of methods
+    text = re.sub(named, "", page.read_text("utf-8"), flags=re.S)
     british = r"\b\w*(?:neighbour|labell(?:ed|ing)|centre|normalis|colour|behaviour|licence)\w*"
     assert re.findall(british, text, re.I) == []
 
@@ -135,9 +85,9 @@ def test_which_head_says_what_the_code_and_the_results_say():
     rows = [[cell.strip() for cell in row[1:-1]] for row in rows_of(text.split("## All heads")[1])]
     assert [row[0].strip("`") for row in rows] == list_heads()
     even, tail = survey_of("stackoverflow"), survey_of("stackoverflow_lt100")
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    readme = readme.split("<!-- survey -->")[1].split("<!-- /survey -->")[0]
-    means = {row[1].strip(): (row[4].strip(), row[8].strip()) for row in rows_of(readme)}
+    survey = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    survey = survey.split("<!-- survey -->")[1].split("<!-- /survey -->")[0]
+    means = {row[1].strip(): (row[4].strip(), row[8].strip()) for row in rows_of(survey)}
     growth = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
     for name, _, number, prior, own, *figures, times, paper in rows:
         head = make_head(name.strip("`"))
@@ -181,3 +131,30 @@ def test_the_head_of_contributing_keeps_the_contract(blobs, tmp_path, monkeypatc
     results = check_estimator(median_head(n_clusters=2), on_fail=None, on_skip=None)
     failed = [r["check_name"] for r in results if r["status"] == "failed"]
     assert failed == []
+
+
+def test_tables_are_what_the_committed_results_say(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    readme = importlib.import_module("readme")
+    for page in readme.PAGES:
+        text = (ROOT / page).read_text(encoding="utf-8")
+        assert readme.rewritten(text) == text, f"{page}: run python benchmarks/readme.py"
+    shown = re.findall(r"^<!-- ([\w-]+) -->$", (ROOT / "README.md").read_text("utf-8"), re.M)
+    assert shown == ["example", "headline"]  # one table; the others are in docs/benchmarks.md
+
+
+def test_every_page_is_in_the_index():
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    table = index.split("## All pages")[1]
+    listed = {(ROOT / "docs" / link).resolve() for link in re.findall(r"\]\(([^)#]+)\)", table)}
+    assert listed == {page.resolve() for page in PAGES[1:]} - {ROOT / "docs" / "README.md"} | {
+        ROOT / "docs" / "reference.md"
+    }
+
+
+def test_pictures_are_small_and_used():
+    pictures = sorted((ROOT / "docs" / "pictures").iterdir())
+    text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    for picture in pictures:
+        assert picture.suffix == ".png" and picture.stat().st_size < 150_000, picture.name
+        assert f"pictures/{picture.name})" in text, f"{picture.name} is on no page"
