@@ -114,7 +114,7 @@ def _items(result: ClusterResult, rows: list[NDArray[np.int64]]) -> tuple[Items,
     source = result.source
     if not is_readable(source):
         return nothing, "typical rows by their ids, the raw data are not at hand"
-    most = MOST_READ[source.modality]
+    most = MOST_READ.get(source.modality, MOST_READ["image"])
     try:
         if source.n_rows > most:
             return nothing, "typical rows by their ids; result.table() reads the raw data"
