@@ -6,18 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse import csr_matrix
-from scipy.sparse.csgraph import connected_components
 
 from fmcluster.utils.validation import check_range
 from fmcluster.vectors.graph import KNNGraph
+from fmcluster.vectors.near_pairs import NEAR_DUPLICATE, near_duplicates
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 def find_near_duplicates(
-    graph: KNNGraph, threshold: float = 0.98, *, ids: ArrayLike | None = None
+    graph: KNNGraph, threshold: float = NEAR_DUPLICATE, *, ids: ArrayLike | None = None
 ) -> pd.DataFrame:
     """Group rows that are joined by neighbors of at least `threshold` cosine.
 
@@ -34,24 +33,14 @@ def find_near_duplicates(
     """
     import pandas as pd
 
-    check_range(threshold, "threshold", low=-1, high=1)
     names = _ids(graph, ids)
-    # Cosines are float32 sums: exact duplicates may fall short of one by their rounding.
-    close = graph.similarities >= threshold - 1e-6
-    rows = np.repeat(np.arange(graph.n_rows), close.sum(axis=1))
-    edges = (np.ones(len(rows), np.int8), (rows, graph.indices[close].astype(np.int64)))
-    _, group = connected_components(csr_matrix(edges, shape=(graph.n_rows, graph.n_rows)), False)
-    size = np.bincount(group)[group]
-    kept = np.flatnonzero(size > 1)
-    order = kept[np.lexsort((kept, group[kept], -size[kept]))]
-    _, number = np.unique(group[order], return_index=True)
-    rank = {group[order][first]: i for i, first in enumerate(np.sort(number))}
+    found = near_duplicates(graph, threshold)
     return pd.DataFrame(
         {
-            "id": names[order],
-            "group": np.array([rank[g] for g in group[order]], dtype=np.int64),
-            "nearest": names[graph.indices[order, 0]],
-            "similarity": graph.similarities[order, 0],
+            "id": names[found.rows],
+            "group": found.group,
+            "nearest": names[found.nearest],
+            "similarity": found.similarity,
         }
     )
 
