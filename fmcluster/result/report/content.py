@@ -1,8 +1,8 @@
-"""What a report shows, collected from a result as plain data: facts, clusters, map, tables."""
+"""What a report shows, collected from a result as plain data: facts, clusters, rows, lists."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,23 +10,31 @@ from numpy.typing import ArrayLike, NDArray
 
 from fmcluster.functional.metrics import matched_correct
 from fmcluster.result.report import figures
+from fmcluster.result.report.confusion import Confusions, find_confusions
 from fmcluster.result.report.items import Items
-from fmcluster.utils.random import seed_of
+from fmcluster.result.report.lists import example, find_lists, list_data
+from fmcluster.result.report.rows import (
+    choose_rows,
+    level_data,
+    names_of,
+    row_data,
+    with_pictures,
+)
+from fmcluster.result.report.typical import chooser
+from fmcluster.result.report.words import trust
 from fmcluster.utils.validation import check_in, check_labels
 
 if TYPE_CHECKING:
     from fmcluster.result.result import ClusterResult
 
-# Points of the map: about 1.5 MB of the page, and still drawn at once; pictures cost more each.
-MAP_ROWS = 20_000
-MAP_IMAGES = 2_500
 # Examples over all clusters together: bounds the page's size for a thousand clusters.
 MOST_EXAMPLES = 2_400
-# Rows of a list that are shown with their text or picture; the others keep their numbers only.
-MOST_LISTED = 1_000
-# Characters shown of a text: three lines beside a cluster, one beside a point.
-TEXT_LENGTH = 240
-MAP_TEXT_LENGTH = 90
+# Of recordings, 20 kB each: 6 MB.
+MOST_CLIPS = 300
+# Of one cluster, two thirds of them typical: what a person reads of it.
+MOST_OF_ONE = 12
+# Estimated sizes that are so near to the counted ones say nothing more.
+SAME_SIZE = 0.05
 FIRST = {
     "acc": "accuracy",
     "nmi": "NMI",
@@ -38,6 +46,7 @@ FIRST = {
     "auroc": "AUROC of confidence",
 }
 PROJECTIONS = ("neighbours", "pca", "umap")
+Examples = list[tuple[NDArray[np.int64], NDArray[np.int64]]]
 
 
 def page_data(
@@ -55,23 +64,27 @@ def page_data(
     shown = Items(items, result.index)
     y = None if labels is None else check_labels(labels, result.n_rows)
     metrics = {} if y is None else result.evaluate(y)
-    chosen = _examples(result)
-    map_rows = _map_rows(result, limit=MAP_IMAGES if shown.kind == "image" else MAP_ROWS)
-    listed = _rows_of(result, to_label)
-    flagged = _issue_rows(result, issues)
-    lists = [rows[:MOST_LISTED] for rows in (listed, flagged)]
-    wanted = np.unique(np.concatenate([*[r for pair in chosen for r in pair], *lists]))
-    shown.load(np.union1d(wanted, map_rows).astype(np.int64), n_examples=len(wanted))
+    chosen = _examples(result, MOST_CLIPS if shown.kind == "audio" else MOST_EXAMPLES)
+    confusions = find_confusions(result)
+    lists = find_lists(result, to_label=to_label, issues=issues)
+    rows = choose_rows(result)
+    pictured = with_pictures(result, rows)
+    between = [pair.between for pair in confusions.pairs]
+    wanted = np.unique(np.concatenate([*chain.from_iterable(chosen), *lists.shown, *between]))
+    on_map = {"text": rows, "image": pictured}.get(shown.kind, wanted[:0])
+    shown.load(np.union1d(wanted, on_map).astype(np.int64), n_examples=len(wanted))
     return {
         "title": title,
         "kind": shown.kind,
         "facts": _facts(result, shown),
+        "trust": trust(result, confusions.pairs, names=names_of(result), y=y),
         "metrics": _metrics(metrics),
         "word": "confidence" if result.is_calibrated else "score",
-        "clusters": _clusters(result, shown, chosen),
-        "map": _map(result, shown, map_rows, projection),
-        "to_label": _to_label(result, shown, listed),
-        "issues": _issues(result, shown, issues, flagged),
+        "clusters": _clusters(result, shown, chosen, confusions),
+        "map": row_data(result, shown, rows, pictured, projection=projection),
+        "levels": level_data(result, rows),
+        "confusions": _confusions(result, shown, confusions),
+        **list_data(result, shown, lists, issues),
         "figures": _figures(result, y),
     }
 
@@ -126,7 +139,10 @@ def _metrics(metrics: dict[str, float]) -> dict[str, list[tuple[str, str]]]:
 def _figures(result: ClusterResult, y: NDArray[Any] | None) -> list[tuple[str, str]]:
     word = "confidence" if result.is_calibrated else "score"
     drawn = [
-        ("Sizes and estimated shares", figures.sizes(result.sizes, result.cluster_prior)),
+        (
+            "Sizes (bars) and estimated true sizes (line)",
+            figures.sizes(result.sizes, result.cluster_prior),
+        ),
         (f"Rows by {word}", figures.histogram(result.confidence, word=word)),
     ]
     if y is not None:
@@ -136,129 +152,68 @@ def _figures(result: ClusterResult, y: NDArray[Any] | None) -> list[tuple[str, s
     return drawn
 
 
-def _examples(result: ClusterResult) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+def _examples(result: ClusterResult, most: int) -> Examples:
     """Return (typical rows, least confident rows) of each cluster."""
-    each = int(np.clip(MOST_EXAMPLES // result.n_clusters, 2, 12))
-    typical, unsure = max(1, each * 2 // 3), max(1, each // 3)
+    each = int(np.clip(most // result.n_clusters, 1, MOST_OF_ONE))
+    typical, unsure = max(1, each * 2 // 3), each // 3
+    choose = chooser(result)
     order = np.lexsort((-result.confidence, result.labels))
     bounds = np.searchsorted(result.labels[order], np.arange(result.n_clusters + 1))
     pairs = []
     for a, b in zip(bounds[:-1], bounds[1:], strict=True):
         rows = order[a:b]
-        top = rows[:typical]
-        pairs.append((top, rows[max(len(top), len(rows) - unsure) :][::-1]))
+        top = choose(rows, typical)
+        rest = rows[~np.isin(rows, top)]
+        pairs.append((top, rest[max(0, len(rest) - unsure) :][::-1]))
     return pairs
 
 
 def _clusters(
-    result: ClusterResult,
-    items: Items,
-    chosen: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
+    result: ClusterResult, items: Items, chosen: Examples, confusions: Confusions
 ) -> list[dict[str, Any]]:
-    sizes = result.sizes
-    rest = np.zeros((result.n_clusters, result.n_clusters))
+    sizes, names = result.sizes, names_of(result)
     there = result.labels >= 0
-    labels = result.labels[there]
-    np.add.at(rest, labels, result.proba[there])
-    np.fill_diagonal(rest, -1)
-    sure = np.bincount(labels, result.confidence[there], result.n_clusters) / np.maximum(sizes, 1)
-    clusters = []
-    for label, (typical, unsure) in enumerate(chosen):
-        clusters.append(
-            {
-                "label": label,
-                "name": result.names[label] if result.names else f"cluster {label}",
-                "size": int(sizes[label]),
-                "prior": round(float(result.cluster_prior[label]), 5),
-                "confidence": round(float(sure[label]), 4),
-                "nearest": int(rest[label].argmax()) if result.n_clusters > 1 else None,
-                "typical": [_example(result, items, row) for row in typical],
-                "unsure": [_example(result, items, row) for row in unsure],
-            }
-        )
-    return clusters
-
-
-def _example(result: ClusterResult, items: Items | None, row: int) -> dict[str, Any]:
-    return {
-        "id": str(result.ids[row]),
-        "confidence": round(float(result.confidence[row]), 3),
-        **(items.show(int(row), TEXT_LENGTH) if items else {}),
-    }
-
-
-def _map_rows(result: ClusterResult, *, limit: int) -> NDArray[np.int64]:
-    """Return the rows on the map: all, or an even sample that has every cluster."""
-    if result.embeddings is None:
-        return np.empty(0, np.int64)
-    if result.n_rows <= limit:
-        return np.arange(result.n_rows)
-    generator = np.random.default_rng(seed_of(0, "map"))
-    rows = generator.choice(result.n_rows, limit, replace=False)
-    first = np.unique(result.labels, return_index=True)[1]
-    return np.unique(np.concatenate([rows[: max(0, limit - len(first))], first]))
-
-
-def _map(
-    result: ClusterResult, items: Items, rows: NDArray[np.int64], projection: str
-) -> dict[str, Any]:
-    if not len(rows):
-        return {
-            "x": [],
-            "y": [],
-            "label": [],
-            "confidence": [],
-            "id": [],
-            "text": [],
-            "sprite": None,
-        }
-    from fmcluster.result.report.projection import project
-
-    points = project(result, rows, method=projection)
-    scaled = np.round(1000 * points).astype(int)
-    return {
-        "method": projection,
-        "x": scaled[:, 0].tolist(),
-        "y": scaled[:, 1].tolist(),
-        "label": result.labels[rows].tolist(),
-        "confidence": np.round(100 * result.confidence[rows]).astype(int).tolist(),
-        "id": [str(i) for i in result.ids[rows]],
-        "text": [items.text(int(row), MAP_TEXT_LENGTH) for row in rows],
-        "sprite": items.sprite([int(row) for row in rows]),
-    }
-
-
-def _rows_of(result: ClusterResult, ids: Any) -> NDArray[np.int64]:
-    return np.empty(0, np.int64) if ids is None else result.rows_of(ids)
-
-
-def _to_label(result: ClusterResult, items: Items, rows: NDArray[np.int64]) -> list[dict[str, Any]]:
+    total = np.bincount(result.labels[there], result.confidence[there], result.n_clusters)
+    sure = total / np.maximum(sizes, 1)
     return [
         {
-            "cluster": int(result.labels[row]),
-            **_example(result, items if place < MOST_LISTED else None, int(row)),
+            "label": label,
+            "name": names[label],
+            "size": int(sizes[label]),
+            "prior": round(float(result.cluster_prior[label]), 5),
+            "estimate": _estimate(int(sizes[label]), float(result.cluster_prior[label]), result),
+            "confidence": round(float(sure[label]), 4),
+            "confused": [
+                {"label": other, "rows": round(rows, 1)} for other, rows in confusions.of(label)
+            ],
+            "typical": [example(result, items, row) for row in typical],
+            "unsure": [example(result, items, row) for row in unsure],
         }
-        for place, row in enumerate(rows)
+        for label, (typical, unsure) in enumerate(chosen)
     ]
 
 
-def _issue_rows(result: ClusterResult, issues: Any) -> NDArray[np.int64]:
-    return np.empty(0, np.int64) if issues is None else result.rows_of(issues["id"].to_numpy())
+def _estimate(size: int, share: float, result: ClusterResult) -> str:
+    """Return in words what the estimated share says that the counted rows do not; often nothing."""
+    expected = share * int((result.labels >= 0).sum())
+    if abs(expected - size) < max(1.0, SAME_SIZE * size):
+        return ""
+    number = f"about {expected:,.0f} ({100 * share:.1f} %)"
+    if expected < size:
+        return f"its true size is {number}: some of its rows likely belong elsewhere"
+    return f"its true size is {number}: some rows of other clusters likely belong here"
 
 
-def _issues(
-    result: ClusterResult, items: Items, issues: Any, rows: NDArray[np.int64]
+def _confusions(
+    result: ClusterResult, items: Items, confusions: Confusions
 ) -> list[dict[str, Any]]:
-    if issues is None:
-        return []
     return [
         {
-            "given": str(given),
-            "suggested": str(suggested),
-            "score": round(float(score), 4),
-            **_example(result, items if place < MOST_LISTED else None, int(row)),
+            "a": pair.a,
+            "b": pair.b,
+            "rows": round(pair.rows, 1),
+            "may_be_one": pair.may_be_one,
+            "between": [example(result, items, row) for row in pair.between],
         }
-        for place, (row, given, suggested, score) in enumerate(
-            zip(rows, issues["given"], issues["suggested"], issues["score"], strict=True)
-        )
+        for pair in confusions.pairs
     ]

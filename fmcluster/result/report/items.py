@@ -1,10 +1,12 @@
-"""The raw rows a report shows: texts cut short, images as thumbnails inside the page."""
+"""The raw rows a page shows: texts cut short, images as thumbnails, recordings as short clips."""
 
 from __future__ import annotations
 
 import base64
+import importlib
 import io
 import itertools
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,8 +17,10 @@ from fmcluster.utils.ids import IdIndex
 
 # Side of a thumbnail by how many are shown: even noise, which hardly compresses, stays small.
 THUMBNAIL_SIDES = ((600, 64), (1_200, 48), (10**9, 32))
-# Side of a picture on the map: 2,500 of them are one JPEG of about 1 MB.
-SPRITE_SIDE = 24
+# Side of a picture on the map: 2,500 of them are one JPEG of about 2 MB.
+SPRITE_SIDE = 32
+# Of a recording so much is enough to know it by: 300 clips are 6 MB.
+CLIP_SECONDS = 4.0
 # Side of the pictures that are held until the page is made: twice a thumbnail's, 48 kB each.
 HELD_SIDE = 128
 
@@ -43,12 +47,14 @@ class Items:
         self._first: Any = None
         if items is not None:
             self._first = next(iter(items), None)
-            self.kind = "text" if isinstance(self._first, str) else "image"
+            self.kind = _kind(items, self._first)
+            if self.kind == "none":
+                self.missing_reason = "the data are embeddings: texts or pictures come by items="
 
     def load(self, rows: NDArray[np.int64], *, n_examples: int = 0) -> None:
         """Read the rows that will be shown, in one pass; `n_examples` of them as thumbnails."""
         self.side = next(side for most, side in THUMBNAIL_SIDES if n_examples <= most)
-        if self.items is None:
+        if self.items is None or self.kind == "none":
             return
         positions = self._positions(rows)
         if not positions:
@@ -93,9 +99,8 @@ class Items:
     @staticmethod
     def _decoded(source: Any, raw: Any, position: int) -> Any:
         if source is None:
-            return raw if isinstance(raw, str) else _shrunk(raw)
-        row = source.decode([raw], position, on_error="skip").rows[0]
-        return row if row is None or isinstance(row, str) else _shrunk(row)
+            return _held(raw)
+        return _held(source.decode([raw], position, on_error="skip").rows[0])
 
     def text(self, row: int, length: int) -> str:
         """Return the row's text, cut; empty for images and missing rows."""
@@ -106,12 +111,14 @@ class Items:
         return value if len(value) <= length else value[: length - 1] + "…"
 
     def show(self, row: int, length: int) -> dict[str, str]:
-        """Return what the page shows of a row: a text or a thumbnail."""
+        """Return what a page shows of a row: ``text``, or a data URL, ``image`` or ``audio``."""
         value = self._rows.get(row)
         if value is None:
             return {}
         if isinstance(value, str):
             return {"text": self.text(row, length)}
+        if isinstance(value, Clip):
+            return {"audio": value.url}
         return {"image": thumbnail(value, self.side)}
 
     def sprite(self, rows: list[int]) -> str | None:
@@ -128,6 +135,38 @@ class Items:
                 small = value.convert("RGB").resize((SPRITE_SIDE, SPRITE_SIDE))
                 sheet.paste(small, (place % columns * SPRITE_SIDE, place // columns * SPRITE_SIDE))
         return _data_url(sheet, quality=55)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """The beginning of a recording, as what an audio element plays."""
+
+    url: str
+
+
+def _kind(items: Any, first: Any) -> str:
+    modality = getattr(items, "modality", None)
+    if modality == "embedding":
+        return "none"
+    if modality in ("text", "image", "audio"):
+        return str(modality)
+    if isinstance(first, str):
+        return "text"
+    return "image"
+
+
+def _held(row: Any) -> Any:
+    """Return what is held of a row until the page is made: little, for hundreds are."""
+    if row is None or isinstance(row, str):
+        return row
+    return _clip(row) if hasattr(row, "samples") else _shrunk(row)
+
+
+def _clip(sound: Any) -> Clip:
+    # By its name: only data that came through it has recordings.
+    audio = importlib.import_module("fmcluster.embedding.data.audio")
+    content, mime = audio.playable(sound, seconds=CLIP_SECONDS)
+    return Clip(f"data:{mime};base64," + base64.b64encode(content).decode())
 
 
 def _shrunk(image: Any) -> Any:

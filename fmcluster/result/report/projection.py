@@ -15,6 +15,8 @@ from fmcluster.vectors.rows import space_list, unit_rows
 if TYPE_CHECKING:
     from fmcluster.result.result import ClusterResult
 
+# What the frame is made for, and the part of a side beyond it on which the rest is drawn.
+FRAME, EDGE = (0.002, 0.998), 0.05
 # Fewer points than this have no picture to speak of.
 LEAST_ROWS = 30
 
@@ -40,8 +42,20 @@ def project(result: ClusterResult, rows: NDArray[np.int64], *, method: str) -> N
         points = _principal(x, result.labels[rows])
         if method == "neighbours" and len(rows) > LEAST_ROWS:
             points = neighbor_layout(_graph(result, rows, x), points)
-    low, high = np.quantile(points, [0.002, 0.998], axis=0)
-    return np.clip((points - low) / np.maximum(high - low, 1e-12), 0, 1)
+    return framed(points)
+
+
+def framed(points: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return points (m, 2) in [0, 1]; a few that lie far out are drawn towards the others.
+
+    Cut off at the frame, they would be one line there; given their room, the others would be small.
+    """
+    low, high = np.quantile(points, FRAME, axis=0)
+    x = (points - low) / np.maximum(high - low, 1e-12)
+    out = np.maximum(np.maximum(-x, x - 1), 0)
+    beyond = EDGE * (1 - np.exp(-out / EDGE))
+    inside = np.clip(x, 0, 1) + np.sign(x - 0.5) * beyond
+    return np.asarray((inside + EDGE) / (1 + 2 * EDGE))
 
 
 def _graph(result: ClusterResult, rows: NDArray[np.int64], x: NDArray[np.float32]) -> KNNGraph:

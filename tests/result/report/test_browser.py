@@ -10,6 +10,7 @@ from helpers_browser import chromium_driver
 from PIL import Image
 
 import fmcluster as fmc
+from fmcluster.result.loop.levels import Level
 from fmcluster.result.naming import name_by_terms
 
 pytestmark = pytest.mark.browser
@@ -37,6 +38,7 @@ def pages(tmp_path_factory):
     result = fmc.cluster(X, n_clusters=4, head="kmeans")
     texts = [f"{TOPICS[label]} {HOSTILE if i % 7 == 0 else i}" for i, label in enumerate(y)]
     named = name_by_terms(result, [TOPICS[label] for label in y])
+    vars(named)["levels"] = (Level(2, 0.5), Level(4, 0.9, True))  # whatever the rows would say
     issues = pd.DataFrame(
         {
             "id": [4, 9],
@@ -90,11 +92,12 @@ def test_it_opens_without_an_error_in_light_and_dark(browser, pages, tmp_path, n
     page.save_screenshot(str(tmp_path / f"{name}-{mode}.png"))
     shot = np.asarray(Image.open(tmp_path / f"{name}-{mode}.png").convert("RGB"), float)
     assert (shot.mean() > 200) if mode == "light" else (shot.mean() < 80)
+    drawn(page)
     canvas = "const c=document.getElementById('map');"
-    drawn = page.execute_script(
+    values = page.execute_script(
         canvas + "return new Set(c.getContext('2d').getImageData(0,0,c.width,c.height).data).size"
     )
-    assert drawn > 8
+    assert values > 8
 
 
 def test_nothing_is_requested_but_the_file(text_page):
@@ -197,9 +200,25 @@ def test_the_map_zooms_and_comes_back(text_page):
     reset = find(text_page, "#map-reset")
     assert not reset.is_enabled()
     keys(text_page, "#map", "+")
+    drawn(text_page)
     assert reset.is_enabled()
     reset.click()
+    drawn(text_page)
     assert not reset.is_enabled()
+
+
+POINT = """
+const [i, done] = arguments, c = document.getElementById('map'), m = JSON.parse(
+  document.getElementById('data').textContent).map;
+const flat = new Uint16Array(Uint8Array.from(atob(m.points), (s) => s.charCodeAt(0)).buffer);
+return [16 + flat[2 * i] / 65536 * (c.clientWidth - 32) - c.clientWidth / 2,
+  c.clientHeight / 2 - 16 - flat[2 * i + 1] / 65536 * (c.clientHeight - 32)];
+"""
+
+
+def drawn(page):
+    """Wait until the map is painted: it is with the next frame."""
+    page.execute_async_script("requestAnimationFrame(() => requestAnimationFrame(arguments[0]))")
 
 
 def test_hovering_shows_the_row(text_page):
@@ -207,30 +226,136 @@ def test_hovering_shows_the_row(text_page):
 
     canvas = find(text_page, "#map")
     text_page.execute_script("arguments[0].scrollIntoView({block: 'center'})", canvas)
-    tip = find(text_page, "#tip")
-    x, y = text_page.execute_script(
-        "const c = document.getElementById('map'), m = JSON.parse("
-        "document.getElementById('data').textContent).map;"
-        "return [16 + m.x[0] / 1000 * (c.clientWidth - 32) - c.clientWidth / 2,"
-        "c.clientHeight / 2 - 16 - m.y[0] / 1000 * (c.clientHeight - 32)];"
+    drawn(text_page)
+    x, y = text_page.execute_script(POINT, 0)
+    mouse = ActionChains(text_page, duration=0)
+    mouse.move_to_element_with_offset(canvas, round(x), round(y)).perform()
+    assert any(topic in find(text_page, "#tip").text for topic in TOPICS)
+
+
+def lasso(page):
+    """Draw around the left half of the map."""
+    from selenium.webdriver import ActionChains
+
+    canvas = find(page, "#map")
+    page.execute_script("arguments[0].scrollIntoView({block: 'center'})", canvas)
+    drawn(page)
+    find(page, "#lasso").click()
+    w, h = canvas.size["width"] / 2 - 3, canvas.size["height"] / 2 - 3
+    move = ActionChains(page, duration=10)
+    move.move_to_element_with_offset(canvas, round(-w), round(-h)).click_and_hold()
+    for dx, dy in ((w, 0), (0, 2 * h), (-w, 0)):
+        move.move_by_offset(round(dx), round(dy))
+    move.release().perform()
+    drawn(page)
+
+
+def test_a_lasso_lists_its_rows_and_exports_them(text_page):
+    lasso(text_page)
+    title = find(text_page, "#rows-title").text
+    count = int(title.split()[0])
+    assert title == f"{count} rows inside the lasso" and 0 < count < 240
+    assert f"{count} rows chosen" in find(text_page, "#map-note").text
+    name, table = exported(text_page, "#rows-export")
+    assert name == "rows.csv" and len(table) == count
+    assert table.columns.tolist() == ["id", "cluster", "name", "confidence", "text"]
+    data = text_page.execute_script(
+        "return JSON.parse(document.getElementById('data').textContent).clusters"
     )
-    ActionChains(text_page, duration=0).move_to_element_with_offset(
-        canvas, round(x), round(y)
-    ).perform()
-    assert any(topic in tip.text for topic in TOPICS)
+    names = {cluster["label"]: cluster["name"] for cluster in data}
+    assert table["name"].tolist() == [names[c] for c in table["cluster"]]
+    assert table["text"].str.startswith(TOPICS).all()
+    find(text_page, "#rows-close").click()
+    assert not find(text_page, "#rows-panel").is_displayed()
+    assert not find(text_page, "#map-reset").is_enabled()
+
+
+def searched(page, words):
+    """Type into the search for rows and wait for what it lists."""
+    keys(page, "#find", words)
+    page.execute_async_script("setTimeout(arguments[0], 200)")
+    return [node.text for node in page.find_elements("css selector", "#rows li")]
+
+
+def test_words_and_ids_find_rows(text_page):
+    rows = searched(text_page, "football 13")
+    assert len(rows) == 2 and all("football match score 13" in row for row in rows)  # 13 and 133
+    assert find(text_page, "#rows-title").text == "2 rows with “football 13”"
+    find(text_page, "#find").clear()
+    rows = searched(text_page, "23")
+    assert "id 23," in rows[0], "the very id first"
+    assert all("id 23" in row or "23" in row for row in rows)
+    find(text_page, "#find").clear()
+    searched(text_page, "football")
+    link = find(text_page, "#rows-names a")
+    assert "football" in link.text
+    link.click()
+    assert "football" in text_page.switch_to.active_element.text
+
+
+def test_the_level_changes_names_colors_and_the_export(text_page):
+    numbers = text_page.execute_script(
+        "return JSON.parse(document.getElementById('data').textContent).levels.map((l) => l.k)"
+    )
+    assert 4 in numbers and len(numbers) > 1
+    other = next(k for k in numbers if k != 4)
+    picture = "return document.getElementById('map').toDataURL()"
+    drawn(text_page)
+    before = text_page.execute_script(picture)
+    text_page.execute_script(
+        "const s=document.getElementById('level');s.value=arguments[0];"
+        "s.dispatchEvent(new Event('input'))",
+        numbers.index(other),
+    )
+    drawn(text_page)
+    assert find(text_page, "#level-number").text.startswith(f"{other} clusters, mean confidence")
+    assert text_page.execute_script(picture) != before
+    searched(text_page, "football")
+    _, table = exported(text_page, "#rows-export")
+    assert table[f"cluster_of_{other}"].between(0, other - 1).all()
+    assert table["cluster"].nunique() >= 1
+
+
+def test_colors_by_outlier_score(text_page):
+    from selenium.webdriver.support.ui import Select
+
+    Select(find(text_page, "#map-color")).select_by_value("outlier")
+    drawn(text_page)
+    assert find(text_page, "#map-legend").text.startswith("like the others")
+
+
+def test_what_to_trust_is_said_in_words(text_page):
+    said = find(text_page, ".trust").text
+    assert "can be used as they are at 95 %" in said
+    assert "An estimate" in said and "certify" in said
+    assert "Held against the true labels" in said
+
+
+def test_outliers_and_near_duplicates_have_their_lists(text_page):
+    assert len(text_page.find_elements("css selector", "#outliers li")) >= 1
+    name, table = exported(text_page, "#export-outliers")
+    assert name == "outliers.csv" and table["outlier_score"].is_monotonic_decreasing
+    find(text_page, "#outliers-show").click()
+    assert f"{len(table)} rows unlike" in find(text_page, "#rows-title").text.replace(
+        "row ", "rows "
+    )
 
 
 def test_a_card_picks_its_cluster_out_on_the_map(text_page):
     card = find(text_page, ".cluster")
     name = card.find_element("css selector", "h3").text
     card.find_element("css selector", "button").click()
+    drawn(text_page)
     assert f"{name} picked out" in find(text_page, "#map-note").text
 
 
-def test_the_nearest_cluster_is_one_click_away(text_page):
-    link = find(text_page, ".cluster .about a")
-    name = link.text
-    link.click()
+def test_a_cluster_that_it_is_taken_for_is_one_click_away(text_page):
+    links = text_page.find_elements("css selector", ".cluster .confused a")
+    if not links:  # these topics are far apart: the sentence above has no pair either
+        assert "may be one" not in find(text_page, ".trust").text
+        return
+    name = links[0].text
+    links[0].click()
     focused = text_page.switch_to.active_element
     assert focused.find_element("css selector", "h3").text == name
 
@@ -240,17 +365,20 @@ def test_tab_reaches_the_controls_and_nothing_overflows_on_a_phone(text_page):
 
     find(text_page, "body").send_keys(Keys.TAB)
     assert text_page.switch_to.active_element.text == "Skip to the clusters"
-    text_page.set_window_size(420, 800)
+    text_page.set_window_size(400, 800)
     try:
         wide = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
         assert text_page.execute_script(wide) <= 0
+        drawn(text_page)
+        searched(text_page, "football")
+        assert text_page.execute_script(wide) <= 0, "with rows listed"
     finally:
         text_page.set_window_size(1280, 900)
 
 
 def test_images_are_on_the_map_and_in_the_gallery(browser, pages):
     page = opened(browser, pages / "image.html")
-    assert find(page, "#map-colour").get_attribute("value") == "pictures"
+    assert find(page, "#map-color").get_attribute("value") == "pictures"
     broken = page.execute_script(
         "return [...document.images].filter(i => i.complete && !i.naturalWidth).length"
     )
