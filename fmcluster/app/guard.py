@@ -14,9 +14,12 @@ from urllib.parse import parse_qs
 TOKEN_HEADER = "x-fmcluster-token"
 # 2 MB hold a lasso around 200,000 rows; no action needs more.
 MOST_BYTES = 4_000_000
+# Where dropped files go, one a request, and how large one is: a table of a million texts.
+FILES, MOST_FILE = "/api/file", 300_000_000
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "media-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
 )
 HEADERS = {
     "content-security-policy": POLICY,
@@ -92,9 +95,11 @@ class Guard:
             return 403, "refused: a page of another origin"
         if headers.get("sec-fetch-site", ["none"])[0] not in ("none", "same-origin"):
             return 403, "refused: a page of another site"
+        is_file = scope["path"] == FILES
+        most = MOST_FILE if is_file else MOST_BYTES
         size = headers.get("content-length", ["0"])[0]
-        if "transfer-encoding" in headers or not size.isdigit() or int(size) > MOST_BYTES:
-            return 413, f"refused: more than {MOST_BYTES} bytes"
+        if "transfer-encoding" in headers or not size.isdigit() or int(size) > most:
+            return 413, f"refused: more than {most} bytes"
         if scope["path"].startswith(OPEN):
             return None
         given = headers.get(TOKEN_HEADER, [])
@@ -104,6 +109,6 @@ class Guard:
             return 403, "refused: open the address that `fmcluster app` printed, with its token"
         if scope["method"] == "POST":
             kind = headers.get("content-type", [""])[0].split(";")[0].strip().lower()
-            if kind != "application/json":
+            if kind != ("application/octet-stream" if is_file else "application/json"):
                 return 415, "refused: actions are sent as application/json"
         return None

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 # Answers, and what stands between them and changes no cluster.
 ANSWERS = ("label", "link", "fit")
+# What is made on the clusters as they were.
+ON_CLUSTERS = (*EDITS, "update")
 # Answers that are taken one by one, so that undo goes back to each of them.
 LAST = 200
 
@@ -27,15 +29,15 @@ def replay(session: Session, entries: list[dict[str, Any]]) -> None:
     cannot be done again, `Session.lost` says so.
     """
     known = {len(session.wanted): session.wanted}
-    last = max((at for at, entry in enumerate(entries) if entry["op"] in EDITS), default=-1)
+    last = max((at for at, entry in enumerate(entries) if entry["op"] in ON_CLUSTERS), default=-1)
     start = _take_many(session, entries)
     for at, entry in enumerate(entries[start:], start):
         try:
             # What edits were made on must be there again; other fits can wait.
             _repeat(session, entry, known, is_needed=at < last)
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, OSError, ImportError) as error:
             session.lost.append(f"{entry['op']}: {error}")
-            if entry["op"] in EDITS or entry["op"] in ("label", "link"):
+            if entry["op"] in ON_CLUSTERS or entry["op"] in ("label", "link"):
                 session.push(entry["op"])  # its undo takes nothing else back
         known[len(session.wanted)] = session.wanted
     session.generation += 1
@@ -48,7 +50,7 @@ def _take_many(session: Session, entries: list[dict[str, Any]]) -> int:
     """
     ops = [entry["op"] for entry in entries]
     count = next((at for at, op in enumerate(ops) if op not in ANSWERS), len(ops)) - LAST
-    if count <= 0 or "undo" in ops or any(op in EDITS for op in ops):
+    if count <= 0 or "undo" in ops or any(op in ON_CLUSTERS for op in ops):
         return 0
     first, index = entries[:count], session.result.index
     labels = {i: e["label"] for e in first if e["op"] == "label" for i in e["ids"]}
@@ -85,7 +87,11 @@ def _repeat(
     else:
         if entry.get("before") != state_of(session.result):
             raise ValueError("the clusters it was made on are not there")
-        session.edit(op, {key: v for key, v in entry.items() if key not in ("op", "before")})
+        given = {key: v for key, v in entry.items() if key not in ("op", "before")}
+        if op == "update":
+            session.update(**given)
+        else:
+            session.edit(op, given)
 
 
 def _undo(session: Session, op: str) -> None:
@@ -106,3 +112,16 @@ def with_answers(base: ClusterResult, wanted: Answers) -> ClusterResult:
         must_link=wanted.must_link[len(held.must_link) :],
         cannot_link=wanted.cannot_link[len(held.cannot_link) :],
     )
+
+
+def entries_of(wanted: Answers, held: Answers) -> list[dict[str, Any]]:
+    """Return the log entries of answers that are wanted and not held."""
+    found: list[dict[str, Any]] = [
+        {"op": "label", "ids": [one], "label": value}
+        for one, value in wanted.labels.items()
+        if one not in held.labels
+    ]
+    for same, name in ((True, "must_link"), (False, "cannot_link")):
+        pairs = getattr(wanted, name)[len(getattr(held, name)) :].tolist()
+        found += [{"op": "link", "ids": pair, "same": same} for pair in pairs]
+    return found

@@ -13,7 +13,7 @@ from fmcluster.utils.ids import IdIndex
 
 # Characters of a text in a list, and where a row is looked at by itself.
 SHORT, LONG = 240, 5_000
-# Pictures that are held: 48 kB each, so 100 MB.
+# Pictures, or clips of recordings, that are held: 48 kB each, so 100 MB.
 MOST_PICTURES = 2_000
 
 
@@ -29,7 +29,7 @@ class Rows:
     """
 
     def __init__(self, source: Any, index: IdIndex) -> None:
-        self._source, self._index = source, index
+        self.source, self._index = source, index
         self._lock = threading.Lock()
         self._items = Items(source, index)
         self._held: set[int] = set()
@@ -51,16 +51,16 @@ class Rows:
         return self._items.missing_reason
 
     def show(self, rows: NDArray[np.int64], *, length: int = SHORT) -> list[dict[str, str]]:
-        """Return {"text": ...} or {"image": data URL} of each row, {} where there is nothing."""
+        """Return ``text``, or a data URL as ``image`` or ``audio``, of each row; {} for nothing."""
         self.load()
         with self._lock:
-            if self.kind == "image":
+            if self.kind in ("image", "audio"):
                 self._read_pictures(rows)
             return [self._items.show(row, length) for row in rows.tolist()]
 
     def _read_pictures(self, rows: NDArray[np.int64]) -> None:
         if len(self._held) + len(rows) > MOST_PICTURES:
-            self._items, self._held = Items(self._source, self._index), set()
+            self._items, self._held = Items(self.source, self._index), set()
         new = [row for row in rows.tolist() if row not in self._held]
         if new:
             self._items.load(np.asarray(new, np.int64))

@@ -19,23 +19,29 @@ from starlette.routing import Route
 
 from fmcluster.app import views
 from fmcluster.app.edits import EDITS, ConflictError
-from fmcluster.app.guard import Guard
+from fmcluster.app.guard import FILES, Guard
 from fmcluster.app.preview import preview
 from fmcluster.utils.stopping import Stopped, stoppable
 
 if TYPE_CHECKING:  # the page is there before what it works with is imported
     from fmcluster.app.work import Work
 
-# The files of the page, by name: no path is ever made of what was asked for.
+OWN, SHARED = "fmcluster.app", "fmcluster.result.report"
+# The files of the page, by name: no path is ever made of what was asked for. The map and what it is
+# made with are the report's.
 STATIC = {
-    "app.css": "text/css",
-    "main.js": "text/javascript",
-    "ui.js": "text/javascript",
-    "map.js": "text/javascript",
-    "clusters.js": "text/javascript",
-    "rows.js": "text/javascript",
-    "label.js": "text/javascript",
+    "theme.css": SHARED,
+    "dom.js": SHARED,
+    "map.js": SHARED,
+    "app.css": OWN,
+    "main.js": OWN,
+    "ui.js": OWN,
+    "clusters.js": OWN,
+    "rows.js": OWN,
+    "label.js": OWN,
+    "drop.js": OWN,
 }
+TYPES = {".css": "text/css", ".js": "text/javascript"}
 # Seconds that a request waits for the result to be loaded, until the page asks again.
 LONGEST_WAIT = 20
 # Rows that a list shows at a time, and pictures: these take room.
@@ -132,6 +138,12 @@ class Host:
         result = self._work().session.result
         return {"rows": result.rows_of(result.outliers(float(asked.get("alpha", 0.01)))).tolist()}
 
+    def added(self, asked: Json) -> Any:
+        """Return the rows from one on, those in no cluster first."""
+        labels = self._work().session.result.labels
+        rows = np.arange(min(int(asked["first"]), len(labels)), len(labels))
+        return {"rows": rows[np.argsort(labels[rows] >= 0, kind="stable")].tolist()}
+
     def answered(self, asked: Json) -> Any:
         """Return rows that were labeled, the last one first."""
         session = self._work().session
@@ -182,6 +194,10 @@ class Host:
             session.link(given["ids"], same=bool(given["same"]))
         elif op == "undo":
             session.undo()
+        elif op == "update":
+            how = {key: given.get(key) or None for key in ("column", "id_column", "new_clusters")}
+            added = session.update(_text(given, "batch"), **how)
+            return {**self.state({}), "added": added}
         elif op == "save":
             session.save()
         elif op == "draw":
@@ -193,6 +209,25 @@ class Host:
         else:
             raise ValueError(f"action {op!r} is not known")
         return self.state({})
+
+    def discard(self, body: Json) -> Any:
+        """Remove dropped files that are not to be taken in."""
+        from fmcluster.app import incoming
+
+        incoming.discard(self._work().session.folder, _text(body, "batch"))
+        return {}
+
+    def place(self, asked: Json) -> tuple[str, Path, int]:
+        """Return the batch of a dropped file, where it goes, and how large it may be."""
+        from fmcluster.app import incoming
+
+        session = self._work().session
+        reason = incoming.why_not(session.result)
+        if reason:
+            raise ValueError(reason)
+        batch = asked.get("batch") or incoming.new_batch(session.folder)
+        path = incoming.place_of(session.folder, batch, str(asked["name"]), session.result)
+        return batch, path, incoming.room_left(session.folder, batch)
 
     def rows(self, body: Json) -> Any:
         """Return a page of the rows whose places are given."""
@@ -239,9 +274,9 @@ def _text(given: Json, name: str) -> str:
 
 VIEWS = (
     "preview", "state", "clusters", "points", "colors", "levels", "level", "search", "similar",
-    "outliers", "answered", "queue", "pair", "certificate",
+    "outliers", "added", "answered", "queue", "pair", "certificate",
 )  # fmt: skip
-ACTIONS = ("act", "rows", "table")
+ACTIONS = ("act", "rows", "table", "discard")
 
 
 def create_app(host: Host, *, token: str, port: int) -> Guard:
@@ -259,22 +294,23 @@ def create_app(host: Host, *, token: str, port: int) -> Guard:
     routes = [Route("/", _page), Route("/static/{name}", _static)]
     routes += [Route(f"/api/{name}", _get(host, name)) for name in VIEWS]
     routes += [Route(f"/api/{name}", _post(host, name), methods=["POST"]) for name in ACTIONS]
+    routes.append(Route(FILES, _file(host), methods=["POST"]))
     return Guard(Starlette(routes=routes), token=token, port=port)
 
 
 async def _page(request: Request) -> Response:
-    return Response(_read("page.html"), media_type="text/html")
+    return Response(_read(OWN, "page.html"), media_type="text/html")
 
 
 async def _static(request: Request) -> Response:
     name = request.path_params["name"]
     if name not in STATIC:
         return Response("no such file", status_code=GONE)
-    return Response(_read(name), media_type=STATIC[name])
+    return Response(_read(STATIC[name], name), media_type=TYPES[Path(name).suffix])
 
 
-def _read(name: str) -> bytes:
-    return (files("fmcluster.app") / "static" / name).read_bytes()
+def _read(package: str, name: str) -> bytes:
+    return (files(package) / "static" / name).read_bytes()
 
 
 def _get(host: Host, name: str) -> Callable[[Request], Any]:
@@ -297,7 +333,33 @@ def _post(host: Host, name: str) -> Callable[[Request], Any]:
     return endpoint
 
 
-def _answered(host: Host, name: str, asked: Json) -> Response:
+def _file(host: Host) -> Callable[[Request], Any]:
+    """Write a dropped file where it goes, as it comes; the answer is its batch."""
+
+    async def endpoint(request: Request) -> Response:
+        asked = dict(request.query_params)
+        placed = await run_in_threadpool(_answered, host, "place", asked)
+        if isinstance(placed, Response):
+            return placed
+        batch, path, left = placed
+        try:
+            with path.open("xb") as file:
+                async for chunk in request.stream():
+                    left -= len(chunk)
+                    if left < 0:
+                        raise ValueError("so many bytes at once are for `fmcluster update`")
+                    file.write(chunk)
+        except Exception as error:
+            path.unlink(missing_ok=True)
+            if not isinstance(error, (ValueError, OSError)):
+                raise
+            return _refused(BAD, str(error))
+        return JSONResponse({"batch": batch})
+
+    return endpoint
+
+
+def _answered(host: Host, name: str, asked: Json) -> Any:
     """Return what a view or an action gives; what cannot be done is one line."""
     try:
         with stoppable(host.ending):
@@ -310,9 +372,9 @@ def _answered(host: Host, name: str, asked: Json) -> Response:
         return _refused(CONFLICT, str(error))
     except KeyError as error:
         return _refused(BAD, f"{error} is missing")
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OSError, ImportError) as error:
         return _refused(BAD, str(error).split("\n")[0])
-    if isinstance(found, Response):
+    if isinstance(found, (Response, tuple)):
         return found
     if isinstance(found, bytes):
         return Response(found, media_type="application/octet-stream")

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fmcluster.app import incoming
 from fmcluster.app.edits import ConflictError, apply_edit, state_of
 from fmcluster.app.log import SAVED, ActionLog
-from fmcluster.app.replay import replay, with_answers
+from fmcluster.app.replay import entries_of, replay, with_answers
 from fmcluster.app.rows import Rows
 from fmcluster.app.sample import CheckSample
 from fmcluster.app.views import figures_of
@@ -41,6 +42,7 @@ class Action:
     op: str
     before: ClusterResult
     wanted: Answers
+    rows: Rows
 
 
 class Session:
@@ -54,6 +56,8 @@ class Session:
         The run: holds the log, and gets the result on `save`.
     source : Source, sequence or None
         The raw data.
+    encoder : path, optional
+        Where the run's encoder is now, if it was moved: new rows need it.
 
     Attributes
     ----------
@@ -67,9 +71,16 @@ class Session:
         Actions of the log that could not be repeated when it was read.
     """
 
-    def __init__(self, result: ClusterResult, folder: str | Path, *, source: Any = None) -> None:
+    def __init__(
+        self,
+        result: ClusterResult,
+        folder: str | Path,
+        *,
+        source: Any = None,
+        encoder: str | None = None,
+    ) -> None:
         self.folder = Path(folder).resolve()
-        self.result = result
+        self.result, self.encoder = result, encoder
         self.rows = Rows(source, result.index)
         self.log = ActionLog(self.folder)
         self.lock = threading.RLock()
@@ -88,6 +99,7 @@ class Session:
         self.is_replaying = True
         replay(self, self.log.unsaved())
         self.is_replaying = False
+        incoming.sweep(self.folder)
 
     # -- answers
 
@@ -226,6 +238,53 @@ class Session:
             self.put(after)
             self.generation += 1
 
+    def update(
+        self,
+        batch: str,
+        *,
+        column: str | None = None,
+        id_column: str | None = None,
+        new_clusters: str | None = None,
+    ) -> dict[str, int]:
+        """Take in the rows of a batch that was dropped (`fmcluster.app.incoming`).
+
+        Returns
+        -------
+        dict
+            ``first`` row, number of ``rows``, of those ``novel`` and of those ``left_out``.
+
+        Raises
+        ------
+        ConflictError
+            The clusters are others by now.
+        ValueError, OSError, ImportError
+            Rows that cannot be taken, or an encoder that is not there; nothing is changed.
+        """
+        with self.lock:
+            base, rows = self.result, self.rows
+        how: dict[str, Any] = {"column": column, "id_column": id_column}
+        grown, dropped = incoming.take(
+            base, self.folder, batch, new_clusters=new_clusters, encoder=self.encoder, **how
+        )
+        source = incoming.joined(rows.source, dropped, base.ids, base.index.n_source)
+        with self.lock:
+            if self.result is not base:
+                raise ConflictError("the clusters have changed meanwhile: take the rows in again")
+            incoming.keep(self.folder, batch, base, grown, **how)
+            entry = {"op": "update", "batch": batch, **how, "new_clusters": new_clusters}
+            self._write({**entry, "before": state_of(base)})
+            self.push("update")
+            self.rows = Rows(source, grown.index)
+            self.put(grown)
+            self.generation += 1
+        about = grown.provenance["updates"][-1]
+        return {
+            "first": base.n_rows,
+            "rows": about["rows"],
+            "novel": int((grown.labels[base.n_rows :] < 0).sum()),
+            "left_out": about["left_out"],
+        }
+
     def undo(self) -> str:
         """Take the last action back, an answer or an edit, and return which it was.
 
@@ -242,7 +301,8 @@ class Session:
             before = self.actions[-1].before if self.actions else result.undo()
             self._write({"op": "undo", "of": op})
             if self.actions:
-                self.wanted = self.actions.pop().wanted
+                last = self.actions.pop()
+                self.wanted, self.rows = last.wanted, last.rows
             self.generation += 1
             self.problem = ""
             if before is not result:
@@ -312,11 +372,12 @@ class Session:
                 )
             self.result.save(self.folder)
             self._marker = self._read_marker()
-            pending = _entries(self.wanted, self.result.answers)
+            pending = entries_of(self.wanted, self.result.answers)
             if self.sample is not None:
                 pending.append({"op": "draw", **self.sample.state()})
             self.log.append({"op": SAVED, "pending": pending})
             self.is_saved = True
+            incoming.sweep(self.folder, saved=self.result)
 
     def _read_marker(self) -> Any:
         path = self.folder / MARKER
@@ -330,22 +391,9 @@ class Session:
     def push(self, op: str) -> None:
         """Remember what is there now, before an action."""
         keep = int(np.clip(HISTORY_BYTES // self.result.proba.nbytes, LEAST_HISTORY, MOST_HISTORY))
-        self.actions = [*self.actions, Action(op, self.result, self.wanted)][-keep:]
+        self.actions = [*self.actions, Action(op, self.result, self.wanted, self.rows)][-keep:]
 
     def put(self, result: ClusterResult) -> None:
         """Let a result with other clusters be the present one."""
         self.result = result
         self.version += 1
-
-
-def _entries(wanted: Answers, held: Answers) -> list[dict[str, Any]]:
-    """Return the log entries of answers that are wanted and not held."""
-    found: list[dict[str, Any]] = [
-        {"op": "label", "ids": [one], "label": value}
-        for one, value in wanted.labels.items()
-        if one not in held.labels
-    ]
-    for same, name in ((True, "must_link"), (False, "cannot_link")):
-        pairs = getattr(wanted, name)[len(getattr(held, name)) :].tolist()
-        found += [{"op": "link", "ids": pair, "same": same} for pair in pairs]
-    return found

@@ -11,29 +11,30 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from fmcluster.app.session import Session
+    from fmcluster.result.report.confusion import Confusions
     from fmcluster.result.result import ClusterResult
 
-# Typical rows beside a cluster in the list.
+# Rows that stand for a cluster in the list.
 EXAMPLES = 3
-# What "usable as they are" means: right in this share, by the confidence.
-PROMISED = 0.95
 # A leading one of these makes a spreadsheet run the cell as a formula.
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def figures_of(result: ClusterResult) -> dict[str, float]:
     """Return the expected accuracy and the share of rows that are right to 95 %, by confidence."""
-    order = np.sort(np.asarray(result.confidence, np.float64))[::-1]
-    mean = np.cumsum(order) / np.arange(1, len(order) + 1)
+    from fmcluster.result.report.words import usable  # the page is there before it is imported
+
     return {
-        "accuracy": round(float(order.mean()), 4),
-        "covered": round(float((mean >= PROMISED).sum() / len(order)), 4),
+        "accuracy": round(float(result.confidence.mean(dtype=np.float64)), 4),
+        "covered": round(usable(result.confidence) / result.n_rows, 4),
         "n_clusters": float(result.n_clusters),
     }
 
 
 def state(session: Session) -> dict[str, Any]:
     """Return what changes by actions, in a few hundred bytes."""
+    from fmcluster.app import incoming
+
     with session.lock:
         result, sample = session.result, session.sample
         return {
@@ -54,6 +55,7 @@ def state(session: Session) -> dict[str, Any]:
             "last": session.actions[-1].op if session.actions else None,
             "is_saved": session.is_saved,
             "can_answer": result.embeddings is not None,
+            "takes": {"reason": incoming.why_not(result), "files": incoming.suffixes(result)},
             "sample": None
             if sample is None
             else {"rows": len(sample.ids), "left": len(sample.left), "accuracy": sample.accuracy},
@@ -61,25 +63,41 @@ def state(session: Session) -> dict[str, Any]:
 
 
 def clusters(session: Session) -> list[dict[str, Any]]:
-    """Return a record for each cluster, with its most typical rows."""
+    """Return a record for each cluster, with rows that stand for it and what it is taken for."""
+    from fmcluster.result.report.confusion import find_confusions
+    from fmcluster.result.report.typical import chooser
+
     result = session.result
     sizes, there = result.sizes, result.labels >= 0
     sure = np.bincount(result.labels[there], result.confidence[there], result.n_clusters)
     order = np.lexsort((-result.confidence, result.labels))
-    first = np.searchsorted(result.labels[order], np.arange(result.n_clusters))
-    found = []
-    for label in range(result.n_clusters):
-        some = order[first[label] : first[label] + min(EXAMPLES, int(sizes[label]))]
-        found.append(
-            {
-                "label": label,
-                "name": result.names[label] if result.names else f"cluster {label}",
-                "size": int(sizes[label]),
-                "confidence": round(float(sure[label]) / max(int(sizes[label]), 1), 4),
-                "examples": rows(session, some),
-            }
-        )
-    return found
+    bounds = np.searchsorted(result.labels[order], np.arange(result.n_clusters + 1))
+    choose, confusions = chooser(result), find_confusions(result)
+    pairs = {(pair.a, pair.b) for pair in confusions.pairs if pair.may_be_one}
+    return [
+        {
+            "label": label,
+            "name": result.names[label] if result.names else f"cluster {label}",
+            "size": int(sizes[label]),
+            "confidence": round(float(sure[label]) / max(int(sizes[label]), 1), 4),
+            "confused": _confused(confusions, label, pairs),
+            "examples": rows(session, choose(order[bounds[label] : bounds[label + 1]], EXAMPLES)),
+        }
+        for label in range(result.n_clusters)
+    ]
+
+
+def _confused(
+    confusions: Confusions, label: int, pairs: set[tuple[int, int]]
+) -> list[dict[str, Any]]:
+    return [
+        {
+            "label": other,
+            "rows": round(count, 1),
+            "may_be_one": (label, other) in pairs or (other, label) in pairs,
+        }
+        for other, count in confusions.of(label)[:1]
+    ]
 
 
 def rows(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmcluster.app.layout import kept_points, points_of, quick_points
+from fmcluster.app.layout import kept_points, points_of, quick_points, with_new_rows
 from fmcluster.app.session import Session
 from fmcluster.labeling.propagate import propagate
 from fmcluster.labeling.query import query
@@ -41,6 +41,7 @@ class Work:
         self._pairs: list[list[Any]] = []
         self._choosing, self._mapping = threading.Lock(), threading.Lock()
         self._points: NDArray[np.uint16] | None = None
+        self._placed: NDArray[Any] = np.empty(0)  # whose points they are
         self._wake, self._stopped = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -137,7 +138,10 @@ class Work:
 
     def _open_rows(self) -> list[Any]:
         answered = self.session.wanted.labels
-        return [one for one in self._queue if one not in answered]
+        # Rows that an undo took away are asked about no more.
+        known = self.session.result.index.find(self._queue) >= 0
+        there = zip(self._queue, known, strict=True)
+        return [one for one, is_there in there if is_there and one not in answered]
 
     def _choose(self) -> None:
         session = self.session
@@ -173,6 +177,7 @@ class Work:
                     pair
                     for pair in self._pairs
                     if tuple(sorted(pair)) not in told
+                    and (session.result.index.find(pair) >= 0).all()
                     and not (pair[0] in labels and pair[1] in labels)
                 ]
 
@@ -191,11 +196,18 @@ class Work:
         if self._points is None:
             kept = kept_points(self.session.result, self.session.folder)
             return quick_points(self.session.result) if kept is None else kept
-        return self._points
+        return self.points()
 
     def points(self) -> NDArray[np.uint16]:
         """Return where the rows are on the map; the first call takes a while."""
         with self._mapping:
+            result, folder = self.session.result, self.session.folder
             if self._points is None:
-                self._points = points_of(self.session.result, self.session.folder)
-            return self._points
+                self._points, self._placed = points_of(result, folder), result.ids
+            # Rows that came, or went by an undo; the others stay where they are.
+            n = min(len(self._placed), result.n_rows)
+            same = int(np.argmin(np.append(self._placed[:n] == result.ids[:n], False)))
+            if same < result.n_rows:
+                self._points = with_new_rows(self._points[:same], result, folder)
+                self._placed = result.ids
+            return self._points[: result.n_rows]

@@ -34,6 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "or in the cache, if any)",
     )
     parser.add_argument("--cache-dir", help="where stores are kept when no folder is named")
+    parser.add_argument(
+        "--encoder", metavar="DIR", help="where the encoder's folder is now, for rows dropped in"
+    )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -69,18 +72,21 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _session(args: argparse.Namespace) -> Any:
+    from fmcluster.app import incoming
     from fmcluster.app.session import Session
     from fmcluster.cli.incoming import data_of, load_result, store_of
     from fmcluster.embedding.data.source import Source
 
     args.embeddings = args.embeddings or store_of(args.result)
     args.data = args.data or data_of(args.result)
-    result = load_result(args)
+    folder = Path(args.result)
+    result = load_result(args, rejoin=lambda result, own: incoming.rejoined(result, own, folder))
     source = None
     if args.data:
         id_column = args.id_column or result.provenance.get("id_column")
         source = Source(args.data, column=args.column, id_column=id_column)
-    return Session(result, args.result, source=source)
+    source = incoming.source_of(result, source, folder)
+    return Session(result, folder, source=source, encoder=args.encoder)
 
 
 def render(payload: dict[str, Any]) -> str:

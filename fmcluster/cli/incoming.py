@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +61,18 @@ def store_of(folder: str | Path) -> str | None:
     return str(store) if (store / "manifest.json").is_file() else None
 
 
-def load_result(args: argparse.Namespace) -> Any:
-    """Return the result with its embeddings, where they were given or lie in the cache."""
+def load_result(
+    args: argparse.Namespace, *, rejoin: Callable[[Any, Any], Any] | None = None
+) -> Any:
+    """Return the result with its embeddings, where they were given or lie in the cache.
+
+    Parameters
+    ----------
+    args : Namespace
+        With ``result``, ``embeddings`` and ``cache_dir``.
+    rejoin : callable, optional
+        Gives a result that grew, of the embeddings of its first rows; None where it cannot.
+    """
     from fmcluster.cli.options import open_embeddings
     from fmcluster.embedding.embed import stores_folder
     from fmcluster.embedding.reuse import find_store
@@ -69,19 +80,31 @@ def load_result(args: argparse.Namespace) -> Any:
     from fmcluster.result.result import ClusterResult
 
     result = ClusterResult.load(args.result)
+
+    def whole(embeddings: Any) -> Any:
+        grew = rejoin is not None and result.provenance.get("updates")
+        return rejoin(result, embeddings) if grew and rejoin is not None else None
+
     if args.embeddings:
         if not Path(args.embeddings).exists():
             raise FileNotFoundError(f"{args.embeddings}: no such store or file")
         embeddings = open_embeddings(args.embeddings)
-        if len(embeddings) != result.n_rows:
-            raise ValueError(
-                f"--embeddings {args.embeddings} has {len(embeddings)} rows, the result "
-                f"{result.n_rows}: give those that it was made from"
-            )
-        return result.attach(embeddings)
+        if len(embeddings) == result.n_rows:
+            return result.attach(embeddings)
+        joined = whole(embeddings)
+        if joined is not None:
+            return joined
+        raise ValueError(
+            f"--embeddings {args.embeddings} has {len(embeddings)} rows, the result "
+            f"{result.n_rows}: give those that it was made from"
+        )
     fingerprint = result.provenance.get("data")
     folder = find_store(stores_folder(args.cache_dir), fingerprint) if fingerprint else None
     if folder is None:
         return result
     store = EmbeddingStore.open(folder)
-    return result.attach(store) if np.array_equal(store.ids, result.ids) else result
+    if np.array_equal(store.ids, result.ids):
+        return result.attach(store)
+    is_first = np.array_equal(store.ids, result.ids[: len(store.ids)])
+    joined = whole(store) if is_first else None
+    return result if joined is None else joined

@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
-from helpers_app import HOSTILE, TOPICS, Run
+from helpers_app import HOSTILE, TOPICS, Run, text_of
 
 import fmcluster as fmc
 from fmcluster.result.naming import name_by_terms
@@ -35,3 +35,25 @@ def run(made, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(made.folder, folder)
     return Run(folder, made.result, made.y, made.texts)
+
+
+@pytest.fixture(scope="session")
+def made_of_texts(tmp_path_factory):
+    """160 named texts, by an encoder that is saved with the run."""
+    from fmcluster.embedding.data.source import Source
+
+    folder = tmp_path_factory.mktemp("texts")
+    texts = [text_of(i) for i in range(160)]
+    source = Source(texts, ids=[f"t{i:03d}" for i in range(160)])
+    store = fmc.embed(source, encoder="tfidf", folder=folder / "store")
+    result = fmc.cluster(store, n_clusters=4, head="kmeans")
+    result.save(folder / "run")
+    return Run(folder / "run", result, np.arange(160) % 4, texts)
+
+
+@pytest.fixture
+def texts_run(made_of_texts, tmp_path):
+    """A copy of the run of texts, which the test may change."""
+    shutil.copytree(made_of_texts.folder, tmp_path / "texts")
+    made = made_of_texts
+    return Run(tmp_path / "texts", made.result, made.y, made.texts)

@@ -18,6 +18,14 @@ HOSTILE = '</script><img src=x onerror="document.title=1">'
 TOPICS = ("apple pie recipe", "football match score", "stock market price", "train bus ticket")
 
 
+WORDS = ("red", "old", "big", "new", "good", "late")
+
+
+def text_of(i):
+    """The text of row i of a run of texts."""
+    return f"{TOPICS[i % 4]} {WORDS[i % 6]} {WORDS[i % 5]} {i % 7}"
+
+
 class Run:
     """A result in memory and on disk, with what it was made of."""
 

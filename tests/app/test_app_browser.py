@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import dataclasses
 import io
 import time
 
@@ -11,6 +12,8 @@ from helpers_app import HOSTILE, serving
 from helpers_browser import chromium_driver
 
 import fmcluster as fmc
+from fmcluster.app.session import Session
+from fmcluster.result.loop.levels import Level
 
 pytestmark = pytest.mark.browser
 
@@ -313,7 +316,18 @@ def test_everything_has_a_name_and_nothing_overflows_on_a_phone(page):
         page.driver.set_window_size(1280, 900)
 
 
-def test_the_level_slider_changes_names_and_is_kept_by_a_button(page):
+@pytest.fixture
+def leveled(browser, run):
+    """The page of a run with two levels, whatever the rows would say."""
+    result = dataclasses.replace(run.result)
+    vars(result)["levels"] = (Level(2, 0.5), Level(4, 0.9, True))
+    with serving(Session(result, run.folder, source=run.texts)) as client:
+        browser.run, browser.client = run, client
+        yield browser.open(client)
+
+
+def test_the_level_slider_changes_names_and_is_kept_by_a_button(leveled):
+    page = leveled
     page.until("document.getElementById('level').numbers?.length > 1")
     numbers = page.js("return document.getElementById('level').numbers")
     other = next(k for k in numbers if k != 4)
@@ -329,3 +343,86 @@ def test_the_level_slider_changes_names_and_is_kept_by_a_button(page):
     page.saved(other)
     page.click("#undo")
     page.saved(4)
+
+
+def dropped(page, name, text):
+    """Drop a file on the page, as the mouse does."""
+    page.js(
+        "const data = new DataTransfer(); data.items.add(new File([arguments[1]], arguments[0]));"
+        "for (const kind of ['dragenter', 'dragover', 'drop']) document.dispatchEvent("
+        "new DragEvent(kind, {dataTransfer: data, bubbles: true, cancelable: true}));",
+        name,
+        text,
+    )
+
+
+def test_rows_that_are_dropped_are_taken_in_and_the_novel_ones_shown_first(browser, texts_run):
+    run = texts_run
+    with serving(Session(run.result, run.folder, source=run.texts)) as client:
+        page = browser.open(client)
+        dropped(page, "new.exe", "x")
+        page.until("document.getElementById('notice').textContent.includes('is no file that this')")
+        odd = [f"quantum chromodynamics lattice gauge plasma {i}" for i in range(8)]
+        rows = [f"apple pie recipe {HOSTILE.replace(chr(34), '')}", "football match score", *odd]
+        lines = "id,note,text\n" + "".join(f'n{i},x,"{row}"\n' for i, row in enumerate(rows))
+        dropped(page, "new.csv", lines)
+        page.until("!document.getElementById('add-form').hidden")
+        assert page.text("#add-what").startswith("new.csv,")
+        names = "[...document.querySelectorAll('#add-columns option')].map((o) => o.value)"
+        assert page.js(f"return {names}") == ["id", "note", "text"]
+        page.keys("#add-column", "nothing")
+        page.click("#add-take")
+        page.until("document.getElementById('notice').textContent.includes('nothing')")
+        page.js("document.getElementById('add-column').value = 'text'")
+        page.keys("#add-ids", "id")
+        page.click("#add-take")
+        page.until("document.getElementById('rows-note').textContent.startsWith('10 new rows')")
+        shown = [node.text for node in page.all("#rows .row")]
+        novel = int(page.text("#rows-note").split("10 new rows, ")[1].split()[0])
+        assert novel > 0 and len(shown) == 10
+        assert all("no cluster" in row for row in shown[:novel])
+        assert page.js("return document.querySelectorAll('img[src=x]').length") == 0
+        assert page.text("#fact-rows") == "170"
+        assert page.text("#map-note").startswith("170 rows")
+        log = (run.folder / "answers.log").read_text()
+        assert log.count('"op":"update"') == 1
+        page.click("#save")
+        page.until("document.getElementById('save').disabled")
+        saved = fmc.ClusterResult.load(run.folder)
+        assert saved.ids[160:].tolist() == [f"n{i}" for i in range(10)]
+        assert saved.novel.size == novel
+        page.click("#undo")
+        page.until("document.getElementById('fact-rows').textContent === '160'")
+        page.until("document.getElementById('map-note').textContent.startsWith('160 rows')")
+
+
+def test_a_run_of_embeddings_says_why_it_takes_no_rows(page, run):
+    dropped(page, "new.csv", "id,text\n1,a\n")
+    page.until("document.getElementById('notice').textContent.includes('made from embeddings')")
+    assert page.js("return document.getElementById('add-form').hidden")
+    page.click("#tab-rows")
+    page.click("#add")
+    page.until("document.getElementById('notice').textContent.includes('has no encoder')")
+    assert not (run.folder / "incoming").exists()
+
+
+def test_the_map_is_the_reports_own_file(page):
+    from fmcluster.result.report.page import static
+
+    for name in ("map.js", "dom.js", "theme.css"):
+        answer, content = page.client("GET", f"/static/{name}", token=False)
+        assert answer.status == 200 and content.decode() == static(name)
+
+
+def test_what_a_cluster_is_taken_for_is_chosen_with_it(browser, run):
+    split = run.result.split(0)
+    with serving(Session(split, run.folder, source=run.texts)) as client:
+        page = browser.open(client)
+        page.names()
+        found = page.all("#clusters .about button")
+        if not found:
+            pytest.skip("the parts of this cluster are not taken for one another")
+        found[0].click()
+        assert page.text("#chosen-note") == "2 chosen"
+        page.keys("body", "m")
+        page.saved(4)

@@ -85,8 +85,9 @@ def test_a_map_needs_no_embeddings(run):
 
 def test_rows_that_are_not_laid_out_lie_among_their_neighbors(run, monkeypatch):
     from fmcluster.app import layout
+    from fmcluster.result.report import points as shared
 
-    monkeypatch.setattr(layout, "LAID_OUT", 60)
+    monkeypatch.setattr(shared, "LAID_OUT", 60)
     session = run.session()
     points = layout.points_of(session.result, run.folder).astype(float)
     near = session.result.graph.indices[:, :5]

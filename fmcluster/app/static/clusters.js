@@ -1,12 +1,5 @@
 // The list of clusters: choose some, then merge, split, rename, dissolve; open one's rows.
-import { button, byId, colorOf, dark, dot, make, percent } from "./ui.js";
-
-const sorts = {
-  size: (a, b) => b.size - a.size || a.label - b.label,
-  confidence: (a, b) => a.confidence - b.confidence,
-  name: (a, b) => a.name.localeCompare(b.name, undefined, { numeric: true }),
-  label: (a, b) => a.label - b.label,
-};
+import { button, byId, clusterSorts, colorOf, content, dark, dot, make, percent, rowsWord } from "./ui.js";
 
 export function createClusters(app) {
   const chosen = new Set();
@@ -23,9 +16,14 @@ export function createClusters(app) {
       make("div", { class: "about" }, make("span", {}, cluster.size.toLocaleString("en") + " rows, " + percent(cluster.size / app.state.rows, 1)),
         make("span", {}, "mean " + app.state.word + " " + percent(cluster.confidence)), make("span", {}, "number " + cluster.label)));
     const picture = cluster.examples.some((row) => row.image);
-    const examples = cluster.examples.filter((row) => row.image || row.text !== undefined);
+    const examples = cluster.examples.filter((row) => row.image || row.audio || row.text !== undefined);
     if (examples.length) node.append(make("ul", { class: "examples" + (picture ? " image" : ""), "aria-label": "most typical rows" },
-      ...examples.map((row) => make("li", {}, row.image ? make("img", { src: row.image, alt: "row " + row.id }) : row.text))));
+      ...examples.map((row) => make("li", {}, content(row)))));
+    for (const other of cluster.confused) {
+      const name = app.nameOf(other.label);
+      node.append(make("div", { class: "about" }, make("span", {}, "taken for " + name + " (about " + rowsWord(Math.max(1, Math.round(other.rows))) + ")" + (other.may_be_one ? ": may be one" : "")),
+        button("choose both", () => both(cluster.label, other.label), { "aria-label": "choose " + cluster.name + " and " + name })));
+    }
     node.classList.toggle("chosen", chosen.has(cluster.label));
     box.addEventListener("change", () => {
       if (box.checked) chosen.add(cluster.label); else chosen.delete(cluster.label);
@@ -34,11 +32,12 @@ export function createClusters(app) {
     });
     return node;
   }
+  function both(a, b) { chosen.clear(); chosen.add(a); chosen.add(b); draw(); byId("merge").focus(); }
   function draw() {
     const words = byId("cluster-search").value.trim().toLowerCase();
     const found = app.clusters.filter((c) => c.name.toLowerCase().includes(words) || String(c.label) === words);
-    byId("clusters").replaceChildren(...found.sort(sorts[byId("sort").value]).map(item));
-    byId("move-to").replaceChildren(...app.clusters.slice().sort(sorts.name).map((c) => make("option", { value: c.label }, c.name)));
+    byId("clusters").replaceChildren(...found.sort(clusterSorts[byId("sort").value]).map(item));
+    byId("move-to").replaceChildren(...app.clusters.slice().sort(clusterSorts.name).map((c) => make("option", { value: c.label }, c.name)));
     buttons();
   }
   function buttons() {

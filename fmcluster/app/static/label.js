@@ -1,12 +1,12 @@
 // Questions one after the other, answered by keys: which class, same or different, the test sample.
-import { askJson, byId, dot, make, notice, percent } from "./ui.js";
+import { askJson, byId, content, dot, make, notice, percent } from "./ui.js";
 
 // The first classes have a key each.
 const KEYS = "123456789";
 
 function card(row, app, about) {
   return make("div", { class: "question" },
-    row.image ? make("img", { src: row.image, alt: "row " + row.id }) : make("p", {}, row.text === undefined ? "row " + row.id : row.text),
+    make(row.image ? "div" : "p", {}, content(row)),
     make("small", {}, dot(row.label), " " + app.nameOf(row.label) + ", id " + row.id + ", " + app.state.word + " " + percent(row.confidence) + (about || "")));
 }
 // Classes as buttons; typing in `input` keeps those that have the letters.

@@ -1,9 +1,10 @@
 // The page: what the session is, what was done, and which part shows it.
-import { askBytes, askJson, byId, isTyping, make, notice, percent, send, dot } from "./ui.js";
+import { askBytes, askJson, byId, content, dot, isTyping, make, notice, percent, placeTip, send } from "./ui.js";
 import { createMap } from "./map.js";
 import { createClusters } from "./clusters.js";
 import { createRows } from "./rows.js";
 import { createCertify, createLabel } from "./label.js";
+import { createDrop } from "./drop.js";
 
 const app = {
   state: null, clusters: [], level: null,
@@ -24,6 +25,7 @@ const app = {
   async take(state) {
     const before = app.state;
     app.state = state;
+    if (before && app.isLaidOut && before.rows !== state.rows) map.setPoints(await askBytes("points"));
     if (!before || before.version !== state.version) await app.reload();
     else if (before.answers !== state.answers && !app.level) map.setColors(await askBytes("colors"), state.classes);
     facts();
@@ -61,6 +63,7 @@ const app = {
 
 const map = createMap({
   nameOf: (label) => app.nameOf(label),
+  scrolls: () => window.innerWidth <= 820,  // in a narrow window the wheel is the page's
   sizes: () => (app.level || app.clusters).map((c) => c.size),
   onPoint: tip,
   onOpen: (row) => { if (app.state) rows.similar(row); },
@@ -72,6 +75,7 @@ const rows = createRows(app);
 const label = createLabel(app);
 const certify = createCertify(app);
 app.rows = rows;
+createDrop(app);
 
 // -- above everything
 
@@ -89,7 +93,7 @@ function facts() {
   byId("fact-covered").textContent = percent(figures.covered, 1);
   byId("fact-answers").textContent = state.answers.toLocaleString("en") + (state.pending ? " (" + state.pending + " being taken in …)" : "");
   byId("undo").disabled = !state.can_undo;
-  byId("undo").textContent = "Undo" + (state.last ? " " + (state.last === "at_level" ? "level" : state.last) : "");
+  byId("undo").textContent = "Undo" + (state.last ? " " + ({ at_level: "level", update: "new rows" }[state.last] || state.last) : "");
   byId("save").disabled = state.is_saved;
   byId("classes").replaceChildren(...app.choices().map((name) => make("option", { value: name })));
   if (state.problem && state.problem !== facts.said) notice(state.problem, true);
@@ -112,10 +116,7 @@ function tip(row, x, y, width, height) {
   node.hidden = row < 0 || !app.state;
   if (node.hidden) return;
   node.replaceChildren(make("strong", {}, dot(map.labelOf(row)), " " + app.nameOf(map.labelOf(row))), make("div", { class: "dim" }, "…"));
-  const put = () => {
-    node.style.left = Math.max(0, Math.min(x + 14, width - node.offsetWidth - 4)) + "px";
-    node.style.top = Math.max(0, Math.min(y + 14, height - node.offsetHeight - 4)) + "px";
-  };
+  const put = () => placeTip(node, x, y, width, height);
   put();
   clearTimeout(tip.waiting);
   tip.row = row;
@@ -124,10 +125,8 @@ function tip(row, x, y, width, height) {
     try {
       const [found] = await (await send("rows", { rows: [row] })).json();
       if (tip.row !== row || node.hidden) return;
-      const lines = [make("strong", {}, dot(found.label), " " + app.nameOf(map.labelOf(row))), make("div", {}, found.text ?? "id " + found.id),
-        make("div", { class: "dim" }, "id " + found.id + ", " + app.state.word + " " + percent(found.confidence))];
-      if (found.image) lines.unshift(make("img", { src: found.image, alt: "row " + found.id }));
-      node.replaceChildren(...lines);
+      node.replaceChildren(make("strong", {}, dot(found.label), " " + app.nameOf(map.labelOf(row))), make("div", {}, content(found)),
+        make("div", { class: "dim" }, "id " + found.id + ", " + app.state.word + " " + percent(found.confidence)));
       put();
     } catch (error) { lost(error); }
   }, 60);
