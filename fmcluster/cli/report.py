@@ -6,7 +6,6 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from fmcluster.cli import options
 from fmcluster.cli.labels import add_labels, load_labels, read_table
 
 EXAMPLE = "fmcluster report run/ --data tickets.csv --column text --to-label to_label.csv"
@@ -26,8 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--embeddings",
         metavar="STORE",
-        help="store or .npy, for the map (default: `store` in the folder, if it is there)",
+        help="store or .npy, for the map (default: `store` in the folder, or that in the cache)",
     )
+    parser.add_argument("--cache-dir", help="where stores are kept when no folder is named")
     parser.add_argument("--projection", choices=("neighbours", "pca", "umap"), default="neighbours")
     parser.add_argument("--title", default="Clusters")
     add_labels(parser)
@@ -42,17 +42,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Load, attach what was given, write."""
-    from fmcluster.cli.incoming import data_of, store_of
+    from fmcluster.app import incoming as dropped
+    from fmcluster.cli.incoming import data_of, load_result, store_of
     from fmcluster.embedding.data.source import Source
-    from fmcluster.result.result import ClusterResult
 
-    result = ClusterResult.load(args.result)
-    embeddings = args.embeddings or store_of(args.result)
-    if embeddings:
-        result = result.attach(options.open_embeddings(embeddings))
+    args.embeddings = args.embeddings or store_of(args.result)
+    folder = Path(args.result)
+    result = load_result(args, rejoin=lambda result, own: dropped.rejoined(result, own, folder))
     id_column = args.id_column or result.provenance.get("id_column")
     args.data = args.data or data_of(args.result)
     items = Source(args.data, column=args.column, id_column=id_column) if args.data else None
+    items = dropped.source_of(result, items, folder)
     y = load_labels(args, result.index, data=args.data, source=items)
     out = Path(args.out) if args.out else Path(args.result) / "report.html"
     chosen = issues = None
