@@ -152,7 +152,7 @@ def _kind(items: Any, first: Any) -> str:
         return str(modality)
     if isinstance(first, str):
         return "text"
-    return "image"
+    return "audio" if hasattr(first, "samples") else "image"
 
 
 def _held(row: Any) -> Any:

@@ -39,8 +39,9 @@ def choose_rows(result: ClusterResult) -> NDArray[np.int64]:
     if n <= MOST_ROWS:
         return np.arange(n)
     rows = np.random.default_rng(seed_of(0, "page")).choice(n, MOST_ROWS, replace=False)
-    first = np.unique(result.labels, return_index=True)[1]
-    return np.union1d(rows[: MOST_ROWS - len(first)], first)
+    first = np.unique(result.labels, return_index=True)[1][:MOST_ROWS]
+    others = rows[~np.isin(rows, first)]
+    return np.union1d(others[: MOST_ROWS - len(first)], first)
 
 
 def with_pictures(result: ClusterResult, rows: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -50,7 +51,8 @@ def with_pictures(result: ClusterResult, rows: NDArray[np.int64]) -> NDArray[np.
     rng = np.random.default_rng(seed_of(0, "pictures"))
     first = np.unique(result.labels[rows], return_index=True)[1][:MOST_PICTURES]
     places = rng.choice(len(rows), MOST_PICTURES, replace=False)
-    return rows[np.union1d(places[: MOST_PICTURES - len(first)], first)]
+    others = places[~np.isin(places, first)]
+    return rows[np.union1d(others[: MOST_PICTURES - len(first)], first)]
 
 
 def row_data(
