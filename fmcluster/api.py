@@ -14,6 +14,7 @@ from fmcluster.calibration import CalibratedFit, fit_calibrated
 from fmcluster.embedding import encoders
 from fmcluster.embedding.data.source import Source
 from fmcluster.embedding.embed import embed_to_store
+from fmcluster.embedding.english import say_mismatch
 from fmcluster.embedding.pairs import embed_pairs, encoders_of_parts, open_parts
 from fmcluster.embedding.store.store import EmbeddingStore
 from fmcluster.heads import make_head
@@ -166,6 +167,7 @@ def embed(
     names = default_encoders(source.modality) if encoder is None else encoder
     names = list(names) if isinstance(names, (list, tuple)) else [names]
     found = [encoders.resolve(name, modality=source.modality, **run) for name in names]
+    say_mismatch(source, found)
     store = embed_to_store(
         source, found, folder=folder, cache_dir=cache_dir, on_error=on_error, **settings
     )

@@ -12,6 +12,7 @@ import numpy as np
 from fmcluster.cli import options
 from fmcluster.cli.answers import add_answers, read_answers
 from fmcluster.cli.labels import add_labels, load_labels
+from fmcluster.cli.naming import add_naming, named, namer_of
 from fmcluster.utils.folders import check_replaceable
 from fmcluster.utils.ids import IdIndex
 
@@ -43,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="another argument of the head; repeat for several",
     )
+    add_naming(parser)
     parser.add_argument("--no-calibrate", action="store_true", help="keep the head's own scores")
     parser.add_argument("--no-report", action="store_true", help="write no report.html")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder of the result")
@@ -55,6 +57,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     out = Path(args.out)
     check_replaceable(out, MARKER, beside=BESIDE)  # before the work, not after it
+    namer = namer_of(args)
     started = time.perf_counter()
     store = options.load_data(args)
     embedded = time.perf_counter()
@@ -71,6 +74,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         **read_answers(args.answers, index),
         head_params=dict(map(parse_param, args.param)),
     )
+    result = named(args, result, namer)
     clustered = time.perf_counter()
     metrics = None if y is None else result.evaluate(y)
     result.save(out, metrics=metrics)

@@ -1,4 +1,7 @@
-"""``fmcluster doctor``: what is installed, which device, which faiss, caches and the Hub."""
+"""``fmcluster doctor``: what is installed, which device, which faiss, caches and the Hub.
+
+Given data, also which languages its texts are in, and whether the encoder knows them.
+"""
 
 from __future__ import annotations
 
@@ -38,6 +41,11 @@ PACKAGES = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
+    parser.add_argument("data", nargs="?", help="texts: say their languages, and if they fit")
+    parser.add_argument("--column", help="column that holds the texts")
+    parser.add_argument(
+        "--encoder", action="append", metavar="NAME", help="that is to embed them (default: auto)"
+    )
 
 
 def _version(package: str) -> str | None:
@@ -135,12 +143,36 @@ def _cache() -> dict[str, Any]:
     return {"folder": folder, "bytes": total}
 
 
+def _texts(args: argparse.Namespace, problems: list[str]) -> dict[str, Any] | None:
+    """Return the languages of the data, None without any."""
+    if args.data is None:
+        if args.column or args.encoder:
+            raise ValueError("--column and --encoder are of data, and none was given: name a file")
+        return None
+    from fmcluster.api import default_encoders
+    from fmcluster.embedding.data.source import Source
+    from fmcluster.embedding.encoders import AUTO
+    from fmcluster.embedding.english import mismatch, sample_texts
+    from fmcluster.utils.words import language_shares
+
+    source = Source(args.data, column=args.column)
+    if source.modality != "text":
+        raise ValueError(f"{args.data} holds {source.modality}s: languages are of texts")
+    texts = sample_texts(source)
+    names = [AUTO["text"] if n == "auto" else n for n in args.encoder or default_encoders("text")]
+    line = mismatch(texts, names)
+    if line:
+        problems.append(line)
+    return {"looked_at": len(texts), "languages": language_shares(texts), "encoders": names}
+
+
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Look at everything that installs go wrong in."""
     from fmcluster.utils.threads import n_threads
     from fmcluster.utils.version import __version__
 
     problems: list[str] = []
+    texts = _texts(args, problems)
     versions = {package: _version(package) for package in PACKAGES}
     torch_state = _torch(problems)
     faiss_state = _faiss(problems, versions)
@@ -156,12 +188,15 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "openmp": _openmp(problems),
         "hub": _hub(),
         "cache": _cache(),
+        "texts": texts,
         "problems": problems,
     }
 
 
 def render(payload: dict[str, Any]) -> str:
     """Print what was found, problems last."""
+    from fmcluster.utils.words import language_name
+
     faiss, hub, torch_state = payload["faiss"], payload["hub"], payload["torch"]
     lines = [
         f"fmcluster {payload['fmcluster']}, Python {payload['python']}, {payload['platform']}, "
@@ -174,6 +209,10 @@ def render(payload: dict[str, Any]) -> str:
         f", cache {hub['cache']}",
         f"embedding cache: {payload['cache']['folder']} ({payload['cache']['bytes'] / 1e6:.1f} MB)",
     ]
+    if payload["texts"]:
+        shares = payload["texts"]["languages"].items()
+        told = ", ".join(f"{language_name(code)} {100 * share:.0f} %" for code, share in shares)
+        lines.append(f"languages of {payload['texts']['looked_at']} texts: {told or 'not told'}")
     missing = [name for name, version in payload["packages"].items() if version is None]
     lines.append(f"not installed: {', '.join(missing) or 'nothing'}")
     lines += [f"PROBLEM: {problem}" for problem in payload["problems"]] or ["no problem found"]

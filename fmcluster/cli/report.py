@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fmcluster.cli.labels import add_labels, load_labels, read_table
+from fmcluster.cli.naming import add_naming, named, namer_of
 
 EXAMPLE = "fmcluster report run/ --data tickets.csv --column text --to-label to_label.csv"
 
@@ -30,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cache-dir", help="where stores are kept when no folder is named")
     parser.add_argument("--projection", choices=("neighbours", "pca", "umap"), default="neighbours")
     parser.add_argument("--title", default="Clusters")
+    add_naming(parser)
     add_labels(parser)
     parser.add_argument(
         "--to-label", metavar="FILE", help="CSV that `fmcluster query --out` wrote: listed"
@@ -45,7 +47,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from fmcluster.app import incoming as dropped
     from fmcluster.cli.incoming import data_of, load_result, store_of
     from fmcluster.embedding.data.source import Source
+    from fmcluster.result.files import saved_metrics
 
+    namer = namer_of(args)
     args.embeddings = args.embeddings or store_of(args.result)
     folder = Path(args.result)
     result = load_result(args, rejoin=lambda result, own: dropped.rejoined(result, own, folder))
@@ -53,6 +57,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     args.data = args.data or data_of(args.result)
     items = Source(args.data, column=args.column, id_column=id_column) if args.data else None
     items = dropped.source_of(result, items, folder)
+    renamed = named(args, result, namer, source=items)
+    if renamed is not result:  # the names are the result's, not only the page's
+        result = renamed
+        result.save(args.result, metrics=saved_metrics(args.result))
     y = load_labels(args, result.index, data=args.data, source=items)
     out = Path(args.out) if args.out else Path(args.result) / "report.html"
     chosen = issues = None

@@ -26,6 +26,7 @@ from fmcluster.result.editing.files import (
 from fmcluster.result.loop.answers import Answers
 from fmcluster.result.loop.reference import FILES as SAMPLE_FILES
 from fmcluster.result.loop.reference import read_sample, write_sample
+from fmcluster.result.naming.audit import NAMES_AUDIT, read_audit, write_audit
 from fmcluster.result.predictor import ClusterPipeline
 from fmcluster.utils.errors import CorruptShardError
 from fmcluster.utils.files import (
@@ -54,7 +55,11 @@ ANSWERS = "answers.json"
 NEEDED = {"labels.npy", "proba.npy", "score.npy", "prior.npy", "clusters.parquet", "pipeline.json"}
 PIPELINE = {"head", "encoders", "pipeline.json", "pipeline.safetensors", EDITS}
 # What a save replaces or removes; a report of the result that was there tells of another one.
-OWNED = {MARKER, "graph", "report.html", ANSWERS, UNEDITED, *SAMPLE_FILES} | NEEDED | PIPELINE
+OWNED = (
+    {MARKER, "graph", "report.html", ANSWERS, NAMES_AUDIT, UNEDITED, *SAMPLE_FILES}
+    | NEEDED
+    | PIPELINE
+)
 # The embeddings and the data may stand there first, as the demo's do.
 BESIDE = {"store", "data.parquet"}
 
@@ -80,6 +85,7 @@ def _write_result(result: ClusterResult, folder: Path, metrics: dict[str, float]
         result.graph.write(folder / "graph")
     if len(result.answers):
         write_json(folder / ANSWERS, result.answers.state())
+    write_audit(result.name_audit, folder)
     write_unedited(result.unedited, folder)
     write_sample(result, folder)
     write_pipeline(result.pipeline, folder)
@@ -181,6 +187,13 @@ def read_result(folder: str | os.PathLike[str]) -> dict[str, Any]:
     return read_whole(folder, MARKER, read)
 
 
+def saved_metrics(folder: str | os.PathLike[str]) -> dict[str, float] | None:
+    """Return the metrics that a result was saved with, None without any."""
+    found = _read_about(Path(folder)).get("metrics")
+    known = {key: float("nan") if value is None else value for key, value in (found or {}).items()}
+    return known or None
+
+
 def _read_about(folder: Path) -> dict[str, Any]:
     if not (folder / MARKER).is_file():
         raise FileNotFoundError(f"{folder} holds no result: there is no {MARKER} in it")
@@ -213,6 +226,7 @@ def _result_of(folder: Path, about: dict[str, Any]) -> dict[str, Any]:
         graph=KNNGraph.load(folder / "graph") if about.get("has_graph") else None,
         unedited=read_unedited(folder),
         answers=_read_answers(folder),
+        name_audit=read_audit(folder),
         reference=read_sample(folder, len(labels)),
     )
 

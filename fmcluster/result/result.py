@@ -39,6 +39,8 @@ from fmcluster.result.loop.outliers import abstain, outlier_score, outliers, top
 from fmcluster.result.loop.reference import Sample
 from fmcluster.result.loop.update import novel, update
 from fmcluster.result.loop.with_answers import with_answers
+from fmcluster.result.naming import name_clusters
+from fmcluster.result.naming.texts import source_texts
 from fmcluster.result.notebook.html import repr_html
 from fmcluster.result.notebook.plot import plot
 from fmcluster.result.notebook.tables import frame, table
@@ -82,6 +84,8 @@ class ClusterResult:
         Some rows' embeddings, saved with the result, against which new rows are held.
     answers : Answers
         What was answered so far: `labels` by id, `must_link` and `cannot_link` pairs of ids.
+    name_audit : tuple of dict
+        What namers were asked and answered; saved with the result, never with the pipeline.
     """
 
     labels: NDArray[np.int64]
@@ -97,10 +101,12 @@ class ClusterResult:
     unedited: Unedited | None = field(default=None, compare=False, repr=False)
     reference: Sample | None = field(default=None, compare=False, repr=False)
     answers: Answers = field(default_factory=Answers, compare=False, repr=False)
+    name_audit: tuple[dict[str, Any], ...] = field(default=(), compare=False, repr=False)
 
     # Methods that have a file of their own; each takes the result first.
     to_dataset = to_dataset
     with_answers = with_answers
+    name_clusters = name_clusters
     merge, split, rename, move = merge, split, rename, move
     dissolve, undo = dissolve, undo
     edits = property(edits)
@@ -108,6 +114,7 @@ class ClusterResult:
     outlier_score = cached_property(outlier_score)
     levels, tree, at_level = cached_property(levels), property(tree), at_level
     _level_tree = cached_property(level_tree)
+    _source_texts = cached_property(source_texts)
     certify = certify
     update, novel, drift = update, property(novel), drift
     table, frame, plot = table, frame, plot

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class StoreMismatchError(ValueError):
     """A store on disk was made by another encoder, from other data, or with other settings."""
@@ -25,6 +27,26 @@ class DataError(ValueError):
 
 class TrainingError(RuntimeError):
     """Training cannot go on: the loss is not finite."""
+
+
+class NamingError(RuntimeError):
+    """A namer has no name for a cluster, which then keeps the name of its terms.
+
+    Parameters
+    ----------
+    message : str
+        Why.
+    final : bool
+        Whether no later call would have one: a wrong key or address.
+    audit : dict, optional
+        What was asked and answered, for the record.
+    """
+
+    def __init__(
+        self, message: str, *, final: bool = False, audit: dict[str, Any] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.final, self.audit = final, audit or {}
 
 
 class CollapseWarning(UserWarning):

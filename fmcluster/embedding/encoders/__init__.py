@@ -26,7 +26,7 @@ AUTO = {
 MODALITIES = (None, "image", "text")
 # What a spec may hold beside the options of texts; "local" and "class" come of saved ones.
 KNOWN = {"encoder", "modality", "precision", "local", "class"}
-OPTIONS = ("pooling", "revision", "trust_remote_code")
+OPTIONS = ("pooling", "revision", "trust_remote_code", "language")
 
 
 def resolve(
@@ -134,8 +134,9 @@ def _from_name(
     if name == "tfidf":
         from fmcluster.embedding.encoders.tfidf import TfidfEncoder
 
-        _only(name, extra)
-        return TfidfEncoder()
+        return TfidfEncoder(**_only(name, extra, "language"))
+    if "language" in extra:  # others read what they were trained on
+        text_options.refuse_options(name, {"language": extra["language"]})
     family, colon, rest = name.partition(":")
     if colon and family == "packaged":
         from fmcluster.embedding.encoders import packaged

@@ -4,11 +4,15 @@
 
 with V_d the d leading right singular vectors. Beside a sentence encoder it brings in the words
 themselves (the co-trained view of COTC, EMNLP 2024).
+
+Words are those of `fmcluster.utils.words`, in any script, without the stop words of the languages
+that the texts are in. What was fitted before that (rules 1: English alone) loads and encodes as it
+did.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,9 +21,9 @@ from sklearn.exceptions import NotFittedError
 
 from fmcluster.utils import files as _files
 from fmcluster.utils.errors import CorruptShardError
+from fmcluster.utils.words import RULES, Tokenizer, check_languages, main_languages, stop_words
+from fmcluster.utils.words.tokens import FIRST_PATTERN
 
-# Keeps c#, .net, c++ and node.js whole; a single letter alone is no word.
-TOKEN_PATTERN = r"(?u)(?<!\w)\.?\w[\w.]*\w[+#]*|(?<!\w)\w[+#]+"
 # Texts that a term must be in: rarer ones are typing errors and names, and half of a vocabulary.
 MIN_DF = 3
 # Rows that vocabulary and directions are learnt from: memory stays bounded, and both have
@@ -36,17 +40,26 @@ class TfidfEncoder:
         Directions kept; fewer where the data have fewer rows or terms.
     random_state : int
         Seed of the SVD's start and of the sample where there are more than 200,000 texts.
+    language : str or sequence of str
+        ISO 639-1 codes whose stop words are left out; "auto" finds the languages of the texts.
 
     Notes
     -----
     A text without a known word has no direction: its row is zero.
     """
 
-    def __init__(self, *, dim: int = 128, random_state: int = 0) -> None:
+    def __init__(
+        self, *, dim: int = 128, random_state: int = 0, language: str | Sequence[str] = "auto"
+    ) -> None:
         self.dim: int | None = dim
         self.random_state = random_state
         self.modality: str | None = "text"
         self.spec: dict[str, Any] = {"encoder": "tfidf", "modality": "text"}
+        self.languages = check_languages(language)
+        if self.languages is not None:
+            self.spec["language"] = list(self.languages)
+        self._asked = "found" if self.languages is None else "+".join(self.languages)
+        self._rules = RULES
         self.fitted = False
         self._vectorizer: Any = None
         self._idf: NDArray[np.float64] | None = None
@@ -59,7 +72,7 @@ class TfidfEncoder:
         return {
             "encoder": "tfidf",
             "weights": self._digest() if self.fitted else None,
-            "preprocessing": f"lowercase;english stop words;{TOKEN_PATTERN};sublinear tf-idf",
+            "preprocessing": self._preprocessing(),
             "pooling": f"svd {self.dim}",
             "normalisation": "l2",
             "precision": "fp32",
@@ -77,6 +90,8 @@ class TfidfEncoder:
         from sklearn.decomposition import TruncatedSVD
 
         rows = _sample(texts, FIT_ROWS, self.random_state)
+        if self._asked == "found":
+            self.languages = main_languages(rows)
         counts, self._min_df = self._learn_words(rows)
         frequency = np.asarray((counts > 0).sum(axis=0)).ravel()
         self._idf = np.log((1 + counts.shape[0]) / (1 + frequency)) + 1
@@ -115,6 +130,9 @@ class TfidfEncoder:
             "vocabulary": self._terms(),
             "min_df": self._min_df,
             "random_state": self.random_state,
+            "rules": self._rules,
+            "languages": list(self.languages or ()),
+            "language": self._asked,
         }
 
     @classmethod
@@ -134,7 +152,17 @@ class TfidfEncoder:
                 f"{directions.shape}: it is damaged"
             )
         found = cls(dim=directions.shape[1], random_state=int(meta["random_state"]))
-        found._vectorizer = _counter(min_df=1, vocabulary=terms)
+        found._rules = int(meta.get("rules", 1))
+        if found._rules > RULES:
+            raise CorruptShardError(
+                f"a tfidf state follows rules {found._rules}, this version knows {RULES}: update "
+                "fmcluster"
+            )
+        found.languages = tuple(meta.get("languages", ("en",)))
+        found._asked = str(meta.get("language", "found"))
+        if found._asked != "found":
+            found.spec["language"] = list(found.languages)
+        found._vectorizer = found._counter(min_df=1, vocabulary=terms)
         found._min_df = int(meta["min_df"])
         found._idf, found._directions, found.fitted = idf, directions, True
         return found
@@ -142,7 +170,7 @@ class TfidfEncoder:
     def _learn_words(self, rows: list[str]) -> tuple[Any, int]:
         """Return counts (n, terms); terms of one text only are kept where all are that rare."""
         for min_df in (MIN_DF, 1):
-            self._vectorizer = _counter(min_df=min_df, vocabulary=None)
+            self._vectorizer = self._counter(min_df=min_df, vocabulary=None)
             try:
                 counts = self._vectorizer.fit_transform(rows)
             except ValueError:
@@ -151,9 +179,22 @@ class TfidfEncoder:
             if min_df == 1 or (len(rows) >= 100 and counts.shape[1] >= 16):
                 return counts, min_df
         raise ValueError(
-            f"none of {len(rows)} texts holds a word beyond English stop words: "
-            "tfidf has nothing to learn, leave it out"
+            f"none of {len(rows)} texts holds a word beyond stop words "
+            f"({', '.join(self.languages or ())}): tfidf has nothing to learn, leave it out"
         )
+
+    def _counter(self, *, min_df: int, vocabulary: list[str] | None) -> Any:
+        """Return the word counter by the encoder's rules."""
+        from sklearn.feature_extraction.text import CountVectorizer
+
+        analyzer = Tokenizer(stop_words(self.languages or ()), rules=self._rules)
+        return CountVectorizer(analyzer=analyzer, min_df=min_df, vocabulary=vocabulary)
+
+    def _preprocessing(self) -> str:
+        """Return what makes tokens of texts, for the fingerprint."""
+        if self._rules == 1:
+            return f"lowercase;english stop words;{FIRST_PATTERN};sublinear tf-idf"
+        return f"words {self._rules};stop words {self._asked};sublinear tf-idf"
 
     def _weigh(self, counts: Any) -> Any:
         """Return unit rows of sublinear TF-IDF from counts (n, terms), sparse."""
@@ -172,15 +213,6 @@ class TfidfEncoder:
         arrays, meta = self.state()
         parts = [_files.digest_bytes(np.ascontiguousarray(a).tobytes()) for a in arrays.values()]
         return _files.stable_hash([meta["vocabulary"], parts])
-
-
-def _counter(*, min_df: int, vocabulary: list[str] | None) -> Any:
-    """Return the word counter of every tfidf encoder."""
-    from sklearn.feature_extraction.text import CountVectorizer
-
-    return CountVectorizer(
-        token_pattern=TOKEN_PATTERN, stop_words="english", min_df=min_df, vocabulary=vocabulary
-    )
 
 
 def _sample(texts: Iterable[str], limit: int, seed: int) -> list[str]:

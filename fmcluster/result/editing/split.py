@@ -20,7 +20,8 @@ from fmcluster.partition.candidates import sample_with_graph
 from fmcluster.partition.estimates.number import STRUCTURE, estimate_number
 from fmcluster.result.editing.apply import check_cluster, edited
 from fmcluster.result.editing.steps import Split
-from fmcluster.result.naming import name_by_source
+from fmcluster.result.naming import source_names
+from fmcluster.result.naming.unique import found_names, unique_names
 from fmcluster.utils.errors import CollapseWarning
 from fmcluster.utils.random import seed_of
 from fmcluster.vectors.fit_data import HeadData
@@ -142,29 +143,12 @@ def _fitted(
 
 def _part_names(after: ClusterResult, step: Split, result: ClusterResult) -> tuple[str, ...] | None:
     """Return names of the parts after their own texts; None where a person gave the old name."""
-    if result.names is not None and result.names[step.cluster] not in _found_names(result):
+    if result.names is not None and result.names[step.cluster] not in found_names(result):
         return None
-    named = name_by_source(after)
-    if named is after or named.names is None:
+    names = source_names(after)
+    if names is None:
         return None
     k = result.n_clusters
     places = [step.cluster, *range(k, k + len(step.order) - 1)]
-    taken = {n for c, n in enumerate(result.names or ()) if c != step.cluster}
-    found = []
-    for place in places:
-        name, number = named.names[place], 1
-        while name in taken:
-            number += 1
-            name = f"{named.names[place]} ({number})"
-        taken.add(name)
-        found.append(name)
-    return tuple(found)
-
-
-def _found_names(result: ClusterResult) -> set[str]:
-    """Return the names that nobody gave: of the terms of texts."""
-    if (result.provenance.get("calibration") or {}).get("n_labels"):
-        return set()
-    base = result.names if result.unedited is None else result.unedited.rows.names
-    parts = [edit.names for edit in result.pipeline.edits if isinstance(edit, Split)]
-    return {name for names in (base, *parts) for name in names or ()}
+    taken = [n for c, n in enumerate(result.names or ()) if c != step.cluster]
+    return tuple(unique_names([names[place] for place in places], taken))

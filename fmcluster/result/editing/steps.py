@@ -27,11 +27,15 @@ from fmcluster.vectors.rows import as_spaces, one_or_list
 
 @dataclass(frozen=True)
 class Merge(Edit):
-    """Groups of clusters become one each; names as given or found, None where nothing is named."""
+    """Groups of clusters become one each; names as given or found, None where nothing is named.
+
+    `found` says that nobody gave the names: they are of terms.
+    """
 
     op = "merge"
     groups: tuple[tuple[int, ...], ...] = ()
     names: tuple[str | None, ...] = ()
+    found: bool = False
 
     def fits(self, n_clusters: int) -> bool:
         """As of `Edit`."""
@@ -180,10 +184,11 @@ class Dissolve(Edit):
 
 @dataclass(frozen=True)
 class Rename(Edit):
-    """Clusters get names."""
+    """Clusters get names; `found` says that nobody gave them: they are of terms or by a namer."""
 
     op = "rename"
     names: tuple[tuple[int, str], ...] = ()
+    found: bool = False
 
     def named(self, names: Names, n_clusters: int) -> Names:
         """As of `Edit`."""

@@ -33,6 +33,7 @@ from fmcluster.partition.hierarchy import Hierarchy, build_hierarchy, hierarchy_
 from fmcluster.partition.mini_clusters import group_sums
 from fmcluster.result.editing.apply import edited
 from fmcluster.result.editing.steps import Move, Recalibrate, Split
+from fmcluster.result.loop.level_names import with_level_names
 from fmcluster.utils.errors import CollapseWarning
 from fmcluster.utils.random import seed_of
 from fmcluster.vectors.graph import KNNGraph, evidence_graph
@@ -201,6 +202,7 @@ def at_level(result: ClusterResult, n_clusters: int) -> ClusterResult:
 
     Every number has an answer, not only `levels`. A finer level splits the clusters that fall apart
     first, one edit each; a coarser one is a single edit. One more calibrates the confidence.
+    Clusters of texts that a level joins or parts are named anew, but where a person named them.
 
     Parameters
     ----------
@@ -229,10 +231,12 @@ def at_level(result: ClusterResult, n_clusters: int) -> ClusterResult:
         return result
     groups = made.hierarchy.cut(int(n_clusters))
     if n_clusters > own:
-        return recalibrated_by_neighbors(_split(result, made, groups))
+        level = _split(result, made, groups)
+        return recalibrated_by_neighbors(with_level_names(result, level))
     of = groups[np.unique(made.hierarchy.cluster_of_leaf, return_index=True)[1]]
     joined = [tuple(np.flatnonzero(of == g).tolist()) for g in range(int(n_clusters))]
-    return recalibrated_by_neighbors(result.merge([g for g in joined if len(g) > 1]))
+    level = result.merge([g for g in joined if len(g) > 1])
+    return recalibrated_by_neighbors(with_level_names(result, level))
 
 
 def recalibrated_by_neighbors(result: ClusterResult) -> ClusterResult:

@@ -22,7 +22,8 @@ from fmcluster.result.loop.incoming import Batch, batch_of, source_of
 from fmcluster.result.loop.joined import JoinedSource, is_readable, joined_source
 from fmcluster.result.loop.outliers import check_alpha
 from fmcluster.result.loop.reference import Reference, extended, joint_rows, reference_of
-from fmcluster.result.naming import name_by_source
+from fmcluster.result.naming import source_names
+from fmcluster.result.naming.unique import unique_names
 from fmcluster.result.predictor import predict_rows
 from fmcluster.utils.random import seed_of
 from fmcluster.utils.validation import check_in
@@ -306,17 +307,11 @@ def _named(grown: ClusterResult, step: Grow, k: int, batch: Batch) -> ClusterRes
     source = grown.source
     if source is None and is_readable(batch.source):  # against the other new rows, then
         source = JoinedSource(None, batch.source, batch.offset)
-    found = name_by_source(dataclasses.replace(grown, source=source))
-    if found.names is None or found.names == grown.names:
+    found = source_names(dataclasses.replace(grown, source=source))
+    if found is None:
         return grown
-    named = found.names
     names = list(grown.names or (f"cluster {c}" for c in range(k)))[:k]
-    for name in named[k:]:
-        number, unique = 1, name
-        while unique in names:
-            number += 1
-            unique = f"{name} ({number})"
-        names.append(unique)
+    names += unique_names(found[k:], names)
     step = dataclasses.replace(step, names=tuple(names[k:]))
     edits = (*grown.pipeline.edits[:-1], step)
     return grown.with_pipeline(edits=edits, names=tuple(names))

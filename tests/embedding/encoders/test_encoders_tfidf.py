@@ -5,11 +5,14 @@ import re
 
 import numpy as np
 import pytest
+from helpers_languages import bank_texts
 from sklearn.exceptions import NotFittedError
 
 from fmcluster.embedding.encoders import resolve, tfidf
 from fmcluster.embedding.encoders.tfidf import TfidfEncoder
 from fmcluster.utils.errors import CorruptShardError
+from fmcluster.utils.words import Tokenizer
+from fmcluster.utils.words.tokens import FIRST_PATTERN
 
 TOPICS = ["c# linq query", "c++ template error", ".net form control", "python list sort"]
 
@@ -40,7 +43,7 @@ def test_equals_scikit_learn_before_the_svd(corpus):
     texts, _ = corpus
     encoder = TfidfEncoder().fit(texts)
     reference = TfidfVectorizer(
-        sublinear_tf=True, min_df=3, stop_words="english", token_pattern=tfidf.TOKEN_PATTERN
+        sublinear_tf=True, min_df=3, stop_words="english", token_pattern=FIRST_PATTERN
     ).fit(texts)
     ours = encoder._weigh(encoder._vectorizer.transform(texts))
     assert abs(ours - reference.transform(texts)).max() < 1e-12
@@ -59,7 +62,7 @@ def test_equals_scikit_learn_before_the_svd(corpus):
     ],
 )
 def test_tokens(text, words):
-    assert re.findall(tfidf.TOKEN_PATTERN, text.lower()) == words
+    assert Tokenizer()(text) == words == re.findall(FIRST_PATTERN, text.lower())
 
 
 def test_state_round_trip_without_pickle(corpus):
@@ -110,3 +113,52 @@ def test_large_data_are_sampled_in_one_pass():
     assert kept == tfidf._sample(iter(rows), 100, 0)
     assert abs(np.mean([int(k) for k in kept]) - 500) < 100
     assert tfidf._sample(iter(rows), 1000, 0) == rows
+
+
+@pytest.mark.parametrize("language", ["de", "zh", "ar", "ja", "th"])
+def test_texts_of_other_languages_are_told_apart_by_their_topics(language):
+    texts, topics = bank_texts(language)
+    encoder = TfidfEncoder().fit(texts)
+    assert encoder.languages == (language,)
+    z, y = encoder.encode(texts), np.array(topics)
+    cosines, same = z @ z.T, y[:, None] == y[None]
+    np.fill_diagonal(same, False)
+    assert cosines[same].mean() > 2 * abs(cosines[y[:, None] != y[None]].mean())
+    arrays, meta = encoder.state()
+    again = TfidfEncoder.from_state(arrays, json.loads(json.dumps(meta)))
+    np.testing.assert_array_equal(again.encode(texts), z)
+    assert again.fingerprint == encoder.fingerprint and again.languages == (language,)
+
+
+def test_stop_words_are_those_of_the_language_that_was_given():
+    texts, _ = bank_texts("de")
+    given = resolve({"encoder": "tfidf", "language": "de"}, modality="text")
+    found = set(given.fit(texts).state()[1]["vocabulary"])
+    assert not {"und", "die", "meine"} & found
+    english = set(
+        resolve({"encoder": "tfidf", "language": "en"}).fit(texts).state()[1]["vocabulary"]
+    )
+    assert {"die", "meine"} <= english
+    assert given.spec["language"] == ["de"]
+    assert resolve(given.spec).fingerprint == TfidfEncoder(language="de").fingerprint
+    assert TfidfEncoder(language="de").fingerprint != TfidfEncoder().fingerprint
+    with pytest.raises(ValueError, match="language 'german' is no ISO 639 code"):
+        resolve({"encoder": "tfidf", "language": "german"})
+    with pytest.raises(ValueError, match="takes no language"):
+        resolve({"encoder": "packaged:minilm", "language": "de"})
+
+
+def test_what_was_fitted_by_the_first_rules_encodes_as_it_did(corpus):
+    """A state of 0.1 says nothing of rules: English stop words, one pattern for all scripts."""
+    texts = [*corpus[0], "银行卡 还没有到", "银行卡 丢了", "银行卡 在哪里", *bank_texts("de")[0]]
+    old = {"vocabulary": ["linq", "银行卡"], "min_df": 3, "random_state": 0}
+    arrays = {"idf": np.array([1.0, 2.0]), "directions": np.eye(2, dtype=np.float32)}
+    encoder = TfidfEncoder.from_state(arrays, old)
+    np.testing.assert_array_equal(encoder.encode(["银行卡 还没有到", "linq"]), [[0, 1], [1, 0]])
+    said = encoder.fingerprint["preprocessing"]
+    assert said == f"lowercase;english stop words;{FIRST_PATTERN};sublinear tf-idf"
+    assert said != TfidfEncoder().fit(texts).fingerprint["preprocessing"]
+    again = TfidfEncoder.from_state(*encoder.state())
+    assert again.fingerprint == encoder.fingerprint
+    with pytest.raises(CorruptShardError, match="follows rules 9, this version knows 2: update"):
+        TfidfEncoder.from_state(arrays, {**old, "rules": 9})

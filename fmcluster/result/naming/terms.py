@@ -1,0 +1,157 @@
+r"""Which terms tell a cluster from the others, and from its neighbors first of all.
+
+Every row counts by its confidence :math:`w_i`: with :math:`x_{it}` whether row i holds term t,
+
+.. math::
+
+    p_{tc} = \frac{\sum_{i \in c} w_i x_{it} + \pi_t}{\sum_{i \in c} w_i + 1}, \qquad
+    b_{tc} = \tfrac12 \sum_{c'} m_{cc'} p_{tc'} + \tfrac12\, p_{t \bar c},
+
+the share of the cluster's rows that hold t (:math:`\pi_t` that of all rows, one row's worth of it),
+and the share to be expected: half of the neighbors', half of all other rows'. What neighbors are is
+what the probabilities confuse: :math:`m_{cc'}` is the probability that the rows of c give to c'.
+A term's score is what one row tells by holding it or not, the divergence of Bernoulli variables,
+
+.. math:: s_{tc} = p \log \frac pb + (1 - p) \log \frac{1 - p}{1 - b} \quad (p > b),
+
+as cluster labels are chosen by Carmel, Roitman and Zwerdling ("Enhancing cluster labeling using
+Wikipedia", SIGIR 2009) and words by Monroe, Colaresi and Quinn ("Fightin' words", 2008): terms that
+many rows hold, typical ones above all, and few rows elsewhere. Terms are taken by score; one that
+shares a token with one taken says nothing new, unless it is the longer one of nearly that score.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmcluster.result.naming.phrases import TermTable
+
+Floats = NDArray[np.float64]
+
+N_TERMS = 3  # what a table cell and a map label hold
+# Clusters that a cluster is set apart from: the rest of the confusion is noise.
+NEIGHBORS = 5
+# Share of the neighbors in what is expected; the other rows have the rest.
+NEAR = 0.5
+# Rows' worth of all rows in a cluster's shares: a cluster of two rows is not named by chance.
+PRIOR_ROWS = 1.0
+# A term of so little of the best one's score is left out: a short name says more.
+LEAST_SCORE = 0.15
+# A pair of so much of a word's score takes its place, "top up" for "top"; of longer terms more is
+# asked, as they are rarely what people say.
+LONGER, LONGEST = 0.6, 0.9
+# Each word of a term tells something by itself, by so much of the term's score.
+OWN = 0.1
+# Terms that are looked at, best first.
+LOOKED_AT = 60
+
+
+def cluster_terms(
+    table: TermTable,
+    labels: NDArray[np.int64],
+    proba: NDArray[np.floating],
+    *,
+    n_terms: int = N_TERMS,
+) -> list[list[str]]:
+    """Return at most `n_terms` telling terms of each cluster, best first.
+
+    Parameters
+    ----------
+    table : TermTable
+        Of m texts.
+    labels : (m,) int64
+        Cluster of each, -1 for none.
+    proba : (m, k)
+        Calibrated probabilities.
+    n_terms : int
+        Terms at most.
+    """
+    scores = term_scores(table, labels, proba)
+    single = {part[0]: term for term, part in enumerate(table.parts) if len(part) == 1}
+    return [[table.terms[t] for t in _chosen(row, table, single, n_terms)] for row in scores]
+
+
+def term_scores(
+    table: TermTable, labels: NDArray[np.int64], proba: NDArray[np.floating]
+) -> list[tuple[NDArray[np.int64], Floats]]:
+    """Return for each cluster the terms its rows hold and their scores; zero where p <= b."""
+    from scipy.sparse import csr_matrix
+
+    k = proba.shape[1]
+    there = np.flatnonzero(labels >= 0)
+    weight = proba[there, labels[there]].astype(np.float64)
+    member = csr_matrix((weight, (labels[there], there)), shape=(k, len(labels)))
+    held = (member @ table.holds).tocsr()  # (k, t)
+    rows = np.asarray(member.sum(axis=1)).ravel()
+    total = np.asarray(held.sum(axis=0)).ravel()
+    overall = total / max(rows.sum(), 1e-12)
+    shares = (csr_matrix((1 / np.maximum(rows, 1e-12), (range(k), range(k)))) @ held).tocsr()
+    near = (csr_matrix(confusion(labels, proba)) @ shares).tocsr()
+    found = []
+    for c in range(k):
+        terms, own = held[c].indices, held[c].data.astype(np.float64)
+        p = (own + PRIOR_ROWS * overall[terms]) / (rows[c] + PRIOR_ROWS)
+        others = rows.sum() - rows[c]
+        if others <= 0:  # the only cluster: nothing to be told from, so what most rows hold
+            found.append((terms.astype(np.int64), p))
+            continue
+        b = (total[terms] - own) / max(others, 1e-12)
+        if near[c].nnz:
+            beside = np.zeros(len(total))
+            beside[near[c].indices] = near[c].data
+            b = NEAR * beside[terms] + (1 - NEAR) * b
+        # What the cluster alone holds is expected elsewhere once in half a row.
+        b = (b * others + 0.5 * overall[terms]) / (others + 0.5)
+        p, b = (np.clip(each, 1e-9, 1 - 1e-9) for each in (p, b))
+        score = p * np.log(p / b) + (1 - p) * np.log((1 - p) / (1 - b))
+        found.append((terms.astype(np.int64), np.where(p > b, score, 0.0)))
+    return found
+
+
+def confusion(labels: NDArray[np.int64], proba: NDArray[np.floating]) -> Floats:
+    """Return how much each cluster is taken for each of its neighbors (k, k), rows sum to one.
+
+    All zero in the row of a cluster that is confused with none.
+    """
+    k = proba.shape[1]
+    out = np.zeros((k, k))
+    there = labels >= 0
+    np.add.at(out, labels[there], proba[there])
+    np.fill_diagonal(out, 0)
+    if k > NEIGHBORS:
+        rest = np.argsort(-out, axis=1, kind="stable")[:, NEIGHBORS:]
+        np.put_along_axis(out, rest, 0, axis=1)
+    sums = out.sum(axis=1, keepdims=True)
+    return np.divide(out, sums, out=out, where=sums > 1e-12)
+
+
+def _chosen(
+    scored: tuple[NDArray[np.int64], Floats],
+    table: TermTable,
+    single: dict[int, int],
+    n_terms: int,
+) -> list[int]:
+    """Return the terms that name a cluster, best first; `single` has the term of each token."""
+    terms, scores = scored
+    of_term = dict(zip(terms.tolist(), scores.tolist(), strict=True))
+    # Terms are in the order of the alphabet, which decides between equals.
+    order = np.lexsort((terms, -scores))[:LOOKED_AT]
+    taken: list[tuple[int, float]] = []
+    for term in terms[order].tolist():
+        score, parts = of_term[term], set(table.parts[term])
+        if score <= 0 or (taken and score < LEAST_SCORE * taken[0][1]):
+            break
+        words = [single[token] for token in parts if token in single]
+        if len(parts) > 1 and any(of_term.get(word, 0.0) < OWN * score for word in words):
+            continue
+        alike = [each for each in taken if parts & set(table.parts[each[0]])]
+        longer = LONGER if len(parts) == 2 else LONGEST
+        if not alike:
+            if len(taken) < n_terms:
+                taken.append((term, score))
+        elif all(set(table.parts[t]) < parts and score >= longer * s for t, s in alike):
+            first = taken.index(alike[0])
+            taken[first] = (term, alike[0][1])
+            taken = [each for each in taken if each not in alike[1:]]
+    return [term for term, _ in taken]
