@@ -34,7 +34,9 @@ PASSES = 4
 def affinities(graph: KNNGraph) -> Any:
     """Return the symmetric affinities of rows that an edge joins, csr (n, n)."""
     matrix = graph.to_csr(symmetric=True)
-    matrix.data = np.exp((matrix.data - 1) / WIDTH).astype(np.float64)
+    matrix.data -= 1
+    matrix.data /= WIDTH
+    np.exp(matrix.data, out=matrix.data)
     return matrix
 
 
@@ -74,7 +76,9 @@ def _matched(matrix: Any, sizes: NDArray[np.float64]) -> tuple[Ints, NDArray[np.
     owner = np.repeat(np.arange(m, dtype=matrix.indices.dtype), np.diff(matrix.indptr))
     apart = owner != matrix.indices  # a node's own edges join it with nobody
     owner, other = owner[apart], matrix.indices[apart]
-    weight = matrix.data[apart] / (sizes[owner] * sizes[other])
+    small = sizes.astype(np.float32)
+    weight = matrix.data[apart]
+    weight /= small[owner] * small[other]  # one product: alike from both ends, or none is mutual
     partner, strength = np.arange(m), np.zeros(m)
     for turn in range(PASSES):
         if turn:
@@ -103,7 +107,7 @@ def contracted(matrix: Any, node: Ints) -> Any:
     from scipy.sparse import csr_matrix
 
     n, m = len(node), int(node.max()) + 1
-    member = csr_matrix((np.ones(n), (node, np.arange(n))), shape=(m, n))
+    member = csr_matrix((np.ones(n, matrix.dtype), (node, np.arange(n))), shape=(m, n))
     summed = (member @ matrix @ member.T).tocsr()
     summed.sort_indices()
     return summed

@@ -30,7 +30,9 @@ def test_as_many_nodes_as_were_asked_for_and_pure_ones(tailed, most):
 
 def test_few_rows_are_nodes_of_their_own(tailed):
     graph = KNNGraph.build(tailed.x, k=10)
-    np.testing.assert_array_equal(coarsen(affinities(graph), len(tailed.x)), np.arange(len(tailed.x)))
+    np.testing.assert_array_equal(
+        coarsen(affinities(graph), len(tailed.x)), np.arange(len(tailed.x))
+    )
     context = context_of(tailed.x)
     assert node_context(context, np.arange(len(tailed.x))) is context
 
