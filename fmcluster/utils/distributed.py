@@ -90,6 +90,15 @@ def gpu() -> torch.device | None:
     return found if found.type == "cuda" else None
 
 
+def has_room(device: torch.device, n_bytes: int) -> bool:
+    """Return whether arrays of `n_bytes` fit into half of a device's free memory."""
+    if device.type != "cuda":
+        return True
+    import torch
+
+    return 2 * n_bytes <= torch.cuda.mem_get_info(device)[0]
+
+
 @functools.cache
 def _has_driver() -> bool:
     """Return whether a driver of NVIDIA or AMD is loaded (under WSL: by its own device)."""

@@ -15,22 +15,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fmcluster.utils import distributed
 from fmcluster.utils.stopping import check_stopped
 
 # Cosines that are on the device at a time: enough that launches are lost in them.
 BLOCK_BYTES = 2**30
 # As many passes fewer over the cosines as it is large, k times as many values sorted in the end.
 DEPTH = 32
-# Of the device's free memory, what the rows may take beside a block of cosines.
-ROOM_SHARE = 0.5
-
-
-def fits(device: torch.device, n_rows: int, n_dims: int) -> bool:
-    """Return whether unit rows (n, d) and a block of cosines have room on the device."""
-    if device.type != "cuda":
-        return True
-    free, _ = torch.cuda.mem_get_info(device)
-    return 4 * n_rows * n_dims <= ROOM_SHARE * (free - 2 * BLOCK_BYTES)
 
 
 @torch.no_grad()
@@ -64,7 +55,7 @@ def search_on(
         False where the rows have no room on the device: nothing was done.
     """
     n, n_dims = x.shape
-    if not fits(device, n, n_dims):
+    if not distributed.has_room(device, 4 * n * n_dims + 2 * BLOCK_BYTES):
         return False
     groups = max(-(-n // DEPTH), k)
     depth = -(-n // groups)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any, ClassVar
@@ -46,6 +47,20 @@ class _Inside:
     lock = threading.Lock()
     n_threads = 0
     counts: ClassVar[dict[str, int]] = {}
+    # To look for libraries takes 7 ms, which a k-means of few rows does not: they are looked for
+    # again once modules were imported, as which they come.
+    libraries: ClassVar[list[Any]] = []
+    n_modules = -1
+
+    @classmethod
+    def blas(cls) -> list[Any]:
+        """Return the controllers of the BLAS libraries that are loaded."""
+        if cls.n_modules != len(sys.modules):
+            from threadpoolctl import ThreadpoolController
+
+            cls.libraries = ThreadpoolController().select(user_api="blas").lib_controllers
+            cls.n_modules = len(sys.modules)
+        return cls.libraries
 
 
 @contextlib.contextmanager
@@ -57,13 +72,11 @@ def one_blas_thread() -> Iterator[None]:
     each thread. The others have one for the process, so their limit begins with the first thread
     that comes in and ends with the last that leaves.
     """
-    from threadpoolctl import ThreadpoolController
-
     faiss = faiss_module()
     with _Inside.lock:
         # As OpenMP tells it: such a BLAS reports the count of whoever asked for one last.
         own = faiss.omp_get_max_threads()
-        libraries = ThreadpoolController().select(user_api="blas").lib_controllers
+        libraries = _Inside.blas()
         for library in libraries:
             if _Inside.n_threads == 0 or library.filepath not in _Inside.counts:
                 _Inside.counts[library.filepath] = library.num_threads
