@@ -7,6 +7,7 @@ Results go to stdout, progress, warnings and errors to stderr. Exit codes: 0 don
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import importlib
 import logging
@@ -68,6 +69,8 @@ def _module(command: str) -> ModuleType:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     given = list(sys.argv[1:] if argv is None else argv)
+    if argv is None:  # a process of our own, in which no library is loaded yet
+        _calm()
     command = next((word for word in given if not word.startswith("-")), None)
     try:
         args = build_parser(command if command in COMMANDS else None).parse_args(given)
@@ -87,6 +90,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _report_error(error)
     _print(args, module, payload)
     return CHECK_FAILED if payload.get("check_failed") else DONE
+
+
+def _calm() -> None:
+    """Let libraries wait without spinning; a wrong FMCLUSTER_THREADS is for the command to say."""
+    from fmcluster.utils.threads import calm_libraries
+
+    with contextlib.suppress(ValueError):
+        calm_libraries()
 
 
 def _print(args: argparse.Namespace, module: ModuleType, payload: dict[str, Any]) -> None:

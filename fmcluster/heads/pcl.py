@@ -85,8 +85,7 @@ class PCLObjective(PairObjective):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         a, b = self.views(batch)
-        ignore = neighbor_pairs(batch.rows.cpu(), self.neighbors)
-        ignore = ignore.to(a.device) if ignore is not None else None
+        ignore = neighbor_pairs(batch.rows, self.neighbors)
         instance = unit_nt_xent(a, b, self.temperature, ignore)
         prototype = a.new_zeros(())
         for centroids, labels, phi in self.prototypes:

@@ -29,10 +29,11 @@ def neighbor_pairs(rows: Tensor, neighbors: Tensor | None) -> Tensor | None:
     """Return which rows of a batch are among each other's neighbors, (B, B) bool."""
     if neighbors is None:
         return None
-    near = torch.zeros(len(neighbors), dtype=torch.long)
-    near[rows] = torch.arange(1, len(rows) + 1)
+    device = neighbors.device
+    near = torch.zeros(len(neighbors), dtype=torch.long, device=device)
+    near[rows] = torch.arange(1, len(rows) + 1, device=device)
     found = near[neighbors[rows].long()]  # 0: not in this batch
-    pairs = torch.zeros(len(rows), len(rows) + 1, dtype=torch.bool)
+    pairs = torch.zeros(len(rows), len(rows) + 1, dtype=torch.bool, device=device)
     pairs.scatter_(1, found, True)
     pairs = pairs[:, 1:]
     return pairs | pairs.T
@@ -51,8 +52,7 @@ class SimCLRObjective(PairObjective):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         a, b = self.views(batch)
-        ignore = neighbor_pairs(batch.rows.cpu(), self.neighbors)
-        ignore = ignore.to(a.device) if ignore is not None else None
+        ignore = neighbor_pairs(batch.rows, self.neighbors)
         return {"loss": unit_nt_xent(a, b, self.temperature, ignore)}
 
 

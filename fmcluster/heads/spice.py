@@ -141,7 +141,7 @@ class SPICESemiObjective(Objective):
         if neighbors is None:
             neighbors = torch.arange(data.n_rows)[:, None]
         chosen = reliable_rows(
-            proba, neighbors, agreement=self.agreement, confidence=self.confidence
+            proba, neighbors.cpu(), agreement=self.agreement, confidence=self.confidence
         )
         labels = torch.where(chosen, proba.argmax(dim=1), -1)
         self.weight = balanced_weight(labels, self.prior.target.cpu()).to(data.device)

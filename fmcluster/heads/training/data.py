@@ -55,21 +55,26 @@ class TrainData:
         self.fixed = FixedRows.of(self.answers, self.device)
         self.neighbor_tensor = None
         if self.neighbors is not None:
-            self.neighbor_tensor = torch.from_numpy(np.ascontiguousarray(self.neighbors))
+            table = torch.from_numpy(np.ascontiguousarray(self.neighbors))
+            self.neighbor_tensor = table.to(self.device)
 
     @property
     def n_rows(self) -> int:
         """Number of rows."""
         return self.spaces[0].n_rows
 
-    def take(self, rows: Tensor) -> list[Tensor]:
-        """Return the rows (B,) of every space as tensors (B, d_v) on the device."""
+    def take(self, rows: Tensor, host: Tensor | None = None) -> list[Tensor]:
+        """Return the rows (B,) of every space as tensors (B, d_v) on the device.
+
+        The same numbers on the `host` spare those that read from disk to ask the device.
+        """
         found = []
         for space, tensor in zip(self.spaces, self.tensors, strict=True):
             if tensor is not None:
                 found.append(tensor.index_select(0, rows.to(tensor.device)))
             else:
-                found.append(torch.from_numpy(space[rows.cpu().numpy()]).to(self.device))
+                host = rows.cpu() if host is None else host
+                found.append(torch.from_numpy(space[host.numpy()]).to(self.device))
         return found
 
     def blocks(

@@ -6,7 +6,8 @@ ranks, mixed precision, gradient accumulation, schedules, checkpoint and resume,
 the label-free criterion, loss curves to Accelerate's trackers and to JSON lines.
 
 On CPU the loop runs on one thread: the matrices are small, a second thread measured no faster, and
-one seed gives the same labels for any thread count that way.
+one seed gives the same labels for any thread count that way. On a GPU no step waits for the host
+or is waited for: losses stay there, and whether they are finite is seen once an epoch.
 """
 
 from __future__ import annotations
@@ -106,6 +107,8 @@ class _Loop:
         wanted = min(schedule.min_steps, data.n_rows)
         self.n_epochs = max(schedule.epochs, -(-wanted // self.n_steps))
         self.history: list[dict[str, float]] = []
+        # On a GPU to look at a loss is to wait for it.
+        self.checks_each_step = data.device.type == "cpu"
         self.checkpoint = (
             Checkpoint(Path(options.checkpoint_dir), {**settings, "schedule": repr(schedule)})
             if options.checkpoint_dir
@@ -156,15 +159,17 @@ class _Loop:
 
     def _steps(self, epoch: int) -> dict[str, float]:
         """Take the steps of an epoch and return the sums of its losses."""
-        sums: dict[str, float] = {}
+        keys: list[str] = []
+        kept: list[Tensor] = []
         for step, rows in enumerate(self._batches(epoch)):
             check_stopped()
-            rate = self._set_rate(epoch + step / self.n_steps)
+            self._set_rate(epoch + step / self.n_steps)
             with self.accelerator.accumulate(self.model):
                 losses = self._losses(rows)
-                value = float(losses["loss"].detach())
-                if not math.isfinite(value):
-                    self._stop_on_nonfinite(epoch, step, rate)
+                keys = list(losses)
+                kept.append(torch.stack([_wide(loss) for loss in losses.values()]))
+                if self.checks_each_step and not bool(losses["loss"].detach().isfinite()):
+                    self._stop_on_nonfinite(epoch, step)
                 self.accelerator.backward(losses["loss"])
                 if self.schedule.max_grad_norm and self.accelerator.sync_gradients:
                     self.accelerator.clip_grad_norm_(
@@ -173,13 +178,16 @@ class _Loop:
                 self.optimizer.step()
                 self.optimizer.zero_grad()
             self.objective.after_step()
-            for key, loss in losses.items():
-                sums[key] = sums.get(key, 0.0) + float(loss.detach())
-        return sums
+        values = torch.stack(kept).cpu().double().numpy()
+        broken = np.flatnonzero(~np.isfinite(values[:, keys.index("loss")]))
+        if len(broken):
+            self._stop_on_nonfinite(epoch, int(broken[0]))
+        # Added in order: a sum by pairs would give other bits than a running one.
+        return dict(zip(keys, np.cumsum(values, axis=0)[-1].tolist(), strict=True))
 
-    def _losses(self, rows: Tensor) -> dict[str, Tensor]:
+    def _losses(self, rows: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
         """Return the losses of a batch, that of labeled rows among them where there are any."""
-        losses: dict[str, Tensor] = self.model(self.views.batch(rows))
+        losses: dict[str, Tensor] = self.model(self.views.batch(*rows))
         if self.data.fixed is None:
             return losses
         known, target = self.data.fixed.some()
@@ -187,21 +195,30 @@ class _Loop:
             labeled = self.objective.labeled_loss(self.data.take(known), target)
         return {**losses, "loss": losses["loss"] + labeled, "labeled": labeled}
 
-    def _batches(self, epoch: int) -> Iterator[Tensor]:
-        """Yield this rank's rows of each step; every rank draws the same permutation."""
+    def _batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield this rank's rows of each step, on the device and on the host.
+
+        Every rank draws the same permutation.
+        """
         generator = np.random.default_rng(seed_of(self.data.seed, "order", epoch))
         order = torch.from_numpy(shuffled(self.data.spaces, generator))
+        moved = order.to(self.data.device)
         for step in range(self.n_steps):
             first = (step * distributed.world_size() + distributed.rank()) * self.share
-            # Past the end (fewer rows than two per process) the first rows serve again.
-            yield order[(first + torch.arange(self.share)) % self.data.n_rows]
+            if first + self.share <= self.data.n_rows:
+                part = slice(first, first + self.share)
+                yield moved[part], order[part]
+            else:
+                # Past the end (fewer rows than two per process) the first rows serve again.
+                again = (first + torch.arange(self.share)) % self.data.n_rows
+                yield moved[again.to(moved.device)], order[again]
 
     def _save(self, epoch: int) -> None:
         """Keep this epoch's state unless its last step broke it."""
         if not (self.checkpoint and distributed.is_main()):
             return
-        if not all(bool(p.isfinite().all()) for p in self.objective.parameters()):
-            self._stop_on_nonfinite(epoch, self.n_steps - 1, self._set_rate(epoch + 1.0))
+        if not bool(torch.stack([p.isfinite().all() for p in self.objective.parameters()]).all()):
+            self._stop_on_nonfinite(epoch, self.n_steps - 1)
         self.checkpoint.save(self.objective, self.optimizer, self.history)
 
     def _set_rate(self, progress: float) -> float:
@@ -217,7 +234,8 @@ class _Loop:
             group["lr"] = rate * factor
         return float(self.base_rates[0] * factor)
 
-    def _stop_on_nonfinite(self, epoch: int, step: int, rate: float) -> None:
+    def _stop_on_nonfinite(self, epoch: int, step: int) -> None:
+        rate = self._set_rate(epoch + step / self.n_steps)
         kept = "; the last good state is in the checkpoint folder" if self.checkpoint else ""
         raise TrainingError(
             f"the loss is not finite at epoch {epoch + 1}, step {step + 1}, learning rate "
@@ -232,6 +250,12 @@ class _Loop:
             folder.mkdir(parents=True, exist_ok=True)
             with open(folder / "history.jsonl", "a", encoding="utf-8") as handle:
                 handle.write(json.dumps(record) + "\n")
+
+
+def _wide(loss: Tensor) -> Tensor:
+    """Return a loss in eight bytes where its device has them (Apple's has not)."""
+    wide = torch.float32 if loss.device.type == "mps" else torch.float64
+    return loss.detach().reshape(()).to(wide)
 
 
 def _optimizer(objective: Objective, schedule: Schedule) -> torch.optim.Optimizer:

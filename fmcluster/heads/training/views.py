@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -36,15 +36,17 @@ class Batch:
     Attributes
     ----------
     rows : Tensor (B,) int64
-        Row numbers.
+        Row numbers, on the training's device.
+    host : Tensor (B,) int64
+        The same on the host, for what is read from disk: to ask the device is to wait for it.
     x : list of Tensor (B, d_v)
         The clean embeddings, one per space.
     """
 
-    def __init__(self, rows: Tensor, views: Views) -> None:
-        self.rows = rows
+    def __init__(self, rows: Tensor, host: Tensor, views: Views) -> None:
+        self.rows, self.host = rows, host
         self._views = views
-        self.x = views.data.take(rows)
+        self.x = views.data.take(rows, host)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -62,11 +64,11 @@ class Batch:
 
     def weak(self) -> list[Tensor]:
         """Return a weakly perturbed view of each row."""
-        return self._views.cached(self.rows) or self._views.weak(self.x)
+        return self._views.cached(self.host) or self._views.weak(self.x)
 
     def strong(self) -> list[Tensor]:
         """Return a strongly perturbed view of each row."""
-        return self._views.cached(self.rows) or self._views.strong(self.rows, self.x)
+        return self._views.cached(self.host) or self._views.strong(self.rows, self.x)
 
 
 class Views:
@@ -83,16 +85,26 @@ class Views:
     def __init__(self, data: TrainData, *, seed: int) -> None:
         self.data = data
         self.seed = seed
-        self.generator = torch.Generator().manual_seed(seed)
+        # On the device: noise that is drawn on the host waits to be sent.
+        self.generator = torch.Generator(data.device).manual_seed(seed)
+        self.host_generator = self.generator
+        if data.device.type != "cpu":
+            self.host_generator = torch.Generator().manual_seed(seed)
         self.n_cached = min(len(space.views) for space in data.spaces)
 
     def restart(self, epoch: int) -> None:
         """Begin the stream of an epoch."""
-        self.generator.manual_seed((self.seed * 1_000_003 + epoch) % 2**63)
+        for generator in (self.generator, self.host_generator):
+            generator.manual_seed((self.seed * 1_000_003 + epoch) % 2**63)
 
-    def batch(self, rows: Tensor) -> Batch:
-        """Return the batch of these rows."""
-        return Batch(rows, self)
+    def batch(self, rows: Tensor, host: Tensor | None = None) -> Batch:
+        """Return the batch of these rows, of which the host's copy is `host`."""
+        return Batch(rows, rows.cpu() if host is None else host, self)
+
+    @property
+    def _here(self) -> dict[str, Any]:
+        """Where random numbers are drawn, and from what."""
+        return {"generator": self.generator, "device": self.generator.device}
 
     def _mine(self, n_rows: int, draw: Callable[[int], Tensor]) -> Tensor:
         """Draw for the rows of all processes and keep this one's: as one process would draw."""
@@ -100,10 +112,10 @@ class Views:
         return draw(n_rows * distributed.world_size())[first : first + n_rows]
 
     def _random(self, n_rows: int, width: int) -> Tensor:
-        return self._mine(n_rows, lambda n: torch.rand(n, width, generator=self.generator))
+        return self._mine(n_rows, lambda n: torch.rand(n, width, **self._here))
 
     def _normal(self, width: int, n_rows: int) -> Tensor:
-        return torch.randn(n_rows, width, generator=self.generator)
+        return torch.randn(n_rows, width, **self._here)
 
     def neighbor_rows(self, rows: Tensor) -> Tensor:
         """Return one random neighbor's number for each row (the row itself without a graph)."""
@@ -111,17 +123,15 @@ class Views:
         if table is None:
             return rows
         width = table.shape[1]
-        column = self._mine(
-            len(rows), lambda n: torch.randint(width, (n,), generator=self.generator)
-        )
+        column = self._mine(len(rows), lambda n: torch.randint(width, (n,), **self._here))
         return table[rows, column].long()
 
     def cached(self, rows: Tensor) -> list[Tensor] | None:
-        """Return one of the cached views, drawn anew for each batch; None without any."""
+        """Return one of the cached views of the host's `rows`, drawn anew; None without any."""
         if self.n_cached == 0:
             return None
-        pick = int(torch.randint(self.n_cached, (), generator=self.generator))
-        index = rows.cpu().numpy()
+        pick = int(torch.randint(self.n_cached, (), generator=self.host_generator))
+        index = rows.numpy()
         return [
             torch.as_tensor(space.views[pick][index]).float().to(self.data.device)
             for space in self.data.spaces
@@ -131,7 +141,7 @@ class Views:
         """Return rows plus Gaussian noise, a twentieth of the spread of a dimension."""
         noisy = []
         for x in xs:
-            noise = self._mine(len(x), partial(self._normal, x.shape[1])).to(x.device)
+            noise = self._mine(len(x), partial(self._normal, x.shape[1]))
             noisy.append(_same_norm(x + WEAK_NOISE * x.std() * noise, x))
         return noisy
 
@@ -143,9 +153,8 @@ class Views:
         share = torch.where(self._random(len(rows), 1) < NEIGHBOR_SHARE, share, 1.0)
         mixed = []
         for x, y in zip(xs, other, strict=True):
-            weight = share.to(x.device)
-            z = _same_norm(weight * x + (1 - weight) * y, x)
-            keep = (self._random(*z.shape) >= STRONG_DROPOUT).to(z.device)
+            z = _same_norm(share * x + (1 - share) * y, x)
+            keep = self._random(*z.shape) >= STRONG_DROPOUT
             mixed.append(_same_norm(z * keep, x))
         return mixed
 

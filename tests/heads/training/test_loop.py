@@ -13,7 +13,7 @@ from torch import nn
 
 from fmcluster.heads import make_head
 from fmcluster.heads.training.data import TrainData, shuffled
-from fmcluster.heads.training.loop import train
+from fmcluster.heads.training.loop import _Loop, train
 from fmcluster.heads.training.objective import Objective, Schedule, TrainOptions
 from fmcluster.utils.errors import TrainingError
 from fmcluster.vectors.rows import Rows, as_spaces
@@ -285,3 +285,18 @@ def test_two_processes_give_the_losses_of_one(tmp_path):
         )
         assert second[head]["loss"] == found["two"][head]["loss"]
         assert second[head]["labels"] == found["two"][head]["labels"]
+
+
+def test_a_loss_that_breaks_on_a_gpu_is_seen_at_the_end_of_its_epoch(data, monkeypatch):
+    """There a look at each loss would wait for it; the step is named all the same."""
+    inner = _Loop.run
+
+    def run(self):
+        self.checks_each_step = False
+        return inner(self)
+
+    monkeypatch.setattr(_Loop, "run", run)
+    objective = Regression(8, break_at=1)
+    with pytest.raises(TrainingError, match="epoch 2, step 1,"):
+        train(objective, data, Schedule(3, 20, 0.05))
+    assert objective.n_steps == 6
