@@ -13,8 +13,10 @@ Array = Any  # a numpy array or a torch tensor: what comes in is what goes out
 Reduce = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 KEPT_BYTES = 256 * 2**20  # exponentials up to this size are kept between passes
+GPU_KEPT_BYTES = 2**32  # a GPU has memory for more, and reads it faster than it makes them anew
 EXACT_POTENTIAL = 1e3  # above it float32 sums round, and only equal sums round alike
 BLOCK_ITEMS = 2**19  # items a block: small enough for the cache, large enough to hide overheads
+GPU_BLOCK_ITEMS = 2**26  # on a GPU: launches are lost in it
 
 
 class Rows:
@@ -33,10 +35,12 @@ class Rows:
         double = str(scores.dtype) in ("float64", "torch.float64")
         self.dtype = torch.float64 if double else torch.float32
         self.device = scores.device if self.is_torch else torch.device("cpu")
-        size = BLOCK_ITEMS // max(self.n_cols, 1)
+        on_cpu = self.device.type == "cpu"
+        size = (BLOCK_ITEMS if on_cpu else GPU_BLOCK_ITEMS) // max(self.n_cols, 1)
         self.block_rows = block_rows or min(max(size, 64), max(self.n_rows, 1))
         bytes_needed = self.n_rows * self.n_cols * (8 if double else 4)
-        self.keep = block_rows is None and bytes_needed <= KEPT_BYTES
+        most = KEPT_BYTES if on_cpu else GPU_KEPT_BYTES
+        self.keep = block_rows is None and bytes_needed <= most
         self.reach = 200.0 if double else 25.0  # how far g may leave its base before a rebuild
         self.floor = -500.0 if double else -60.0
         self.least = 1e-100 if double else 1e-15
@@ -186,8 +190,11 @@ def check_scores(scores: Array) -> Array:
         raise ValueError(f"scores have shape {tuple(scores.shape)}, expected (rows, clusters)")
     if isinstance(scores, np.ndarray) and scores.dtype.kind not in "fiub":
         raise TypeError(f"scores must be numeric, got dtype {scores.dtype}")
-    for start in range(0, len(scores), 4096):
-        block = scores[start : start + 4096]
+    # On a GPU each look at a block waits for it.
+    on_cpu = not torch.is_tensor(scores) or scores.device.type == "cpu"
+    size = 4_096 if on_cpu else max(1, GPU_BLOCK_ITEMS // scores.shape[1])
+    for start in range(0, len(scores), size):
+        block = scores[start : start + size]
         block = block.detach() if isinstance(block, torch.Tensor) else block
         total = float(block.sum(dtype=torch.float64 if torch.is_tensor(block) else np.float64))
         if not np.isfinite(total):

@@ -11,7 +11,7 @@ worse than k-means; the start is spherical k-means. The mixture weights are the 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +21,14 @@ from sklearn.mixture import GaussianMixture
 from fmcluster.heads.base import ClusterHead
 from fmcluster.partition.kmeans import nearest_centroid, spherical_kmeans
 from fmcluster.partition.mini_clusters import group_sums
+from fmcluster.utils import distributed
 from fmcluster.utils.validation import check_in, check_range
 from fmcluster.vectors.fit_data import HeadData
 from fmcluster.vectors.pca import PCAMap
 from fmcluster.vectors.rows import joint
+
+if TYPE_CHECKING:
+    import torch
 
 COVARIANCES = ("tied", "full", "diag", "spherical")
 # Rows that a cluster without any counts as: its mean is then that of all, not a division by 0.
@@ -96,18 +100,49 @@ class GMMHead(ClusterHead):
         labels = nearest_centroid(x, start)
         counts = np.bincount(labels, minlength=k) + EMPTY
         means = (group_sums(z, labels, k) + EMPTY * z.mean(axis=0)) / counts[:, None]
-        self.mixture_ = Mixture(
-            k,
-            covariance_type=self.covariance_type,
-            means_init=means,
-            weights_init=counts / counts.sum(),
-            precisions_init=self._precisions(z, k, data.seed("em")),
-            max_iter=self.max_iter,
-            reg_covar=self.reg_covar,
-            random_state=data.seed("em"),
-        ).fit(z)
+        precisions = self._precisions(z, k, data.seed("em"))
+        gpu = distributed.gpu()
+        if gpu is not None and self.covariance_type == "tied":
+            self._fit_on(gpu, z, means, counts / counts.sum(), precisions)
+        else:
+            self.mixture_ = Mixture(
+                k,
+                covariance_type=self.covariance_type,
+                means_init=means,
+                weights_init=counts / counts.sum(),
+                precisions_init=precisions,
+                max_iter=self.max_iter,
+                reg_covar=self.reg_covar,
+                random_state=data.seed("em"),
+            ).fit(z)
         self.n_iter_ = self.mixture_.n_iter_
         self.cluster_prior_ = self.mixture_.weights_
+
+    def _fit_on(
+        self,
+        device: torch.device,
+        z: NDArray[np.float64],
+        means: NDArray[np.float64],
+        weights: NDArray[np.float64],
+        precision: NDArray[np.float64],
+    ) -> None:
+        """Make the rounds on a device: the tied covariance alone is known there."""
+        from fmcluster.functional.mixture import fit_tied
+
+        found = fit_tied(
+            z,
+            means,
+            weights,
+            precision,
+            max_iter=self.max_iter,
+            reg_covar=self.reg_covar,
+            device=device,
+        )
+        self.mixture_ = Mixture(len(means), covariance_type="tied")
+        self.mixture_.weights_, self.mixture_.means_ = found.weights, found.means
+        self.mixture_.covariances_ = found.covariance
+        self.mixture_.precisions_cholesky_ = found.precision_cholesky
+        self.mixture_.n_iter_ = found.n_iter
 
     def _precisions(self, z: NDArray[np.float64], k: int, seed: int) -> NDArray[np.float64]:
         """Return the inverse covariances to begin with, in scikit-learn's shape.

@@ -29,6 +29,7 @@ import torch
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
+from fmcluster.functional.products import sparse_product
 from fmcluster.heads.families.transport import CosineNetwork, TransportHead, TransportObjective
 from fmcluster.heads.training.data import TrainData
 from fmcluster.heads.training.prior import PriorTarget
@@ -92,16 +93,17 @@ class SP2OTObjective(P2OTObjective):
             super().learn(scores, data)
             return
         # The reward reads the shares of neighbors, wherever they are: all are kept, and sent.
-        n_rows, p = data.n_rows, scores.numpy()
+        n_rows, p = data.n_rows, scores.cpu().numpy()
+        gpu = None if data.device.type == "cpu" else data.device
         shares = distributed.join_blocks(np.exp(p), n_rows)
         for _ in range(MAJORIZATION_STEPS):
-            work = self.graph @ shares
+            work = sparse_product(self.graph, shares, gpu)
             work *= weight
             work += p
-            found = self.solve(torch.from_numpy(work))
+            found = self.solve(torch.from_numpy(work).to(data.device))
             for at in range(0, len(work), BLOCK_ROWS):
                 part = slice(at, at + BLOCK_ROWS)
-                work[part] = found.plan_rows(part) * n_rows  # in the place of their scores
+                work[part] = found.plan_rows(part).cpu() * n_rows  # in the place of their scores
             shares = distributed.join_blocks(work, n_rows)
         self.shares = torch.from_numpy(shares).to(data.device)
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from fmcluster.functional.labels.spread import affinity, spread_labels
 from fmcluster.functional.labels.spread_accuracy import SpreadAccuracy, spread_accuracy
+from fmcluster.utils import distributed
 from fmcluster.vectors.graph import KNNGraph, evidence_graph
 from fmcluster.vectors.rows import unit_rows
 
@@ -61,7 +62,7 @@ def spread_with_accuracy(
         Of the sample, of halves and random draws.
     """
     graph = affinity(near.indices, near.similarities)
-    found, agreement = spread_labels(x, graph, rows, target, n_classes)
+    found, agreement = spread_labels(x, graph, rows, target, n_classes, device=distributed.gpu())
     proba, n = found, len(found)
     if n > TRIAL_ROWS:
         rng = np.random.default_rng(seed)
@@ -71,5 +72,7 @@ def spread_with_accuracy(
         x, rows = np.asarray(x[some], np.float32), np.searchsorted(some, rows)
         near = evidence_graph(unit_rows(x), k=N_NEIGHBORS, random_state=seed)
         graph = affinity(near.indices, near.similarities)
-        proba, agreement = spread_labels(x, graph, rows, target, n_classes)
+        proba, agreement = spread_labels(
+            x, graph, rows, target, n_classes, device=distributed.gpu()
+        )
     return found, spread_accuracy(x, graph, rows, target, proba, agreement, seed=seed)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from head_contract import accuracy, hold_to_contract, hold_to_sklearn
 from sklearn.mixture import GaussianMixture
 
@@ -74,3 +75,15 @@ def test_projection_keeps_distances_at_full_rank(blobs):
 def test_unknown_covariance_is_named(blobs):
     with pytest.raises(ValueError, match="covariance_type='round'"):
         make_head("gmm", n_clusters=2, covariance_type="round").fit(blobs().x)
+
+
+def test_a_gpu_makes_the_rounds_of_a_tied_covariance(blobs, monkeypatch):
+    x, y = blobs(n=400, k=4, d=12, spread=0.3)
+    here = make_head("gmm", n_clusters=4, random_state=0).fit(x)
+    monkeypatch.setattr("fmcluster.utils.distributed.gpu", lambda: torch.device("cpu"))
+    there = make_head("gmm", n_clusters=4, random_state=0).fit(x)
+    assert there.n_iter_ == here.n_iter_
+    np.testing.assert_array_equal(there.labels_, here.labels_)
+    np.testing.assert_allclose(there.predict_proba(x), here.predict_proba(x), atol=1e-5)
+    full = make_head("gmm", n_clusters=4, covariance_type="full", random_state=0).fit(x)
+    assert full.mixture_.covariances_.shape[0] == 4

@@ -12,15 +12,19 @@ whole clusters and not from the few labeled rows.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, diags
 
 from fmcluster.functional.noise import discriminant
+from fmcluster.functional.products import diffused, product
 from fmcluster.functional.softmax import BLOCK_ROWS, fit_softmax, softmax
 from fmcluster.utils.stopping import check_stopped
+
+if TYPE_CHECKING:
+    import torch
 
 # Zhou et al. take 0.99, run to the end; of 0.9 the 30 rounds leave 0.9^30 = 4 %.
 ALPHA = 0.9
@@ -45,13 +49,17 @@ def affinity(indices: NDArray[Any], similarities: Floats) -> csr_matrix:
     return (scale @ both @ scale).tocsr().astype(np.float32)
 
 
-def diffuse(graph: csr_matrix, start: Floats, *, alpha: float = ALPHA, n_iter: int = 30) -> Floats:
-    """Return `start` (n, c) diffused over a normalized affinity."""
+def diffuse(
+    graph: csr_matrix,
+    start: Floats,
+    *,
+    alpha: float = ALPHA,
+    n_iter: int = 30,
+    device: torch.device | None = None,
+) -> Floats:
+    """Return `start` (n, c) diffused over a normalized affinity, on a device if one is given."""
     start = start.astype(np.float32)
-    out = start.copy()
-    for _ in range(n_iter):
-        out = alpha * (graph @ out) + (1 - alpha) * start
-    return out
+    return diffused(graph, start, alpha=alpha, n_iter=n_iter, device=device)
 
 
 def spread_labels(
@@ -62,6 +70,7 @@ def spread_labels(
     n_classes: int,
     *,
     n_rounds: int = 2,
+    device: torch.device | None = None,
 ) -> tuple[NDArray[np.float32], float]:
     """Return class scores (n, c) of all rows, rows summing to one, and how far to believe them.
 
@@ -76,32 +85,35 @@ def spread_labels(
     graph : (n, n) normalized affinity
     rows, target : (l,) int
         Labeled rows and their classes 0..n_classes-1.
+    device : torch.device, optional
+        Where the products over all rows are made; the processor without one.
     """
     n = x.shape[0]
     pinned = np.zeros((n, n_classes), np.float32)
     pinned[rows, target] = 1
-    diffused = diffuse(graph, pinned)
-    diffused += 1e-4 * diffused.max(axis=1, keepdims=True) + 1e-12
-    diffused /= diffused.sum(axis=1, keepdims=True)
+    votes = diffuse(graph, pinned, device=device)
+    votes += 1e-4 * votes.max(axis=1, keepdims=True) + 1e-12
+    votes /= votes.sum(axis=1, keepdims=True)
     model = fit_softmax(np.asarray(x[rows], np.float32), pinned[rows])
     weight, bias = model.weight, model.bias
-    guess = np.empty_like(diffused)
+    guess = np.empty_like(votes)
     alone = np.empty(n, np.int64)
     # The scale that makes the regression's and the discriminant's scores comparable to log votes.
     scale = 1.0
     for turn in range(n_rounds + 1):
         check_stopped()
         for i in range(0, n, BLOCK_ROWS):
-            scores = scale * (np.asarray(x[i : i + BLOCK_ROWS], np.float32) @ weight + bias)
+            block = np.asarray(x[i : i + BLOCK_ROWS], np.float32)
+            scores = scale * (product(block, weight, device) + bias)
             if turn == 0:
                 alone[i : i + BLOCK_ROWS] = scores.argmax(axis=1)
             if turn < n_rounds:
                 scores = np.log(softmax(scores, dtype=None) + 1e-3)
-                scores += np.log(diffused[i : i + BLOCK_ROWS] + 1e-3)
+                scores += np.log(votes[i : i + BLOCK_ROWS] + 1e-3)
             guess[i : i + BLOCK_ROWS] = softmax(scores, dtype=None)
         if turn < n_rounds:
             guess[rows] = pinned[rows]
-            weight, bias = _fit_discriminant(x, guess)
+            weight, bias = _fit_discriminant(x, guess, device)
             scale = DISCRIMINANT_WEIGHT
     free = np.ones(n, bool)
     free[rows] = False
@@ -109,12 +121,12 @@ def spread_labels(
     return guess, float(agree.mean()) if len(agree) else 1.0
 
 
-def _fit_discriminant(x: Any, guess: Floats) -> tuple[Floats, Floats]:
+def _fit_discriminant(x: Any, guess: Floats, device: torch.device | None) -> tuple[Floats, Floats]:
     """Fit the shared-covariance discriminant to soft classes of all rows, block by block."""
     d, k = x.shape[1], guess.shape[1]
     sums, scatter = np.zeros((k, d)), np.zeros((d, d))
     for i in range(0, len(guess), BLOCK_ROWS):
         block = np.asarray(x[i : i + BLOCK_ROWS], np.float32)
-        sums += guess[i : i + BLOCK_ROWS].T @ block
-        scatter += block.T @ block
+        sums += product(guess[i : i + BLOCK_ROWS].T, block, device)
+        scatter += product(block.T, block, device)
     return discriminant(sums, guess.sum(axis=0, dtype=np.float64), scatter)

@@ -88,12 +88,12 @@ class TransportObjective(Objective):
         if self.prior.needs_shares:
             self.prior.align(data.mean(lambda xs: self.scores(xs).exp()))
         own = distributed.my_block(data.n_rows)
-        scores = torch.empty(len(own), data.n_clusters)
+        scores = torch.empty(len(own), data.n_clusters, device=data.device)
         with torch.no_grad():
             for where, xs in data.blocks(rows=own):
                 scores[where.start - own.start : where.stop - own.start] = self.scores(xs)
         if self.classes is not None:
-            classes = self.classes[own.start : own.stop].cpu()
+            classes = self.classes[own.start : own.stop]
             known = classes >= 0
             scores[known] = FAR * (1 - F.one_hot(classes[known], data.n_clusters).to(scores))
         self.learn(scores, data)

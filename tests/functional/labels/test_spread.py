@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from fmcluster.functional.labels.spread import affinity, diffuse, spread_labels
 from fmcluster.vectors.graph import KNNGraph
@@ -49,3 +50,17 @@ def test_blocks_do_not_change_the_answer(planted, monkeypatch):
     blocks, two = spread_labels(x, graph, rows, y[rows], 4)
     assert np.allclose(whole, blocks, atol=1e-3)
     assert one == pytest.approx(two, abs=0.01)
+
+
+def test_on_a_device_labels_spread_alike(planted):
+    x, y, graph = planted
+    rows = np.arange(0, 300, 20)
+    here, one = spread_labels(x, graph, rows, y[rows], 4)
+    there, two = spread_labels(x, graph, rows, y[rows], 4, device=torch.device("cpu"))
+    assert np.allclose(here, there, atol=1e-4)
+    assert here.dtype == there.dtype
+    assert one == pytest.approx(two, abs=1e-6)
+    start = np.eye(4, dtype=np.float32)[y]
+    assert np.allclose(
+        diffuse(graph, start), diffuse(graph, start, device=torch.device("cpu")), atol=1e-5
+    )
