@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from fmcluster.cli import options
+from fmcluster.utils.spent import recorded
 
 EXAMPLE = "fmcluster embed data.parquet --column text --encoder packaged:minilm --out store/"
 
@@ -35,7 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Embed, or find what is embedded."""
     started = time.perf_counter()
-    store = options.load_data(args, folder=args.out)
+    with recorded() as spent:
+        store = options.load_data(args, folder=args.out)
     if args.verify:
         store.verify()
     seconds = time.perf_counter() - started
@@ -49,7 +51,18 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "fingerprint": store.fingerprint,
         "seconds": round(seconds, 3),
         "rows_per_second": round(len(store) / seconds, 1),
+        "forward_share": forward_share(spent),
     }
+
+
+def forward_share(spent: dict[str, float]) -> float | None:
+    """Return the share of the encoding's seconds in which the models were at work.
+
+    None where nothing was encoded here, or by an encoder that is no network.
+    """
+    if not spent.get("forward") or not spent.get("encoding"):
+        return None
+    return round(min(1.0, spent["forward"] / spent["encoding"]), 3)
 
 
 def render(payload: dict[str, Any]) -> str:
@@ -60,6 +73,8 @@ def render(payload: dict[str, Any]) -> str:
         f"{payload['seconds']} s, {payload['rows_per_second']} rows/s",
         f"store: {payload['store'] or 'in memory only (give --out to keep it)'}",
     ]
+    if payload["forward_share"] is not None:
+        lines[1] += f", {100 * payload['forward_share']:.0f} % of the encoding in the model"
     if payload["n_reused"]:
         lines.append(f"{payload['n_reused']} rows copied from earlier stores, not encoded")
     for key, word in (("skipped_ids", "skipped"), ("bad_ids", "unreadable, kept as zero rows")):

@@ -1,15 +1,19 @@
 """What an encoder is, and the one loop that runs every frozen torch encoder.
 
 Rows are prepared, sorted by length where they have one, cut into batches, encoded under inference
-mode and put back in order. A batch that does not fit in memory is halved and tried again.
+mode and put back in order. The next batches are made in threads while the model runs, and what a
+GPU found is fetched one batch later. A batch that does not fit in memory is halved and tried again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import logging
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
@@ -18,6 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmcluster.utils import distributed
+from fmcluster.utils.spent import spent
+from fmcluster.utils.threads import n_threads, one_torch_thread
 from fmcluster.utils.validation import check_in
 
 if TYPE_CHECKING:
@@ -25,6 +31,9 @@ if TYPE_CHECKING:
 
 Modality = Literal["image", "text"]
 PRECISIONS = ("auto", "fp32", "bf16", "int8")
+# Threads that make batches of images: resizing one takes as long as a small network does, and what
+# four have ready is memory. Of texts a batch is padding: one thread.
+IMAGE_MAKERS = 4
 logger = logging.getLogger(__name__)
 
 
@@ -158,6 +167,7 @@ class TorchEncoder:
         self.module = module.to(self.device, self.dtype, memory_format=layout)
         self.module.eval().requires_grad_(False)
         self.channels_last = channels_last
+        self.makers = IMAGE_MAKERS if modality == "image" else 1
         self.modality: str | None = modality
         self.dim: int | None = None
         self.batch_size = batch_size
@@ -221,25 +231,89 @@ class TorchEncoder:
         """Yield row numbers and embeddings, a batch at a time, halving batches that do not fit."""
         limit: int | None = self.batch_size
         start = 0
+        late = self.device.type == "cuda"
         while start < len(order):
-            longest = 1 if lengths is None else int(lengths[order[start]])
-            size = limit if limit is not None else self.rows_per_batch(longest)
-            take = order[start : start + size]
+            take = order[start:start]
+            waiting: deque[tuple[NDArray[np.int64], torch.Tensor]] = deque()
             try:
-                with eval_mode(self.module):
-                    values = self.forward(self.batch(prepared, take)).float().cpu().numpy()
+                takes = self._takes(order[start:], lengths, limit)
+                with contextlib.closing(self._made(prepared, takes)) as made:
+                    for take, inputs in made:
+                        found = self._forward(inputs())
+                        start += len(take)
+                        waiting.append((take, found))
+                        if len(waiting) > late:
+                            yield self._fetched(*waiting.popleft())
             except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error) or len(take) == 1:
+                if not is_out_of_memory(error) or len(take) <= 1:
                     raise
                 limit = max(1, len(take) // 2)
                 self.batch_size = limit
                 self._free()
                 logger.warning("out of memory at %d rows a batch: trying %d", len(take), limit)
-                continue
-            yield take, values
-            start += len(take)
+            while waiting:
+                yield self._fetched(*waiting.popleft())
         if limit is not None:
             logger.info("final batch size: %d", limit)
+
+    def _takes(
+        self, order: NDArray[np.int64], lengths: NDArray[np.int64] | None, limit: int | None
+    ) -> Iterator[NDArray[np.int64]]:
+        """Yield the row numbers of each batch."""
+        start = 0
+        while start < len(order):
+            longest = 1 if lengths is None else int(lengths[order[start]])
+            size = limit if limit is not None else self.rows_per_batch(longest)
+            yield order[start : start + size]
+            start += size
+
+    def _made(
+        self, prepared: Any, takes: Iterator[NDArray[np.int64]]
+    ) -> Generator[tuple[NDArray[np.int64], Callable[[], Any]], None, None]:
+        """Yield each batch's rows and what returns its input, made ahead where there are cores."""
+        batches = list(takes)
+        n_makers = min(self.makers, n_threads(), len(batches))
+        if n_threads() < 2 or len(batches) < 2:
+            for take in batches:
+                yield take, functools.partial(self._input, prepared, take)
+            return
+        import torch
+
+        torch.get_num_threads()  # this thread's own from here on: those of the pool have one each
+        with ThreadPoolExecutor(n_makers, "fmcluster-batch") as pool:
+            ahead: deque[tuple[NDArray[np.int64], Future[Any]]] = deque()
+            try:
+                for take in batches:
+                    ahead.append((take, pool.submit(self._input_alone, prepared, take)))
+                    if len(ahead) > n_makers:
+                        rows, future = ahead.popleft()
+                        yield rows, future.result
+                while ahead:
+                    rows, future = ahead.popleft()
+                    yield rows, future.result
+            finally:
+                for _, future in ahead:
+                    future.cancel()
+
+    def _input(self, prepared: Any, take: NDArray[np.int64]) -> Any:
+        import torch
+
+        with torch.inference_mode():
+            return self.batch(prepared, take)
+
+    def _input_alone(self, prepared: Any, take: NDArray[np.int64]) -> Any:
+        with one_torch_thread():
+            return self._input(prepared, take)
+
+    def _forward(self, inputs: Any) -> torch.Tensor:
+        with spent("forward"), eval_mode(self.module):
+            return self.forward(inputs).float()
+
+    def _fetched(
+        self, take: NDArray[np.int64], found: torch.Tensor
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        with spent("forward"):  # a GPU is still at it
+            return take, found.cpu().numpy()
 
     def _free(self) -> None:
         """Give cached GPU memory back before the next try."""

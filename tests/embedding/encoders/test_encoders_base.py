@@ -3,6 +3,8 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from fmcluster.embedding.encoders.base import (
     choose_precision,
     is_out_of_memory,
 )
+from fmcluster.utils.spent import recorded
 
 
 class Scaled(TorchEncoder):
@@ -145,3 +148,84 @@ def test_import_is_light():
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+class Slow(Scaled):
+    """Takes its time to make a batch, and to run it."""
+
+    def batch(self, prepared, take):
+        import torch
+
+        self.counts.append((threading.current_thread().name, torch.get_num_threads()))
+        time.sleep(0.03)
+        return super().batch(prepared, take)
+
+    def forward(self, inputs):
+        time.sleep(0.03)
+        return super().forward(inputs)
+
+
+@pytest.mark.parametrize("modality", ["image", "text"])
+def test_batches_are_made_while_the_model_runs(rows, monkeypatch, modality):
+    import torch
+
+    monkeypatch.setenv("FMCLUSTER_THREADS", "4")
+    encoder = Slow(precision="fp32", batch_size=5)
+    encoder.makers = base.IMAGE_MAKERS if modality == "image" else 1
+    encoder.counts = []
+    before = torch.get_num_threads()
+    with recorded() as seconds:
+        start = time.perf_counter()
+        out = encoder.encode(rows)
+        whole = time.perf_counter() - start
+    expected = np.asarray(rows, np.float32) @ encoder.module.weight.numpy().T
+    np.testing.assert_allclose(out, expected + encoder.module.bias.numpy(), atol=1e-6)
+    assert whole < 0.5, "ten batches one after the other take 0.6 seconds"
+    assert seconds["forward"] > 0.6 * whole
+    assert {count for _, count in encoder.counts} == {1}
+    names = {name for name, _ in encoder.counts}
+    assert all(name.startswith("fmcluster-batch") for name in names)
+    assert len(names) == (4 if modality == "image" else 1)
+    assert torch.get_num_threads() == before
+    assert not [t for t in threading.enumerate() if t.name.startswith("fmcluster-batch")]
+
+
+def test_one_core_makes_batches_itself(rows, monkeypatch):
+    monkeypatch.setenv("FMCLUSTER_THREADS", "1")
+    encoder = Slow(precision="fp32", batch_size=25)
+    encoder.counts = []
+    encoder.encode(rows)
+    assert {name for name, _ in encoder.counts} == {threading.current_thread().name}
+
+
+def test_no_room_in_a_thread_halves_the_batch_too(rows, monkeypatch):
+    monkeypatch.setenv("FMCLUSTER_THREADS", "4")
+    encoder = Scaled(room=10, batch_size=16, precision="fp32")
+    encoder.makers = 4
+    out = encoder.encode(rows)
+    assert encoder.batch_size == 8
+    expected = np.asarray(rows, np.float32) @ encoder.module.weight.numpy().T
+    np.testing.assert_allclose(out, expected + encoder.module.bias.numpy(), atol=1e-6)
+
+
+def test_a_gpu_is_asked_for_a_batch_when_the_next_is_on_its_way(rows, monkeypatch):
+    """The device is a name alone: what runs is the processor."""
+    order = []
+
+    class Watched(Scaled):
+        def forward(self, inputs):
+            order.append("forward")
+            return super().forward(inputs)
+
+        def _fetched(self, take, found):
+            order.append("fetched")
+            return super()._fetched(take, found)
+
+        def to_device(self, tensor):
+            return tensor
+
+    encoder = Watched(precision="fp32", batch_size=20)
+    encoder.device = type("Device", (), {"type": "cuda"})()
+    out = encoder.encode(rows)
+    assert order == ["forward", "forward", "fetched", "forward", "fetched", "fetched"]
+    assert out.shape == (50, 3)
