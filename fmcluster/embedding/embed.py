@@ -41,6 +41,7 @@ from fmcluster.utils import distributed
 from fmcluster.utils.errors import StoreMismatchError
 from fmcluster.utils.files import lock, stable_hash
 from fmcluster.utils.random import seed_of
+from fmcluster.utils.spent import spent
 from fmcluster.utils.validation import check_in, check_range
 
 CACHE_VARIABLE = "FMCLUSTER_CACHE"
@@ -351,7 +352,8 @@ def _here(
     known: Sequence[Known | None] = (),
 ) -> int:
     """Encode in this process."""
-    return EncodingRun(folder, manifest, rows, encoders, known=known).go()
+    with spent("encoding"):
+        return EncodingRun(folder, manifest, rows, encoders, known=known).go()
 
 
 def _write_store(
