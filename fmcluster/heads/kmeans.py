@@ -1,11 +1,12 @@
-r"""Spherical k-means.
+r"""Spherical k-means over faiss.
 
 Maximize :math:`\sum_i \max_k \langle x_i, c_k \rangle` over unit centroids :math:`c_k`, for rows
 normalized to length one (Dhillon & Modha, "Concept decompositions for large sparse text data using
-clustering", Machine Learning 2001). All rows are used. Many rows and rows larger than memory go
-through `fmcluster.partition.lloyd`, spread over the processes that there are. Probabilities are a
-softmax of the cosines whose temperature is the median margin between the best and the second best
-centroid, a score until calibrated.
+clustering", Machine Learning 2001). All rows are used: faiss' habit of training on 256 rows a
+centroid is switched off. Many rows and rows larger than memory go through
+`fmcluster.partition.lloyd`, spread over the processes that there are. Probabilities are a softmax
+of the cosines whose temperature is the median margin between the best and the second best centroid,
+a score until calibrated.
 
 Labels of some rows are held while further rounds begin at these centroids
 (`fmcluster.partition.seeded`); class c is cluster c.
@@ -32,7 +33,7 @@ from fmcluster.vectors.rows import iter_blocks, joint
 
 # Rows of the median margin: a median of so many is certain to a percent of the distribution.
 MARGIN_ROWS = 20_000
-# Above it starts are compared on a sample, and all rows are for the best one; not on a GPU.
+# Above it starts are compared on a sample, and all rows are for the best one.
 WHOLE_ROWS = 100_000
 
 
@@ -55,8 +56,8 @@ class KMeansHead(ClusterHead):
     temperature_ : float
         Divides the cosines before the softmax.
     n_iter_ : int
-        Rounds taken above 100,000 rows or with labels; without, up to that, the most that a start
-        was allowed.
+        Rounds taken above 100,000 rows or with labels; without, up to that, the most that faiss was
+        allowed for a start.
 
     Examples
     --------
@@ -78,8 +79,7 @@ class KMeansHead(ClusterHead):
         check_range(self.n_init, "n_init", low=1)
         check_range(self.max_iter, "max_iter", low=1)
         seed = data.seed("kmeans")
-        few = data.n_rows <= WHOLE_ROWS or (distributed.gpu() and not distributed.is_launched())
-        if few and all(space.in_memory for space in data.spaces):
+        if data.n_rows <= WHOLE_ROWS and all(space.in_memory for space in data.spaces):
             centroids = np.zeros((data.n_clusters, data.joint.shape[1]), np.float32)
             if distributed.is_main():
                 X = np.concatenate([block for _, block in iter_blocks(data.joint)])
@@ -88,7 +88,7 @@ class KMeansHead(ClusterHead):
                 )
             # Few rows are for one process: the same centroids, however many there are.
             self.centroids_ = distributed.sum_over_ranks(centroids)
-            self.n_iter_ = self.max_iter  # at most: a start ends where nothing moves
+            self.n_iter_ = self.max_iter  # at most: faiss ends a start where nothing moves
         else:
             self.centroids_, self.n_iter_, _ = lloyd(
                 data.joint,

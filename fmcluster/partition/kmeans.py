@@ -1,4 +1,4 @@
-r"""Spherical k-means in memory, and a start of it that depends little on luck.
+r"""Spherical k-means in memory, over faiss, and a start of it that depends little on luck.
 
 The start is the best of several k-means++ seedings: the first centroid is a random row, each
 further one is drawn with probability proportional to its squared distance from the nearest centroid
@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import kmeans_plusplus
 
-from fmcluster.partition.rounds import assigned, rounds
 from fmcluster.utils.random import seed_of
+from fmcluster.vectors.faiss_index import faiss_module
+from fmcluster.vectors.rows import BLOCK_ROWS, unit_rows
 
 # Rows per cluster that starts are compared on: what faiss itself trains on by default.
 SEED_ROWS = 256
@@ -56,8 +57,34 @@ def _rounds(
     rows: NDArray[np.float32], first: NDArray[np.float32], n_iter: int
 ) -> tuple[NDArray[np.float32], float]:
     """Return centroids after `n_iter` rounds from `first`, and their objective."""
-    centroids, objective, _ = rounds(rows, first, n_iter)
-    return centroids, objective
+    kmeans = _faiss_kmeans(rows, len(first), max_iter=n_iter)
+    kmeans.train(rows, init_centroids=np.ascontiguousarray(first, np.float32))
+    return kmeans.centroids, float(kmeans.obj[-1])
+
+
+def _faiss_kmeans(
+    rows: NDArray[np.float32],
+    n_clusters: int,
+    *,
+    max_iter: int,
+    n_init: int = 1,
+    seed: int = 0,
+    rows_per_cluster: int | None = None,
+) -> Any:
+    """Return faiss' spherical k-means, to be trained on unit rows (n, d): all of them by default.
+
+    faiss' own habit is to train on `SEED_ROWS` a cluster; given centroids make the seed moot.
+    """
+    return faiss_module().Kmeans(
+        rows.shape[1],
+        int(n_clusters),
+        niter=max_iter,
+        nredo=n_init,
+        spherical=True,
+        seed=seed,
+        min_points_per_centroid=1,
+        max_points_per_centroid=rows_per_cluster or len(rows) // n_clusters + 1,
+    )
 
 
 def spherical_kmeans(
@@ -68,16 +95,10 @@ def spherical_kmeans(
     max_iter: int = 50,
     seed: int = 0,
 ) -> NDArray[np.float32]:
-    """Return unit centroids (k, d) of unit rows `X` (n, d): the best of `n_init` random starts."""
-    X = np.ascontiguousarray(X, np.float32)
-    generator = np.random.default_rng(seed)
-    best, most = X[:n_clusters], -np.inf
-    for _ in range(n_init):
-        first = X[generator.choice(len(X), n_clusters, replace=False)]
-        found, objective, _ = rounds(X, first, max_iter, seed=seed_of(seed, "rounds"))
-        if objective > most:
-            best, most = found, objective
-    return best
+    """Return unit centroids (k, d) of unit rows `X` (n, d): the best of `n_init` starts."""
+    kmeans = _faiss_kmeans(X, n_clusters, max_iter=max_iter, n_init=n_init, seed=seed)
+    kmeans.train(np.ascontiguousarray(X))
+    return kmeans.centroids
 
 
 def kmeans_partition(
@@ -98,12 +119,15 @@ def kmeans_partition(
     labels : (n,) int64
     """
     n_clusters = min(n_clusters, len(rows))
-    seed = seed_of(seed, "kmeans", n_clusters)
-    sample, size = rows, rows_per_cluster * n_clusters
-    if len(rows) > size:
-        drawn = np.random.default_rng(seed).choice(len(rows), size, replace=False)
-        sample = rows[np.sort(drawn)]
-    centroids = spherical_kmeans(sample, n_clusters, max_iter=max_iter, seed=seed)
+    kmeans = _faiss_kmeans(
+        rows,
+        n_clusters,
+        max_iter=max_iter,
+        seed=seed_of(seed, "kmeans", n_clusters),
+        rows_per_cluster=rows_per_cluster,
+    )
+    kmeans.train(rows)
+    centroids = unit_rows(kmeans.centroids)
     used, labels = np.unique(nearest_centroid(rows, centroids), return_inverse=True)
     return centroids[used], labels.astype(np.int64).ravel()
 
@@ -112,7 +136,11 @@ def nearest_centroid(
     rows: NDArray[np.float32], centroids: NDArray[np.float32]
 ) -> NDArray[np.int64]:
     """Return the index of the centroid with the largest cosine to each unit row."""
-    return assigned(rows, centroids)[0]
+    out = np.empty(len(rows), np.int64)
+    for start in range(0, len(rows), BLOCK_ROWS):
+        block = rows[start : start + BLOCK_ROWS]
+        out[start : start + BLOCK_ROWS] = (block @ centroids.T).argmax(axis=1)
+    return out
 
 
 def median_margin(cosines: NDArray[Any]) -> float:

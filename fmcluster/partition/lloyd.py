@@ -15,26 +15,38 @@ k-means of a random sample, the best of several by its own objective.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from fmcluster.partition.kmeans import SEED_ROWS, nearest_centroid, spherical_kmeans
-from fmcluster.partition.rounds import Round, assigned, next_centroids
+from fmcluster.partition.kmeans import SEED_ROWS, spherical_kmeans
 from fmcluster.utils import distributed
 from fmcluster.utils.progress import bar
 from fmcluster.utils.random import seed_of
 from fmcluster.utils.stopping import check_stopped
+from fmcluster.vectors.faiss_index import faiss_module
 from fmcluster.vectors.rows import BLOCK_ROWS, sample_indices, unit_rows
 
 # Most memory that the starting sample takes, whatever the number of clusters.
 SEED_BYTES = 2**30
 # Least gain of a round, of the objective: every further round is a pass over all rows.
 TOLERANCE = 1e-5
+# Share of a unit that tells a re-seeded centroid from the one it was split off.
+SPLIT_NOISE = 1e-2
 # Above it a round over all centroids costs more than two rounds over roots of them.
 TWO_LEVEL = 100_000
+
+
+@dataclass(frozen=True)
+class Round:
+    """Sums of one pass over all rows of all processes."""
+
+    sums: NDArray[np.float64]
+    counts: NDArray[np.float64]
+    objective: float
 
 
 def own_blocks(X: Any) -> Iterator[NDArray[np.float32]]:
@@ -54,16 +66,20 @@ def seed_centroids(X: Any, n_clusters: int, *, seed: int, n_init: int = 1) -> ND
 
 def one_round(X: Any, centroids: NDArray[np.float32]) -> Round:
     """Assign and sum all rows; only k x d sums, k counts and one number cross processes."""
+    faiss = faiss_module()
+    index = faiss.IndexFlatIP(centroids.shape[1])
+    index.add(np.ascontiguousarray(centroids))
     packed = np.zeros((len(centroids), centroids.shape[1] + 2))
     for block in own_blocks(X):
-        labels, cosines = assigned(block, centroids)
+        cosines, found = index.search(block, 1)
+        labels = found.ravel()
         member = csr_matrix(
-            (np.ones(len(labels), np.float32), (labels, np.arange(len(labels)))),
+            (np.ones(len(labels)), (labels, np.arange(len(labels)))),
             shape=(len(centroids), len(labels)),
         )
         packed[:, :-2] += member @ block
         packed[:, -2] += np.bincount(labels, minlength=len(centroids))
-        packed[:, -1] += np.bincount(labels, cosines, minlength=len(centroids))
+        packed[:, -1] += np.bincount(labels, cosines.ravel(), minlength=len(centroids))
     packed = distributed.sum_over_ranks(packed)
     return Round(packed[:, :-2], packed[:, -2], float(packed[:, -1].sum()))
 
@@ -103,6 +119,19 @@ def lloyd(
     return centroids, rounds, one_round(X, centroids).objective / X.shape[0]
 
 
+def next_centroids(found: Round, *, seed: int) -> NDArray[np.float32]:
+    """Return the new centroids; empty clusters split off the largest ones."""
+    centroids = unit_rows(found.sums)
+    counts = found.counts.copy()
+    generator = np.random.default_rng(seed)
+    for cluster in np.flatnonzero(counts == 0):
+        largest = int(counts.argmax())
+        noise = SPLIT_NOISE * generator.normal(size=centroids.shape[1])
+        centroids[cluster] = unit_rows((centroids[largest] + noise)[None])[0]
+        counts[cluster] = counts[largest] = counts[largest] / 2
+    return centroids
+
+
 def two_level(
     X: Any, n_clusters: int, *, max_iter: int, seed: int
 ) -> tuple[NDArray[np.float32], int]:
@@ -112,10 +141,13 @@ def two_level(
     """
     n_parts = int(np.sqrt(n_clusters))
     coarse, rounds, _ = lloyd(X, n_parts, max_iter=max_iter, seed=seed)
+    faiss = faiss_module()
+    index = faiss.IndexFlatIP(coarse.shape[1])
+    index.add(coarse)
     owner = np.zeros(X.shape[0], np.int32)
     for start in range(0, X.shape[0], BLOCK_ROWS):
         block = unit_rows(np.asarray(X[start : start + BLOCK_ROWS]))
-        owner[start : start + len(block)] = nearest_centroid(block, coarse)
+        owner[start : start + len(block)] = index.search(block, 1)[1].ravel()
     sizes = np.bincount(owner, minlength=n_parts)
     share = _apportion(sizes, n_clusters)
     fine = np.zeros((n_clusters, X.shape[1]))
