@@ -85,34 +85,13 @@ def embed_to_store(
         The rows. Those that are vectors already are taken as they are, without an encoder.
     encoders : Encoder, str, or a list or mapping of these
         One space each. A mapping names the spaces.
-    folder : path, optional
-        The store's folder; by default one under `cache_dir` named by the fingerprints.
-    cache_dir : path, optional
-        By default ``$FMCLUSTER_CACHE``, else the Hub's assets cache.
-    n_views : int
-        Augmented views to cache beside each space.
-    augment : "weak" or "strong"
-        How far the views are augmented.
-    dtype : "float16" or "float32"
-        Of the stored values.
     shard_rows : int, optional
         Rows a shard: what an interruption can lose. By default 1,024 images or 4,096 texts, more
         above a million rows. Of a store that is there, its own.
-    on_error : "raise", "skip" or "mark"
-        What to do with a row that cannot be read; see `fmcluster.embedding.data.source`.
-    random_state : int or None
-        Seed of the views; None stands for 0, since cached views must be found again.
-    repair : bool
-        Hold every shard against its checksum first, and encode the damaged ones again.
-    reuse : bool, path, store, or a list of paths and stores
-        Rows whose content an earlier store of the same encoder holds are copied from it
-        (``store.n_reused``): from the newest stores of the cache, and first from those named here.
-        False encodes every row; see `fmcluster.embedding.reuse`.
-    engine : "local" or "ray"
-        Who runs the encoders: this process (or those of ``accelerate launch``), or actors of a
-        Ray cluster. The store is the same, byte for byte.
-    workers : int, optional
-        Ray actors at most; by default one per GPU, or one per core.
+    folder, cache_dir, n_views, augment, dtype, on_error, random_state
+        As of `fmcluster.embed`; `random_state` None stands for 0: cached views must be found again.
+    repair, reuse, engine, workers
+        As of `fmcluster.embed`.
 
     Raises
     ------
@@ -201,7 +180,11 @@ def _of_stream(
         return header, target
     manifest = read_manifest(target)
     size = manifest.header["layout"]["shard_rows"]
-    found = [rows.digest_of(raw) for _, raw in rows.pieces(size, itertools.count()) if raw]
+    found = []
+    for _, raw in rows.runs(size, itertools.count()):
+        run = rows.digesting(raw)
+        run.pass_all()
+        found += [run.digest] if run.count else []
     stored = [record.content for record in manifest.shards]
     if found == stored:
         return header, target

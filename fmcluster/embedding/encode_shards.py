@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmcluster.embedding.data.blocks import IMAGE_ROWS, decoded_blocks
+from fmcluster.embedding.data.batches import Digesting
+from fmcluster.embedding.data.blocks import IMAGE_ROWS, decoded_blocks, kept_rows
 from fmcluster.embedding.data.source import Block, Source
 from fmcluster.embedding.encoders.base import Encoder
 from fmcluster.embedding.prefetch import prefetch
@@ -48,12 +49,11 @@ class _Shard:
 
 @dataclass(frozen=True)
 class _Work:
-    """A block to encode, the augmented inputs of its views, and whether its shard ends here."""
+    """A block to encode, the augmented inputs of its views, and the digest of a stream so far."""
 
     number: int
     block: Block
     views: list[list[Any]]
-    last: bool
     content: str
     digests: NDArray[np.uint8]
 
@@ -94,7 +94,7 @@ class EncodingRun:
                     continue
                 self._encode(work, shard)
                 shown.update(len(work.block.rows))
-                if work.last:
+                if work.block.is_last:
                     write_shard(
                         self.folder,
                         self.manifest,
@@ -109,11 +109,14 @@ class EncodingRun:
                     shard = _Shard()
         return self.n_shards
 
-    def _wanted(self, number: int, content: str = "") -> bool:
-        """Return whether this process is to encode a shard: not there, or of other rows."""
+    def _wanted(self, number: int, content: str | None = "") -> bool:
+        """Return whether this process is to encode a shard: not there, or of other rows.
+
+        With `content` None, only whether it is not there.
+        """
         mine = self.numbers is not None or number % distributed.world_size() == distributed.rank()
         record = read_marker(self.folder, number, self.manifest.header) if mine else None
-        return mine and (record is None or record.content != content)
+        return mine and (record is None or content not in (None, record.content))
 
     def to_do(self) -> Iterable[int]:
         """Shards to read. A stream is read to its end by every process, which tells its length."""
@@ -127,27 +130,43 @@ class EncodingRun:
     def _work(self) -> Iterator[_Work | None]:
         """Read, decode and augment, block by block: runs in the thread that works ahead."""
         with ThreadPoolExecutor(self.decoders, thread_name_prefix="fmcluster-decode") as pool:
-            for number, raw in self.source.pieces(self.shard_rows, self.to_do()):
-                content = ""
+            for number, rows in self.source.runs(self.shard_rows, self.to_do()):
                 if self.source.is_stream:
-                    self.n_shards = number + bool(raw)
-                    content = self.source.digest_of(raw)
-                    if not self._wanted(number, content):
-                        yield None
-                        continue
-                start = number * self.shard_rows
-                for block in decoded_blocks(
-                    self.source,
-                    raw,
-                    start,
-                    most_rows=self.block_rows,
-                    copies=1 + self.settings["n_views"],
-                    on_error=self.settings["on_error"],
-                    pool=pool if self.source.modality == "image" else None,
-                ):
-                    last = block.start - start + len(block.rows) == len(raw)
-                    views, digests = self._augmented(block), digests_of(block.rows)
-                    yield _Work(number, block, views, last, content, digests)
+                    yield from self._of_stream(number, rows, pool)
+                else:
+                    yield from self._blocks(number, rows, pool)
+
+    def _blocks(self, number: int, rows: Iterable[Any], pool: Executor) -> Iterator[_Work]:
+        for block in decoded_blocks(
+            self.source,
+            rows,
+            number * self.shard_rows,
+            most_rows=self.block_rows,
+            copies=1 + self.settings["n_views"],
+            on_error=self.settings["on_error"],
+            pool=pool if self.source.modality == "image" else None,
+        ):
+            content = rows.digest if isinstance(rows, Digesting) else ""
+            yield _Work(number, block, self._augmented(block), content, digests_of(block.rows))
+
+    def _of_stream(self, number: int, raw: Iterable[Any], pool: Executor) -> Iterator[_Work | None]:
+        """Do a shard of a stream; one that is there is first held against all of its rows.
+
+        As many rows as a block takes are kept meanwhile. Where a shard has more, and other rows
+        than were encoded, the stream is read again up to there.
+        """
+        rows = self.source.digesting(raw)
+        if self._wanted(number, None):
+            yield from self._blocks(number, rows, pool)
+        else:
+            kept = kept_rows(rows)
+            if self._wanted(number, rows.digest):
+                again = next(self.source.runs(self.shard_rows, [number]))[1]
+                rows_again = self.source.digesting(again if kept is None else kept)
+                yield from self._blocks(number, rows_again, pool)
+            else:
+                yield None
+        self.n_shards = number + bool(rows.count)
 
     def _augmented(self, block: Block) -> list[list[Any]]:
         """Return the readable rows of a block, augmented once for each view."""

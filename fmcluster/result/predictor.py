@@ -285,13 +285,8 @@ def proba_of_prepared(pipeline: ClusterPipeline, xs: Any) -> NDArray[np.float32]
 
 
 def _decoded(source: Source, on_error: str) -> Iterator[Block]:
-    start = 0
     size = IMAGE_ROWS if source.modality == "image" else BLOCK_ROWS
-    for _, raw in source.pieces(size, iter(range(2**62))):
-        if not raw:
-            return
-        yield from decoded_blocks(source, raw, start, most_rows=size, on_error=on_error)
-        start += len(raw)
+    return decoded_blocks(source, source, 0, most_rows=size, on_error=on_error)
 
 
 def _encoded(

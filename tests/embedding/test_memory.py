@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import fmcluster as fmc
-from fmcluster.embedding.data import blocks
+from fmcluster.embedding.data import batches, blocks
 from fmcluster.embedding.data.values import decoded_bytes
 
 WIDTH, HEIGHT = 4_000, 3_000  # 12 megapixels, 34 MiB decoded
@@ -112,3 +115,90 @@ def test_embeddings_do_not_depend_on_the_size_of_blocks(tmp_path, monkeypatch):
     np.testing.assert_array_equal(np.asarray(whole), np.asarray(single))
     result = fmc.cluster(whole, n_clusters=2, head="kmeans", calibrate=False)
     np.testing.assert_array_equal(result.predict(images, encoder=Means()), result.labels)
+
+
+# -- encoded images of a table: a shard of them is not held at once
+
+N_PADDED, PADDING = 64, 2**20
+
+
+def padded(number):
+    """A small image in a file of a megabyte, as one with much that is no pixel."""
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8), (number % 256, number // 256, 7)).save(file, "PNG")
+    return {"bytes": file.getvalue() + number.to_bytes(4, "little") * (PADDING // 4), "path": None}
+
+
+class Corner:
+    fingerprint = "corner"
+
+    def encode(self, rows):
+        return np.stack([np.asarray(row, np.float32)[0, 0] for row in rows])
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    """The 64 images as a file of `datasets`."""
+    pa = pytest.importorskip("pyarrow")
+    from datasets.arrow_writer import ArrowWriter
+
+    path = tmp_path_factory.mktemp("padded") / "rows.arrow"
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    with ArrowWriter(path=str(path), schema=pa.schema([("image", kind)])) as out:
+        for number in range(N_PADDED):
+            out.write({"image": padded(number)})
+            if number % 8 == 7:
+                out.write_examples_on_file()
+        out.finalize()
+    return path
+
+
+@contextlib.contextmanager
+def peak():
+    """Measure the most that Python objects and Arrow's buffers take in the block, in MiB."""
+    import pyarrow as pa
+
+    before = pa.default_memory_pool()
+    pool = pa.proxy_memory_pool(before)
+    pa.set_memory_pool(pool)
+    tracemalloc.start()
+    found = {}
+    try:
+        yield found
+        found["python"] = tracemalloc.get_traced_memory()[1] / 2**20
+        found["arrow"] = (pool.max_memory() or 0) / 2**20
+    finally:
+        tracemalloc.stop()
+        pa.set_memory_pool(before)
+
+
+def test_encoded_images_of_a_table_stay_under_a_bound(table, tmp_path, monkeypatch):
+    from datasets import Dataset
+
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 8 * PADDING)
+    monkeypatch.setattr(batches, "READ_BYTES", 2 * PADDING)
+    rows = Dataset.from_file(str(table))
+    with peak() as found:
+        store = fmc.embed(rows, encoder=Corner(), folder=tmp_path / "store", column="image")
+    # A block of eight, what is read ahead, and copies on the way: of 64 that are one shard.
+    assert found["python"] < 24 and found["arrow"] < 24, found
+    assert len(store) == N_PADDED and store.manifest.header["layout"]["shard_rows"] > N_PADDED
+    np.testing.assert_allclose(np.asarray(store)[:, 0], np.arange(N_PADDED))
+    pieces = fmc.embedding.data.source.Source(rows).runs(30, [1])
+    assert [row["bytes"][-4] for row in next(pieces)[1]] == list(range(30, 60))
+
+
+def test_batches_grow_while_rows_are_small_and_shrink_with_large_ones(monkeypatch):
+    monkeypatch.setattr(batches, "BATCH", 8)
+    rows = [b"x" * size for size in [10] * 20 + [2**23] * 9]
+    asked = []
+
+    def read(low, high):
+        asked.append(high - low)
+        return rows[low:high]
+
+    assert list(batches.in_batches(read, 0, len(rows))) == rows
+    assert asked == [1, 2, 4, 8, 8, 5, 1]
+    assert batches.held_bytes({"bytes": b"abc"}) == 3 and batches.held_bytes(None) == 0
+    assert batches.held_bytes(Image.new("L", (4, 5))) == 60
+    assert batches.held_bytes(np.zeros((2, 3), np.uint8)) == 6

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
+from dataclasses import replace
 from typing import Any
 
+from fmcluster.embedding.data.batches import Digesting, held_bytes
 from fmcluster.embedding.data.source import Block, Source
 from fmcluster.embedding.data.values import decoded_bytes
 
@@ -18,7 +20,7 @@ BLOCK_BYTES = 256 * 2**20
 
 def decoded_blocks(
     source: Source,
-    raw: list[Any],
+    raw: Iterable[Any],
     start: int,
     *,
     most_rows: int,
@@ -28,7 +30,8 @@ def decoded_blocks(
 ) -> Iterator[Block]:
     """Decode raw rows block by block: as many as `BLOCK_BYTES` of pixels, one at least.
 
-    No file of the data may change meanwhile (`Source.check_unchanged`).
+    Rows are asked for as blocks are, so that encoded images are held for one block alone. No file
+    of the data may change meanwhile (`Source.check_unchanged`).
 
     Parameters
     ----------
@@ -41,16 +44,40 @@ def decoded_blocks(
     copies : int
         Images that are held for each row: itself and its augmented views.
     """
-    low = 0
-    while low < len(raw):
-        high, held = low, 0
-        while high < min(low + most_rows, len(raw)):
-            if source.modality == "image":
-                held += copies * decoded_bytes(raw[high], source.base)
-            if held > BLOCK_BYTES and high > low:
-                break
-            high += 1
-        block = source.decode(raw[low:high], start + low, on_error=on_error, pool=pool)
-        source.check_unchanged(raw[low:high], start + low)
-        yield block
-        low = high
+    for rows, is_last in _portions(source, raw, most_rows, copies):
+        block = source.decode(rows, start, on_error=on_error, pool=pool)
+        source.check_unchanged(rows, start)
+        yield block if is_last else replace(block, is_last=False)
+        start += len(rows)
+
+
+def _portions(
+    source: Source, raw: Iterable[Any], most_rows: int, copies: int
+) -> Iterator[tuple[list[Any], bool]]:
+    """Yield raw rows of a block each, and whether no row comes after."""
+    rows: list[Any] = []
+    held = 0
+    for row in raw:
+        own = held_bytes(row)
+        if source.modality == "image":
+            own = max(own, copies * decoded_bytes(row, source.base))
+        if rows and (held + own > BLOCK_BYTES or len(rows) == most_rows):
+            yield rows, False
+            rows, held = [], 0
+        rows.append(row)
+        held += own
+    if rows:
+        yield rows, True
+
+
+def kept_rows(rows: Digesting) -> list[Any] | None:
+    """Return all rows, or None where they are more than a block takes; either way, all pass."""
+    kept: list[Any] = []
+    held = 0
+    for row in rows:
+        kept.append(row)
+        held += held_bytes(row)
+        if held > BLOCK_BYTES:
+            rows.pass_all()
+            return None
+    return kept

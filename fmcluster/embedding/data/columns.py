@@ -12,14 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmcluster.embedding.data.arrow import vectors_of_dataset
+from fmcluster.embedding.data.batches import BATCH, in_batches
 from fmcluster.embedding.data.values import as_array, is_pil, is_tensor, kind_of
 from fmcluster.utils.errors import DataError
 
 # Columns that are the text where several could be: the names that the Hub's datasets use most.
 TEXT_NAMES = ("text", "sentence", "content", "document", "title", "caption")
-# Rows taken at once from tables and datasets: a call costs less than its rows, and 256 images of
-# a megabyte are held easily.
-BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -220,8 +218,7 @@ def open_hf(
     plain = data.with_format(None)
 
     def rows(start: int) -> Iterator[Any]:
-        for low in range(start, len(plain), BATCH):
-            yield from plain[low : low + BATCH][name]
+        return in_batches(lambda low, high: plain[low:high][name], start, len(plain))
 
     is_vector = _hf_kind(features[name]) == "embedding"
     vectors = (lambda: vectors_of_dataset(data, name)) if is_vector else None

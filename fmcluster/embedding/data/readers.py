@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fmcluster.embedding.data.batches import BATCH
 from fmcluster.embedding.data.columns import (
-    BATCH,
     Reader,
     choose_split,
     is_hf,

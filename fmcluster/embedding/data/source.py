@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fmcluster.embedding.data.batches import Digesting
 from fmcluster.embedding.data.columns import Reader
 from fmcluster.embedding.data.ids import row_ids
 from fmcluster.embedding.data.labels import read_labels
@@ -70,12 +71,15 @@ class Block:
         Texts or RGB images; None where a row could not be read.
     problems : dict
         Position in the block -> why that row could not be read.
+    is_last : bool
+        Whether no block of the same rows comes after.
     """
 
     start: int
     ids: NDArray[Any]
     rows: list[Any]
     problems: dict[int, str] = field(default_factory=dict)
+    is_last: bool = True
 
 
 class Source:
@@ -253,12 +257,9 @@ class Source:
         """
         self._watch.check(rows, start)
 
-    def digest_of(self, raw: list[Any]) -> str:
-        """Return the digest of some raw rows: by it a stream's shards are known again."""
-        digest = hashlib.sha256()
-        for row in raw:
-            update_digest(digest, row, base=self.base, strings_are_paths=self._paths)
-        return digest.hexdigest()[:32]
+    def digesting(self, raw: Iterable[Any]) -> Digesting:
+        """Return raw rows that add up to a digest: by it a stream's shards are known again."""
+        return Digesting(raw, base=self.base, strings_are_paths=self._paths)
 
     def _check_kind(self, row: Any, number: int) -> None:
         try:
@@ -308,9 +309,15 @@ class Source:
             raise DataError(f"the rows are no vectors of one length: {error}") from None
 
     def pieces(self, size: int, numbers: Iterable[int]) -> Iterator[tuple[int, list[Any]]]:
-        """Yield (number, raw rows) of pieces of `size` rows; empty once past the end, then stop.
+        """Yield (number, raw rows) of pieces of `size` rows; empty once past the end, then stop."""
+        for number, rows in self.runs(size, numbers):
+            yield number, list(rows)
 
-        Rows between the asked pieces are passed over: for free where the input can seek.
+    def runs(self, size: int, numbers: Iterable[int]) -> Iterator[tuple[int, Iterator[Any]]]:
+        """Yield what `pieces` does, its rows read only as they are asked for.
+
+        Rows of a run can be asked for until the next run is. Rows between the asked pieces are
+        passed over: for free where the input can seek.
         """
         rows: Iterator[Any] = iter(())
         position = -1
@@ -321,10 +328,18 @@ class Source:
             elif position < start:
                 next(itertools.islice(rows, start - position - 1, start - position), None)
             stop = start + size if self._limit is None else min(start + size, self._limit)
-            piece = list(itertools.islice(rows, max(0, stop - start)))
+            counted = itertools.count()
+            run = (
+                row
+                for row, _ in zip(
+                    itertools.islice(rows, max(0, stop - start)), counted, strict=False
+                )
+            )
+            yield number, run
+            for _ in run:  # what nobody asked for
+                pass
             position = start + size
-            yield number, piece
-            if len(piece) < size:
+            if next(counted) < size:
                 return
 
     def decode(

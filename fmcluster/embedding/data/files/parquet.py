@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmcluster.embedding.data.arrow import vectors_of_column
-from fmcluster.embedding.data.columns import BATCH, Reader, open_values, pick_column
+from fmcluster.embedding.data.batches import in_batches, rows_for
+from fmcluster.embedding.data.columns import Reader, open_values, pick_column
 from fmcluster.utils.errors import DataError
 
 _SHARD = re.compile(r"(?P<split>.+?)(-\d+(-of-\d+)?)?")
@@ -44,8 +45,9 @@ def open_arrow(data: Any, column: str | None) -> Reader:
     chunked = table.column(name)
 
     def rows(start: int) -> Iterator[Any]:
-        for low in range(start, len(chunked), BATCH):
-            yield from chunked.slice(low, BATCH).to_pylist()
+        return in_batches(
+            lambda low, high: chunked.slice(low, high - low).to_pylist(), start, len(chunked)
+        )
 
     return Reader(
         rows,
@@ -138,6 +140,13 @@ def _check_one_table(paths: list[Path], schemas: list[Any], column: str) -> None
             )
 
 
+def _batch_rows(group: Any, name: str) -> int:
+    """Return how many rows of a row group to take at once, by its own statement of its bytes."""
+    columns = [group.column(place) for place in range(group.num_columns)]
+    own = [c.total_uncompressed_size for c in columns if c.path_in_schema.split(".")[0] == name]
+    return rows_for(sum(own), group.num_rows)
+
+
 def open_parquet(paths: list[Path], column: str | None) -> Reader:
     """Read a column of one or several Parquet files.
 
@@ -165,13 +174,14 @@ def open_parquet(paths: list[Path], column: str | None) -> Reader:
                     groups.append(group)
             if not groups:
                 continue
+            size = min(_batch_rows(about.row_group(group), name) for group in groups)
             with pq.ParquetFile(path, memory_map=True) as file:
-                batches = file.iter_batches(BATCH, row_groups=groups, columns=[name])
-                for batch in batches:
+                for batch in file.iter_batches(size, row_groups=groups, columns=[name]):
                     if start >= len(batch):
                         start -= len(batch)
                         continue
-                    yield from batch.column(0).slice(start).to_pylist()
+                    for value in batch.column(0).slice(start):
+                        yield value.as_py()
                     start = 0
 
     def whole(wanted: str) -> list[Any]:
