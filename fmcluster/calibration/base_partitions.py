@@ -36,6 +36,8 @@ STABILITY_SCALE = 0.15
 SHARE_OF_BOOTSTRAP = 0.3
 # Restarts where they are cheap: a poor start of k-means must not look like instability.
 KMEANS_WORK = 1_000_000
+# Mini-clusters: eight tell a cluster's shape; a linkage of 1,500 takes a second.
+MINI_PER_CLUSTER, LEAST_MINI, MOST_MINI = 8, 200, 1_500
 
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int64]
@@ -71,7 +73,7 @@ class BasePartition:
 
 def n_mini_clusters(n_rows: int, n_clusters: int) -> int:
     """Return how many mini-clusters describe the rows: eight a cluster, at least four rows each."""
-    wanted = min(max(8 * n_clusters, 200), max(1_500, 2 * n_clusters))
+    wanted = min(max(MINI_PER_CLUSTER * n_clusters, LEAST_MINI), max(MOST_MINI, 2 * n_clusters))
     return min(n_rows, max(n_clusters, min(wanted, n_rows // 4)))
 
 

@@ -14,7 +14,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
 
-from fmcluster.functional.calibration import shift_to_mean, with_confidence
+from fmcluster.functional.calibration import (
+    LOGIT_ENDS,
+    MAX_LOGIT,
+    shift_to_mean,
+    with_confidence,
+)
 from fmcluster.utils.validation import check_proba
 from fmcluster.vectors.rows import JointRows, as_spaces, iter_blocks
 
@@ -25,8 +30,6 @@ OWN_SHARE = 0.5
 N_NEAREST = 3
 # Curves whose values are confidences; the others give ranks.
 CONFIDENCE_CURVES = ("own", "mixed", "score")
-# A confidence of 0 or 1 has no logit.
-LOGIT_ENDS = (1e-4, 1 - 1e-4)
 # Half a percent of rank each: finer than a confidence is known.
 KNOTS = 201
 
@@ -146,7 +149,7 @@ class Calibrator:
         """
         z = logit(np.clip(confidence, *LOGIT_ENDS))
         level = float(np.clip(level, *LOGIT_ENDS))
-        shift = shift_to_mean(z, level, reach=40)
+        shift = shift_to_mean(z, level, reach=MAX_LOGIT)
         moved = {
             name: Curve(curve.x, expit(logit(np.clip(curve.y, *LOGIT_ENDS)) + shift))
             if name in CONFIDENCE_CURVES

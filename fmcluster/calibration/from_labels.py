@@ -41,6 +41,7 @@ from fmcluster.calibration.calibrator import (
     isotonic,
 )
 from fmcluster.functional.assignment import hungarian
+from fmcluster.functional.calibration import COUNTED_ENDS, N_BINS
 from fmcluster.functional.labels.few_labels import (
     LinePrior,
     fit_line,
@@ -58,6 +59,12 @@ SHIFT_BELOW, ISOTONIC_FROM, ISOTONIC_HALF = 15, 200, 400
 LOOSE_PRIOR = LinePrior((0.6, 0.8), (1.0, 0.5))
 # The label-free level errs by 4 to 5 points, more on sets unlike those tried: 0.35 in logits.
 PRIOR_SD = (0.35, 0.35)
+# Of a spread, as good as none: what has it stays where it is.
+SURE_SD = 1e-3
+# A slope of 0.2 is nearly flat, one of 4 nearly a step: beyond, scores were not standardized.
+SLOPE_ENDS = (0.2, 4.0)
+# A bin's mean of fewer is mostly chance.
+ROWS_OF_BIN = 20
 
 
 @dataclass(frozen=True)
@@ -108,7 +115,7 @@ class _Fit:
 def _fit(sample: _Sample) -> _Fit:
     prior = sample.prior
     if sample.effective < SHIFT_BELOW:
-        prior = LinePrior(prior.mean, (prior.sd[0], 1e-3))
+        prior = LinePrior(prior.mean, (prior.sd[0], SURE_SD))
     correct, line, posterior, labeled = posterior_correct(
         sample.clusters,
         sample.classes,
@@ -129,8 +136,8 @@ def _fit(sample: _Sample) -> _Fit:
 
 
 def _soft_ece(confidence: Floats, correct: Floats, weights: Floats) -> float:
-    """Return the error over equal-mass bins of about 20 rows, for soft correctness."""
-    n_bins = int(np.clip(len(confidence) // 20, 1, 15))
+    """Return the error over equal-mass bins of about `ROWS_OF_BIN` rows, for soft correctness."""
+    n_bins = int(np.clip(len(confidence) // ROWS_OF_BIN, 1, N_BINS))
     total = 0.0
     for rows in np.array_split(np.argsort(confidence, kind="stable"), n_bins):
         total += abs(float((weights[rows] * (confidence[rows] - correct[rows])).sum()))
@@ -164,9 +171,9 @@ def _class_names(
 
 def _prior(score: Floats, z: Floats, left: float) -> LinePrior:
     """Return the line that a calibrated score already is; `left` = share of rows unlabeled."""
-    logits = logit(np.clip(score, 0.02, 0.98))
-    slope = float(np.clip(np.mean(z * (logits - logits.mean())), 0.2, 4.0))
-    scale = 1.0 / np.sqrt(max(left, 1e-3))
+    logits = logit(np.clip(score, *COUNTED_ENDS))
+    slope = float(np.clip(np.mean(z * (logits - logits.mean())), *SLOPE_ENDS))
+    scale = 1.0 / np.sqrt(max(left, SURE_SD))
     return LinePrior((float(logits.mean()), slope), (PRIOR_SD[0] * scale, PRIOR_SD[1] * scale))
 
 

@@ -23,7 +23,7 @@ from fmcluster.calibration.calibrator import (
     isotonic,
 )
 from fmcluster.functional.assignment import align_labels
-from fmcluster.functional.calibration import shift_to_mean
+from fmcluster.functional.calibration import COUNTED_ENDS, shift_to_mean
 from fmcluster.utils.random import seed_of
 from fmcluster.utils.validation import check_labels, check_proba
 from fmcluster.vectors.rows import JointRows, as_spaces, iter_blocks
@@ -32,11 +32,13 @@ from fmcluster.vectors.rows import JointRows, as_spaces, iter_blocks
 VIEW_SHARE = 0.2
 # One algorithm predicts another less well than all of them predict the truth.
 SHARPEN = 1.3
+# Agreement of all with all is no proof that one row in a hundred is not wrong alike.
+MOST_TOLD = 0.99
 
 
 def _relevel(shape: Floats, level: float) -> Floats:
     """Sharpen the logits of `shape`, then shift them until the mean probability is `level`."""
-    logits = SHARPEN * logit(np.clip(shape, 0.02, 0.98))
+    logits = SHARPEN * logit(np.clip(shape, *COUNTED_ENDS))
     return expit(logits + shift_to_mean(logits, level))
 
 
@@ -184,7 +186,7 @@ def _fit_curves(
     regions = votes.joined(weights)
     mixed, curves = _mixed(regions, X, labels, own)
     order = Curve.ranks(mixed)
-    level = float(np.clip(level, 1.0 / k, 0.99))
+    level = float(np.clip(level, 1.0 / k, MOST_TOLD))
     at_rows = _relevel(np.interp(order(mixed), grid, shape), level)
     first = np.unique(mixed, return_index=True)[1]
     knots = first[np.unique(np.linspace(0, len(first) - 1, KNOTS).astype(int))]

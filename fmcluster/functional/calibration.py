@@ -30,6 +30,10 @@ N_BINS = 15
 EPSILON = float(np.finfo(np.float32).eps)
 # Beyond it probabilities are uniform to the eye; it bounds the search.
 MAX_TEMPERATURE = 100.0
+# A confidence of 0 or 1 has no logit; counted ones say no more than that one row in fifty differs.
+LOGIT_ENDS, COUNTED_ENDS = (1e-4, 1 - 1e-4), (0.02, 0.98)
+# Beyond it a probability is zero or one in float64.
+MAX_LOGIT = 40.0
 
 Floats = NDArray[np.float64]
 

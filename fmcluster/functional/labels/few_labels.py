@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, logsumexp
 
 from fmcluster.functional.assignment import hungarian
+from fmcluster.functional.calibration import COUNTED_ENDS
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -27,6 +28,11 @@ Ints = NDArray[np.int64]
 SINKHORN_ROUNDS = 40
 # An upper bound: EM ends where the line stands still.
 EM_ROUNDS = 12
+# Of the line's intercept and slope: a confidence moves by less than a part in ten thousand.
+STANDS_STILL = 1e-4
+# An upper bound: Newton ends after some ten.
+NEWTON_STEPS = 50
+LEAST_SLOPE = 0.05
 
 
 @dataclass(frozen=True)
@@ -40,13 +46,14 @@ class LinePrior:
 def fit_line(z: Floats, target: Floats, weights: Floats, prior: LinePrior) -> Floats:
     """Return (intercept, slope) of the MAP logistic regression of soft `target` on `z`.
 
-    Newton's method with steps of at most 2; the slope is kept above 0.05, so that the map rises.
+    Newton's method with steps of at most 2; the slope is kept above `LEAST_SLOPE`, so that the map
+    rises.
     """
     design = np.column_stack([np.ones_like(z), z])
     mean = np.asarray(prior.mean)
     precision = np.diag(1.0 / np.square(prior.sd))
     theta = mean.copy()
-    for _ in range(50):
+    for _ in range(NEWTON_STEPS):
         p = expit(design @ theta)
         gradient = design.T @ (weights * (p - target)) + precision @ (theta - mean)
         curvature = (design * (weights * p * (1 - p))[:, None]).T @ design + precision
@@ -54,7 +61,7 @@ def fit_line(z: Floats, target: Floats, weights: Floats, prior: LinePrior) -> Fl
         theta = theta - np.clip(step, -2.0, 2.0)
         if np.abs(step).max() < 1e-8:
             break
-    return np.array([theta[0], max(theta[1], 0.05)])
+    return np.array([theta[0], max(theta[1], LEAST_SLOPE)])
 
 
 def match_posterior(
@@ -82,7 +89,7 @@ def match_posterior(
     position = position.reshape(-1)
     n_seen = int(classes.max()) + 1
     size = max(n_clusters, n_seen)
-    a = np.clip(confidence, 0.02, 0.98)
+    a = np.clip(confidence, *COUNTED_ENDS)
     wrong = np.log((1 - a) / max(size - 1, 1))
     # The last row stands for all unlabeled clusters, the last column for all unseen classes.
     log_table = np.zeros((len(labeled) + 1, n_seen + 1))
@@ -123,7 +130,7 @@ def posterior_correct(
         updated = fit_line(z, correct, weights, prior)
         moved = np.abs(updated - line).max()
         line = updated
-        if moved < 1e-4:
+        if moved < STANDS_STILL:
             break
     return correct, line, posterior, labeled
 

@@ -43,6 +43,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
+from fmcluster.functional.calibration import LOGIT_ENDS
 from fmcluster.functional.labels.few_labels import LinePrior, fit_line
 from fmcluster.functional.labels.spread import spread_labels
 
@@ -185,11 +186,11 @@ def _logit(share: float) -> float:
 
 def _read_off(sure: Floats, right: NDArray[np.bool_], all_sure: Floats) -> float:
     """Return the mean accuracy of all rows by a line from confidence fitted to hidden labels."""
-    z = logit(np.clip(sure.astype(np.float64), 1e-4, 1 - 1e-4))
+    z = logit(np.clip(sure.astype(np.float64), *LOGIT_ENDS))
     # Each label was hidden once a split.
     weights = np.full(len(z), 1 / N_SPLITS)
     line = fit_line(z, right.astype(np.float64), weights, CONFIDENCE_LINE)
-    every = logit(np.clip(all_sure.astype(np.float64), 1e-4, 1 - 1e-4))
+    every = logit(np.clip(all_sure.astype(np.float64), *LOGIT_ENDS))
     return float(expit(line[0] + line[1] * every).mean())
 
 
