@@ -43,8 +43,9 @@ LONGEST_RUN = 12
 LEAST_ROWS = 2
 # Fewer texts than these are an example, in which every word counts.
 FEW_TEXTS = 20
-# A stop word that so often follows one and the same word is half of a term: "top up".
-PARTICLE = 0.3
+# A stop word that so often follows one and the same word is half of a term: "top up" is, "card for"
+# is not.
+PARTICLE = 0.6
 # A term is left out where one longer term is in so many of its rows.
 SWALLOWED = 0.8
 
@@ -114,7 +115,8 @@ def _candidates(
     empty = _empty(stream, stops)
     allowed = _words if stream.spaced else _runs
     good = [allowed(stream, level, found, empty, stops) for level in found]
-    half = np.zeros((2, len(stream.keys)), bool)  # keys that begin, or end, one and the same pair
+    # Keys that begin, or end, one and the same pair with a stop word.
+    half = np.zeros((2, len(stream.keys)), bool)
     for shorter, longer, a, b in zip(found, found[1:], good, good[1:], strict=False):
         for side in (0, 1):
             most = np.zeros(len(shorter.parts))
@@ -122,7 +124,10 @@ def _candidates(
             swallowed = most >= SWALLOWED * shorter.n_rows
             a &= ~swallowed
             if shorter is found[0]:
-                half[side, shorter.parts[swallowed, 0]] = True
+                beside = b & empty[longer.parts[:, 1 - side]]
+                most = np.zeros(len(shorter.parts))
+                np.maximum.at(most, longer.inside[beside, side], longer.n_rows[beside])
+                half[side, shorter.parts[most >= SWALLOWED * shorter.n_rows, 0]] = True
     for level, kept in zip(found[1:], good[1:], strict=True):
         if stream.spaced and level.parts.shape[1] > 2:  # "verify the top" goes on with "up"
             kept &= ~half[0, level.parts[:, -1]] & ~half[1, level.parts[:, 0]]

@@ -133,6 +133,21 @@ def _chosen(
     n_terms: int,
 ) -> list[int]:
     """Return the terms that name a cluster, best first; `single` has the term of each token."""
+    # Where each telling term has a word that tells nothing, it is still what names the cluster.
+    return _taken(scored, table, single, n_terms, own=OWN) or _taken(
+        scored, table, single, n_terms, own=0.0
+    )
+
+
+def _taken(
+    scored: tuple[NDArray[np.int64], Floats],
+    table: TermTable,
+    single: dict[int, int],
+    n_terms: int,
+    *,
+    own: float,
+) -> list[int]:
+    """Return the terms each word of which has the share `own` of the term's score."""
     terms, scores = scored
     of_term = dict(zip(terms.tolist(), scores.tolist(), strict=True))
     # Terms are in the order of the alphabet, which decides between equals.
@@ -140,10 +155,10 @@ def _chosen(
     taken: list[tuple[int, float]] = []
     for term in terms[order].tolist():
         score, parts = of_term[term], set(table.parts[term])
-        if score <= 0 or (taken and score < LEAST_SCORE * taken[0][1]):
+        if score <= 0 or score < LEAST_SCORE * float(scores.max()):
             break
         words = [single[token] for token in parts if token in single]
-        if len(parts) > 1 and any(of_term.get(word, 0.0) < OWN * score for word in words):
+        if len(parts) > 1 and any(of_term.get(word, 0.0) < own * score for word in words):
             continue
         alike = [each for each in taken if parts & set(table.parts[each[0]])]
         longer = LONGER if len(parts) == 2 else LONGEST

@@ -222,7 +222,7 @@ def run(endpoint, tmp_path):
     return tmp_path / "run"
 
 
-def test_the_command_names_clusters_and_the_key_is_nowhere(run, endpoint, capsys, caplog):
+def test_the_command_names_clusters_and_the_key_is_nowhere(capsys, caplog, run, endpoint):
     loaded = fmc.ClusterResult.load(run)
     assert "The *** card" in loaded.names and "Second" in loaded.names
     records = [json.loads(line) for line in (run / "names_audit.jsonl").open(encoding="utf8")]
