@@ -6,6 +6,7 @@ from fmcluster.utils.errors import (
     DataError,
     EncoderUnavailableError,
     MissingExtraError,
+    NamingError,
     StoreMismatchError,
     TrainingError,
 )
@@ -16,6 +17,7 @@ __all__ = [
     "DataError",
     "EncoderUnavailableError",
     "MissingExtraError",
+    "NamingError",
     "StoreMismatchError",
     "TrainingError",
 ]

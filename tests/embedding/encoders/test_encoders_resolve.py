@@ -109,7 +109,7 @@ def test_hub_out_of_reach_is_one_error_at_once(name, tmp_path, monkeypatch):
         resolve(name, modality="image", cache_dir=tmp_path)
     assert time.monotonic() - started < 10
     assert "packaged:minilm" in str(caught.value)
-    assert "packaged:efficientnet-lite0" in str(caught.value)
+    assert "packaged:efficientnet-lite2" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert (name if name != "auto" else "facebook/dinov2-base") in str(caught.value)
 

@@ -40,8 +40,8 @@ def test_projections_fill_the_unit_square(data, method):
     result = fmc.cluster(data.x, n_clusters=5, head="kmeans", calibrate=False)
     points = project(result, np.arange(400), method=method)
     assert points.shape == (400, 2)
-    assert points.min() == 0
-    assert points.max() == 1
+    # All but what lies far out is within the frame, which leaves an edge for that.
+    assert 0 <= points.min() < 0.05 and 0.95 < points.max() <= 1
     some = project(result, np.arange(0, 400, 2), method=method)
     assert some.shape == (200, 2)
     assert purity(some, data.y[::2]) > (0.9 if method == "neighbours" else 0.3)

@@ -43,7 +43,7 @@ def test_without_embeddings_neighbors_are_passed_over():
     result, _ = grouped([60, 25, 15])
     rows = np.flatnonzero(result.labels == result.labels[0])
     loaded = dataclasses.replace(result, embeddings=None)
-    chosen = chooser(loaded)(rows, 3)
+    chosen = chooser(loaded)(rows, 2)
     near = result.graph.indices
     for at, row in enumerate(chosen[1:], 1):
         assert not np.isin(chosen[:at], near[row]).any()

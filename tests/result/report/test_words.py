@@ -45,7 +45,7 @@ def test_the_share_is_an_estimate_and_says_by_what(result):
     assert third == f"Held against the true labels, {right:.1f} % of these rows are right."
     assert "All 200 rows" in said(trust(with_confidence(result, [0.97] * 200), (), names="abcd"))[0]
     none = said(trust(with_confidence(result, [0.5] * 200), (), names="abcd"))[0]
-    assert none == "No part of the rows can be expected to be 95 % right: look at all."
+    assert none == "No part of the rows can be expected to be 95 % right: look at them all."
 
 
 def test_after_labels_it_says_that_labels_calibrated_it(result):
