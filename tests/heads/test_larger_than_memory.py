@@ -40,7 +40,8 @@ def held():
     lines = open("/proc/self/status").read().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmData"))
 
-room = int(np.prod(rows.shape)) * 4 // 2
+# Half of the rows; "auto" joins all rows by their edges, which take room beside.
+room = int(np.prod(rows.shape)) * 4 * (3 if name == "auto" else 2) // 4
 resource.setrlimit(resource.RLIMIT_DATA, (held() + room, resource.RLIM_INFINITY))
 try:
     np.ones(rows.shape, np.float32)

@@ -19,6 +19,10 @@ from fmcluster.vectors.fit_data import HeadData
 from fmcluster.vectors.graph import KNNGraph, evidence_graph
 from fmcluster.vectors.rows import BLOCK_ROWS, unit_rows
 
+# Edges that join very many rows to nodes: the nearest decide, and all would take more memory than
+# the rows that are not held.
+FEW = 3
+
 
 @dataclass(frozen=True)
 class Points:
@@ -61,7 +65,9 @@ def points_of(data: HeadData, most: int) -> Points:
     graph = data.graph(N_NEIGHBORS)
     if data.n_rows <= most:
         return Points(np.arange(data.n_rows), data.joint[:], graph)
-    node = coarsen(affinities(graph), most)
+    node = coarsen(affinities(graph.take(min(FEW, graph.k))), most)
+    if node.max() >= most:  # so few edges leave too many parts
+        node = coarsen(affinities(graph), most)
     m = int(node.max()) + 1
     sums = np.zeros((m, data.joint.shape[1]))
     for start in range(0, data.n_rows, BLOCK_ROWS):
