@@ -42,7 +42,8 @@ def found_names(result: ClusterResult) -> set[str]:
     from fmcluster.result.loop.grow import Grow
 
     base = result.names if result.unedited is None else result.unedited.rows.names
-    found, given = set(base or ()), set()
+    found: set[str] = set(base or ())
+    given: set[str] = set()
     for step in result.pipeline.edits:
         match step:
             case Rename():

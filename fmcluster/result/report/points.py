@@ -98,10 +98,10 @@ def _of_cluster(
     k = int(labels.max()) + 2
     place = labels + 1  # no cluster is one, too
     count = np.bincount(place[known], minlength=k)
-    middle = np.stack(
+    sums = np.stack(
         [np.bincount(place[known], points[known, axis], minlength=k) for axis in (0, 1)], axis=1
     )
-    middle = middle / np.maximum(count, 1)[:, None]
+    middle = sums / np.maximum(count, 1)[:, None]
     middle[count == 0] = points[known].mean(axis=0)
     return np.asarray(middle[place[rows]])
 
