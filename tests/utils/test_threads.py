@@ -106,8 +106,8 @@ def test_libraries_count_for_themselves_where_only_the_machine_bounds_them(monke
 
 def test_the_command_line_calms_them_before_any_is_loaded():
     code = (
-        "import os, sys; import fmcluster.cli.main as m; sys.argv = ['fmcluster', '--version'];"
-        "m.main(); print(os.environ['OMP_WAIT_POLICY'], os.environ['OMP_NUM_THREADS']);"
+        "import os, sys\nfrom fmcluster.cli.main import _calm\n_calm()\n"
+        "print(os.environ['OMP_WAIT_POLICY'], os.environ['OMP_NUM_THREADS'])\n"
         "print({'numpy', 'torch', 'faiss', 'joblib'} & set(sys.modules))"
     )
     env = {key: value for key, value in os.environ.items() if not key.startswith("OMP")}
