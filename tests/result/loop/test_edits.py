@@ -184,9 +184,9 @@ def test_any_order_of_edits_is_sound_and_comes_back(data, result, seed):
                 now = now.merge([a, b])
             case 1:
                 now = now.dissolve(a)
-            case 2:
+            case 2 if (now.labels == a).sum() > 2:  # a cluster that keeps no row cannot give one
                 now = now.move(now.ids[now.labels == a][:2], b)
-            case 3:
+            case 2 | 3:
                 now = now.rename({a: f"name {len(steps)}"})
             case 4:
                 now = now.split(a)
