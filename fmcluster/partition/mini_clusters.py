@@ -91,6 +91,18 @@ def mini_clusters(
 ) -> MiniClusters:
     """Cut unit rows (n, d) into about `n_mini`; rows may stand for several each, by `weights`."""
     centroids, labels = kmeans_partition(rows, n_mini, seed=seed, max_iter=max_iter)
-    sums = group_sums(rows, labels, len(centroids), weights=weights)
-    sizes = np.bincount(labels, weights, minlength=len(centroids)).astype(np.float64)
-    return MiniClusters(centroids, labels, sums, sizes)
+    return grouped(rows, labels, weights=weights, centroids=centroids)
+
+
+def grouped(
+    rows: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    *,
+    weights: NDArray[np.float64] | None = None,
+    centroids: NDArray[np.float32] | None = None,
+) -> MiniClusters:
+    """Return the groups 0..m-1 of unit rows (n, d) as mini-clusters, around their unit means."""
+    m = int(labels.max()) + 1 if centroids is None else len(centroids)
+    sums = group_sums(rows, labels, m, weights=weights)
+    sizes = np.bincount(labels, weights, minlength=m).astype(np.float64)
+    return MiniClusters(unit_rows(sums) if centroids is None else centroids, labels, sums, sizes)

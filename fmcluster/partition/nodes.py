@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmcluster.partition.mini_clusters import group_sums
+from fmcluster.partition.mini_clusters import grouped
 from fmcluster.partition.scores import NodeEdges
-from fmcluster.vectors.rows import unit_rows
 
 if TYPE_CHECKING:
     from fmcluster.partition.refine import RefinementContext
@@ -127,9 +126,9 @@ def node_context(context: RefinementContext, node: Ints) -> RefinementContext:
     if node[-1] == n - 1:  # each is one of its own
         return context
     mass = np.ones(n) if context.weights is None else context.weights
-    sizes = np.bincount(node, mass).astype(np.float64)
-    sums = group_sums(context.rows, node, len(sizes), weights=context.weights)
-    nodes = RefinementContext(unit_rows(sums), context.graph, context.seed, weights=sizes)
+    groups = grouped(context.rows, node, weights=context.weights)
+    sizes = groups.sizes
+    nodes = RefinementContext(groups.centroids, context.graph, context.seed, weights=sizes)
     moved = contracted(diags(mass) @ context.smoothing, node)
     nodes.smoothing = (diags(1 / sizes) @ moved).tocsr().astype(np.float32)
     near = context.near.indices

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from fmcluster.utils import distributed
 from fmcluster.utils.optional import require
+from fmcluster.utils.validation import check_in, check_range
 from fmcluster.vectors.rows import iter_blocks, sample_indices, unit_rows
 
 # Exact search costs n^2, an index n^1.5 and some recall (docs/scale.md).
@@ -120,6 +121,21 @@ def families_for(
     if n_rows <= exact_rows:
         return ["exact"]
     return ["ivf", "exact"] if n_dims < NARROW_DIMS else ["ivfpq", "ivf", "exact"]
+
+
+def families_of(
+    X: Any, method: str, *, target_recall: float, memory_bytes: int | None
+) -> list[str]:
+    """Return the families to try for the rows of `X`: the one that is named, or those of "auto".
+
+    Raises
+    ------
+    ValueError
+        There is no such family, or the recall is no share.
+    """
+    check_in(method, METHODS, "method")
+    check_range(target_recall, "target_recall", low=0, high=1)
+    return families_for(*X.shape, memory_bytes=memory_bytes) if method == "auto" else [method]
 
 
 def index_bytes(n_rows: int, n_dims: int, method: str) -> int:

@@ -78,9 +78,6 @@ class HeadData:
     _graph: KNNGraph | None = field(default=None, repr=False)
     answers: RowAnswers | None = None
 
-    def __post_init__(self) -> None:
-        self._given = self._graph
-
     @property
     def n_rows(self) -> int:
         """Number of rows."""
@@ -100,10 +97,6 @@ class HeadData:
         if self.n_rows <= most:
             return self.joint[:]
         return self.joint[sample_indices(self.joint, most, self.seed("sample"))]
-
-    def given_graph(self, k: int) -> KNNGraph | None:
-        """Return the graph that the caller gave, not one built since, if it has `k` neighbors."""
-        return None if self._given is None or self._given.k < k else self._given.take(k)
 
     def graph(self, k: int) -> KNNGraph:
         """Return the k-neighbor graph: the one that was given if it is wide enough, else built."""

@@ -22,13 +22,12 @@ from fmcluster.utils.files import (
 )
 from fmcluster.utils.folders import check_digests, read_whole, replaced_folder
 from fmcluster.utils.progress import bar
-from fmcluster.utils.validation import check_in, check_range
 from fmcluster.vectors.exact import nearest_rows
 from fmcluster.vectors.faiss_index import (
     EXACT_ROWS,
-    METHODS,
     faiss_module,
     families_for,
+    families_of,
     flat_rows,
     n_gpus,
 )
@@ -103,14 +102,9 @@ class KNNGraph:
             raise ValueError(f"a neighbor graph needs at least 2 rows, got n_samples={n_rows}")
         if k < 1:
             raise ValueError(f"k={k} neighbors: at least 1 is needed")
-        check_in(method, METHODS, "method")
-        check_range(target_recall, "target_recall", low=0, high=1)
-        families = [method]
-        if method == "auto":
-            families = families_for(*X.shape, memory_bytes=memory_bytes)
         return cls._of(
             X,
-            families,
+            families_of(X, method, target_recall=target_recall, memory_bytes=memory_bytes),
             k=min(k, n_rows - 1),
             target_recall=target_recall,
             memory_bytes=memory_bytes,

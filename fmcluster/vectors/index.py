@@ -25,8 +25,8 @@ from fmcluster.utils.files import (
     write_array,
     write_json,
 )
-from fmcluster.utils.validation import check_in, check_range
-from fmcluster.vectors.faiss_index import METHODS, faiss_module, families_for, on_cpu
+from fmcluster.utils.validation import check_in
+from fmcluster.vectors.faiss_index import METHODS, faiss_module, families_of, on_cpu
 from fmcluster.vectors.rows import unit_rows
 from fmcluster.vectors.search import TARGET_RECALL, Refiner, Searcher, found_index
 
@@ -83,15 +83,10 @@ class KNNIndex:
         random_state : int
             Picks the training sample of the approximate indexes and the rows they are judged on.
         """
-        check_in(method, METHODS, "method")
-        check_range(target_recall, "target_recall", low=0, high=1)
         X = X if hasattr(X, "shape") else np.asarray(X)
-        families = [method]
-        if method == "auto":
-            families = families_for(*X.shape, memory_bytes=memory_bytes)
         return cls._of(
             X,
-            families,
+            families_of(X, method, target_recall=target_recall, memory_bytes=memory_bytes),
             k=k,
             target_recall=target_recall,
             memory_bytes=memory_bytes,

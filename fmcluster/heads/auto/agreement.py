@@ -15,18 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmcluster.functional.assignment import align_labels
+from fmcluster.heads.auto.starts import cut, linked
 from fmcluster.partition.kmeans import nearest_centroid
-from fmcluster.partition.linkage import condensed_cut, merge_tree
-from fmcluster.partition.mini_clusters import group_sums, mini_clusters
+from fmcluster.partition.mini_clusters import MINI_PER_CLUSTER, group_sums, mini_clusters
 from fmcluster.partition.refine import LEAST_SHARE, RefinementContext, refine
 from fmcluster.partition.scores import NodeEdges
 from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.rows import unit_rows
 
 Ints = NDArray[np.int64]
-
-# As the finest start's.
-MINI_PER_CLUSTER = 8
 
 
 def split_agreement(
@@ -56,14 +53,10 @@ def _carried(
     part, m = part_of(context, half), len(half)
     n_mini = max(min(MINI_PER_CLUSTER * k, m // 3), min(100, m // 4), k)
     mini = mini_clusters(part.rows, n_mini, seed=seed, max_iter=8, weights=part.weights)
-    least = max(2.0, LEAST_SHARE * float(mini.sizes.sum()) / k)
     found = []
     for linkage in linkages:
-        groups = np.arange(len(mini.sizes))
-        if len(groups) > k:
-            tree = merge_tree(mini, linkage, part.edges)
-            groups = condensed_cut(tree, mini.sizes, k, least=least)
-        labels = refine(part, groups[mini.labels], k).argmax(axis=1)
+        start = cut(linked(mini, linkage, part, k), mini, k, least=LEAST_SHARE)
+        labels = refine(part, start, k).argmax(axis=1)
         sums = group_sums(part.rows, labels, k, weights=part.weights)
         found.append(nearest_centroid(context.rows, unit_rows(sums)))
     return found

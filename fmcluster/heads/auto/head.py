@@ -346,9 +346,8 @@ def student_of(
 
     It is no surer than the likely sizes allow, where nobody has answered.
     """
-    few = node_context(context, kept.node) if len(V) > MAX_NODES else context
-    nodes = None if few is context else (kept.node, few)
-    student = teach(context, V, seed=seed, nodes=nodes)
+    fewer = int(kept.node.max()) + 1 < len(V)
+    student = teach(context, V, seed=seed, node=kept.node if fewer else None)
     proba = student.proba(context.rows)
     k = V.shape[1]
     labels = proba.argmax(axis=1)

@@ -23,11 +23,10 @@ from numpy.typing import NDArray
 
 from fmcluster.partition.kmeans import kmeans_partition
 from fmcluster.partition.linkage import LINKAGES, condensed_cut, cut_tree, merge_tree
-from fmcluster.partition.mini_clusters import MiniClusters, group_sums, mini_clusters
+from fmcluster.partition.mini_clusters import MiniClusters, grouped, mini_clusters
 from fmcluster.partition.nodes import coarsen
 from fmcluster.partition.refine import DIFFUSION, LEAST_SHARE, RefinementContext
 from fmcluster.utils.random import seed_of
-from fmcluster.vectors.rows import unit_rows
 
 FAMILIES = ("kmeans", *LINKAGES)
 # Mini-clusters per cluster, the finer of rows more diffused: how many are merged decides what.
@@ -71,15 +70,27 @@ def starts(
         at = seed_of(seed, "mini", fineness, draw)
         mini, least = _mini(field, n_mini, time, seed=at, draw=draw)
         for family in merged:
-            if len(mini.sizes) <= k:
-                groups = np.arange(len(mini.sizes))
-            else:
-                tree = merge_tree(mini, family, field.edges)
-                fewest = max(2.0, least * float(mini.sizes.sum()) / k)
-                groups = condensed_cut(tree, mini.sizes, k, least=fewest)
-            yield family, f"{family}{fineness}.{draw}", groups[mini.labels]
-            if draw % 2 and fineness == FINENESS[-1] and len(mini.sizes) > k:
+            tree = linked(mini, family, field, k)
+            yield family, f"{family}{fineness}.{draw}", cut(tree, mini, k, least=least)
+            if draw % 2 and fineness == FINENESS[-1] and tree is not None:
                 yield family, f"{family}{fineness}.{draw}free", cut_tree(tree, k)[mini.labels]
+
+
+def linked(
+    mini: MiniClusters, family: str, field: RefinementContext, n_clusters: int
+) -> NDArray[np.int64] | None:
+    """Return the merge tree of mini-clusters, None where there are no more than clusters."""
+    return merge_tree(mini, family, field.edges) if len(mini.sizes) > n_clusters else None
+
+
+def cut(
+    tree: NDArray[np.int64] | None, mini: MiniClusters, n_clusters: int, *, least: float
+) -> NDArray[np.int64]:
+    """Return labels (n,) of the cut tree, no cluster under the share `least` of a balanced one."""
+    if tree is None:
+        return mini.labels
+    rows = max(2.0, least * float(mini.sizes.sum()) / n_clusters)
+    return condensed_cut(tree, mini.sizes, n_clusters, least=rows)[mini.labels]
 
 
 def _mini(
@@ -95,6 +106,4 @@ def _mini(
         found = mini_clusters(rows, n_mini, seed=seed, max_iter=8, weights=field.weights)
         return found, LEAST_SHARE
     node = coarsen(field.affinity, n_mini, sizes=field.weights)
-    sums = group_sums(rows, node, int(node.max()) + 1, weights=field.weights)
-    sizes = np.bincount(node, field.weights).astype(np.float64)
-    return MiniClusters(unit_rows(sums), node, sums, sizes), LEAST_SHARE_OF_NODES
+    return grouped(rows, node, weights=field.weights), LEAST_SHARE_OF_NODES

@@ -33,7 +33,7 @@ from scipy.special import expit, logit
 
 from fmcluster.functional.calibration import shift_to_mean, with_confidence
 from fmcluster.functional.softmax import softmax
-from fmcluster.partition.mini_clusters import group_sums, mini_clusters
+from fmcluster.partition.mini_clusters import group_sums, grouped, mini_clusters
 from fmcluster.partition.refine import Array, RefinementContext, fit_slope, linear_weights
 from fmcluster.utils.stopping import carried
 from fmcluster.utils.threads import n_threads
@@ -134,7 +134,7 @@ def teach(
     V: Array,
     *,
     seed: int,
-    nodes: tuple[NDArray[np.int64], RefinementContext] | None = None,
+    node: NDArray[np.int64] | None = None,
 ) -> Student:
     """Fit the student of votes `V` (n, k) on the rows of `context`.
 
@@ -143,14 +143,17 @@ def teach(
     context : RefinementContext
     V : (n, k) float32
     seed : int
-    nodes : ((n,) int64, RefinementContext), optional
-        Fewer nodes of the rows, of which the landmarks are made in less time.
+    node : (n,) int64, optional
+        Node of each row: of fewer nodes the landmarks are made in less time.
     """
-    n, k = V.shape
-    node, few = (np.arange(n), context) if nodes is None else nodes
-    n_landmarks = min(max(LANDMARKS, LANDMARKS_PER_CLUSTER * k), max(len(few.rows) // 2, k))
-    mini = mini_clusters(few.rows, n_landmarks, seed=seed, max_iter=8, weights=few.weights)
-    landmark, m = mini.labels[node], len(mini.sizes)
+    k = V.shape[1]
+    rows, mass = context.rows, context.weights
+    if node is not None:
+        few = grouped(rows, node, weights=mass)
+        rows, mass = few.centroids, few.sizes
+    n_landmarks = min(max(LANDMARKS, LANDMARKS_PER_CLUSTER * k), max(len(rows) // 2, k))
+    mini = mini_clusters(rows, n_landmarks, seed=seed, max_iter=8, weights=mass)
+    landmark, m = mini.labels if node is None else mini.labels[node], len(mini.sizes)
     votes = group_sums(V, landmark, m, weights=context.weights) / mini.sizes[:, None]
     weights, offsets = linear_weights(context, V, "lda")
     slope = fit_slope(context.rows[context.sample] @ weights + offsets, V[context.sample])

@@ -35,24 +35,23 @@ FULL = 65_535
 
 def choose_rows(result: ClusterResult) -> NDArray[np.int64]:
     """Return the rows of the page, ascending: all, or an even sample with every cluster in it."""
-    n = result.n_rows
-    if n <= MOST_ROWS:
-        return np.arange(n)
-    rows = np.random.default_rng(seed_of(0, "page")).choice(n, MOST_ROWS, replace=False)
-    first = np.unique(result.labels, return_index=True)[1][:MOST_ROWS]
-    others = rows[~np.isin(rows, first)]
-    return np.union1d(others[: MOST_ROWS - len(first)], first)
+    return _even_sample(result.labels, MOST_ROWS, "page")
 
 
 def with_pictures(result: ClusterResult, rows: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return which of the page's rows have a picture on the map: every cluster, then evenly."""
-    if len(rows) <= MOST_PICTURES:
-        return rows
-    rng = np.random.default_rng(seed_of(0, "pictures"))
-    first = np.unique(result.labels[rows], return_index=True)[1][:MOST_PICTURES]
-    places = rng.choice(len(rows), MOST_PICTURES, replace=False)
-    others = places[~np.isin(places, first)]
-    return rows[np.union1d(others[: MOST_PICTURES - len(first)], first)]
+    return rows[_even_sample(result.labels[rows], MOST_PICTURES, "pictures")]
+
+
+def _even_sample(labels: NDArray[np.int64], most: int, stream: str) -> NDArray[np.int64]:
+    """Return at most `most` places of `labels`, ascending, evenly drawn but one of each label."""
+    n = len(labels)
+    if n <= most:
+        return np.arange(n)
+    drawn = np.random.default_rng(seed_of(0, stream)).choice(n, most, replace=False)
+    first = np.unique(labels, return_index=True)[1][:most]
+    others = drawn[~np.isin(drawn, first)]
+    return np.union1d(others[: most - len(first)], first)
 
 
 def row_data(
