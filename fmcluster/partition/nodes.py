@@ -28,6 +28,10 @@ Ints = NDArray[np.int64]
 WIDTH = 0.1
 # Nodes whose best neighbor is taken by another try the next: four passes match all but a few.
 PASSES = 4
+# A round that joins fewer of the nodes than this would be one of hundreds.
+FEW = 0.05
+# Odd factors of a hash of 64 bits (those of MurmurHash3's last step).
+MIX = (np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53))
 
 
 def affinities(graph: KNNGraph) -> Any:
@@ -55,29 +59,62 @@ def coarsen(matrix: Any, n_nodes: int, *, sizes: NDArray[np.float64] | None = No
     node = np.arange(n)
     sizes = np.ones(n) if sizes is None else sizes
     while len(sizes) > n_nodes:
-        partner, strength = _matched(matrix, sizes)
-        first = np.flatnonzero(partner > np.arange(len(sizes)))
+        pairs = _matched(matrix, sizes)
+        if len(pairs[0]) < FEW * len(sizes):
+            pairs = max(pairs, _mated(matrix, sizes), key=lambda found: len(found[0]))
+        first, second, strength = pairs
         if len(first) == 0:
             break
         most = min(len(sizes) - n_nodes, -(-len(first) // 2))
-        first = first[np.argsort(-strength[first], kind="stable")[:most]]
+        nearer = np.argsort(-strength, kind="stable")[:most]
         joined = np.arange(len(sizes))
-        joined[partner[first]] = first
+        joined[second[nearer]] = first[nearer]
         new = np.unique(joined, return_inverse=True)[1].astype(np.int64).ravel()
         node, sizes = new[node], np.bincount(new, sizes).astype(np.float64)
         matrix = contracted(matrix, new)
     return node
 
 
-def _matched(matrix: Any, sizes: NDArray[np.float64]) -> tuple[Ints, NDArray[np.float64]]:
-    """Return the partner of each node, itself where it has none, and the affinity to it."""
-    m = len(sizes)
-    owner = np.repeat(np.arange(m, dtype=matrix.indices.dtype), np.diff(matrix.indptr))
+def _edges(matrix: Any, sizes: NDArray[np.float64]) -> tuple[Ints, Ints, NDArray[np.float32]]:
+    """Return both ends and the mean affinity of the edges between nodes, by first end."""
+    owner = np.repeat(np.arange(len(sizes), dtype=matrix.indices.dtype), np.diff(matrix.indptr))
     apart = owner != matrix.indices  # a node's own edges join it with nobody
     owner, other = owner[apart], matrix.indices[apart]
     small = sizes.astype(np.float32)
     weight = matrix.data[apart]
     weight /= small[owner] * small[other]  # one product: alike from both ends, or none is mutual
+    return owner, other, weight
+
+
+def _heaviest(owner: Ints, other: Ints, weight: NDArray[np.float32]) -> Ints:
+    """Return the heaviest edge of each node that has one; edges are sorted by `owner`.
+
+    Of equally heavy ones that with the highest hash of both ends: were it the lowest neighbor, a
+    thousand equal rows would point down one chain, and one pair a round be mutual.
+    """
+    at = _highest(owner, weight)
+    tied = np.flatnonzero(np.diff(owner[at], prepend=-1) == 0)
+    if len(tied):
+        low, high = np.minimum(owner[at], other[at]), np.maximum(owner[at], other[at])
+        key = low.astype(np.uint64) * MIX[0] + high.astype(np.uint64)
+        for factor in MIX:
+            key = (key ^ (key >> np.uint64(31))) * factor
+        at = at[_highest(owner[at], key)]
+        at = at[np.diff(owner[at], prepend=-1) != 0]
+    return at
+
+
+def _highest(owner: Ints, value: NDArray[Any]) -> Ints:
+    """Return where the value is the highest of its owner's."""
+    begins = np.flatnonzero(np.diff(owner, prepend=-1))
+    highest = np.maximum.reduceat(value, begins)
+    return np.flatnonzero(value == np.repeat(highest, np.diff(begins, append=len(owner))))
+
+
+def _matched(matrix: Any, sizes: NDArray[np.float64]) -> tuple[Ints, Ints, NDArray[np.float64]]:
+    """Return pairs of nodes that are each other's best, lower and higher, and their affinity."""
+    m = len(sizes)
+    owner, other, weight = _edges(matrix, sizes)
     partner, strength = np.arange(m), np.zeros(m)
     for turn in range(PASSES):
         if turn:
@@ -85,20 +122,28 @@ def _matched(matrix: Any, sizes: NDArray[np.float64]) -> tuple[Ints, NDArray[np.
             owner, other, weight = owner[open_], other[open_], weight[open_]
         if len(owner) == 0:
             break
-        # Edges are sorted by owner, then by partner: the first of the heaviest is the lowest.
-        begins = np.flatnonzero(np.diff(owner, prepend=-1))
-        heaviest = np.repeat(
-            np.maximum.reduceat(weight, begins), np.diff(begins, append=len(owner))
-        )
-        at = np.flatnonzero(weight == heaviest)
-        at = at[np.diff(owner[at], prepend=-1) != 0]
+        at = _heaviest(owner, other, weight)
         best = np.full(m, -1)
         best[owner[at]] = other[at]
-        nodes = owner[at]
-        mutual = best[other[at]] == nodes
-        partner[nodes[mutual]] = other[at][mutual]
-        strength[nodes[mutual]] = weight[at][mutual]
-    return partner, strength
+        at = at[best[other[at]] == owner[at]]
+        partner[owner[at]] = other[at]
+        strength[owner[at]] = weight[at]
+    first = np.flatnonzero(partner > np.arange(m))
+    return first, partner[first], strength[first]
+
+
+def _mated(matrix: Any, sizes: NDArray[np.float64]) -> tuple[Ints, Ints, NDArray[np.float64]]:
+    """Return what half of the nodes would join, of the other half, and who they are.
+
+    A hub that is the best of many is the partner of one: rounds of pairs would take a round each.
+    """
+    owner, other, weight = _edges(matrix, sizes)
+    if len(owner) == 0:
+        return owner, other, weight.astype(np.float64)
+    hosts = np.random.default_rng(len(sizes)).random(len(sizes)) < 0.5
+    at = _heaviest(owner, other, weight)
+    at = at[hosts[other[at]] & ~hosts[owner[at]]]
+    return other[at], owner[at], weight[at].astype(np.float64)
 
 
 def contracted(matrix: Any, node: Ints) -> Any:

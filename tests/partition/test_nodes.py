@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_matrix
 
+from fmcluster.partition import nodes
 from fmcluster.partition.nodes import affinities, coarsen, node_context
 from fmcluster.partition.refine import RefinementContext, refine
 from fmcluster.partition.scores import edge_mass, score_candidate
@@ -42,6 +44,23 @@ def test_a_graph_of_several_parts_ends_where_no_edge_is_left():
     node = coarsen(affinities(KNNGraph.build(x, k=4)), 10)
     assert node.max() + 1 == 40
     np.testing.assert_array_equal(node, np.repeat(np.arange(40), 5))
+
+
+@pytest.mark.parametrize("kind", ["equal rows in a ring", "hubs that are the best of many"])
+def test_rounds_are_few_whatever_the_edges(kind, monkeypatch):
+    n, rounds = 20_000, []
+    if kind.startswith("equal"):
+        near = (np.arange(n)[:, None] + np.arange(1, 11)) % n
+        matrix = affinities(KNNGraph(near.astype(np.int32), np.full((n, 10), 0.9, np.float32)))
+    else:
+        hub = np.arange(10, n) % 10
+        star = csr_matrix((np.linspace(0.5, 1, n - 10), (np.arange(10, n), hub)), shape=(n, n))
+        matrix = (star + star.T).tocsr().astype(np.float32)
+    contract = nodes.contracted
+    monkeypatch.setattr(nodes, "contracted", lambda *a: rounds.append(1) or contract(*a))
+    node = coarsen(matrix, 100)
+    assert node.max() + 1 == 100
+    assert len(rounds) < 80
 
 
 def test_nodes_sum_what_their_rows_have(tailed):
