@@ -19,8 +19,9 @@ r"""The toolkit's own head: partitions of many families, refined, scored and joi
    are a distribution, estimated ones or balanced ones, and none is imposed (`vote`).
 6. *Student*, landmarks times a discriminant, on all rows: probabilities for any row (`student`).
 7. *Level.* The mean confidence is that of the vote times how far partitions of two halves agree,
-   to the power 3/4 (`agreement`), and not above :math:`1 - \tfrac12 \sum_r |s_r - q_r|`: if the
-   true sizes are s and the partition's are q, both sorted, no more of the rows can be right.
+   to the power 3/4 (`agreement`), nor, as far as sizes are even, less than .95 of the student's
+   own; and not above :math:`1 - \tfrac12 \sum_r |s_r - q_r|`: if the true sizes are s and the
+   partition's are q, both sorted, no more of the rows can be right.
 """
 
 from __future__ import annotations
@@ -59,6 +60,9 @@ MAX_NODES = 4_000
 # Errors of two halves that were independent would make it 1/2, the same errors 1; between them the
 # mean error of the level was least (log, 34).
 AGREEMENT_POWER = 0.75
+# Halves cut without the sizes agree less than a partition that is held to even ones is right: then
+# the student, which is right on even worlds, is the floor (log, 38).
+EVEN_FLOOR = 0.95
 Floats = NDArray[np.float64]
 
 
@@ -81,7 +85,9 @@ class Unanswered:
         Likely sorted shares.
     expected : float
         Share of the rows that the votes are expected to have right.
-    families, even_sizes, space
+    even : float
+        How far even sizes were imposed or are likely, 0..1.
+    families, space
         Attributes of the head.
     proba : (m, k) float32 or None
         What the head says of its points, once it has said it.
@@ -95,8 +101,8 @@ class Unanswered:
     votes: NDArray[np.float32]
     sizes: Floats | None
     expected: float
+    even: float
     families: dict[str, float]
-    even_sizes: bool
     space: int | None = None
     proba: NDArray[np.float32] | None = None
 
@@ -170,7 +176,7 @@ class AutoHead(ClusterHead):
         kept = self.__dict__.pop("start_", None)
         if kept is not None and len(kept.points.of_row) == data.n_rows:
             self.centre_, self.axes_ = kept.centre, kept.axes
-            self.families_, self.even_sizes_ = kept.families, kept.even_sizes
+            self.families_, self.even_sizes_ = kept.families, kept.even > 0.5
             context = self._context(kept.points, data)
         else:
             context, kept = self._partitioned(data)
@@ -195,14 +201,15 @@ class AutoHead(ClusterHead):
         self.families_ = {c.name: c.score for c in candidates}
         held = [c for c in candidates if c.balanced]
         if asked:
-            voters, sizes, self.even_sizes_ = held or candidates, None, bool(held)
+            voters, sizes, even = held or candidates, None, float(bool(held))
             hypotheses = []
         else:
             assert estimated is not None
             even = balance_evidence(candidates, estimated) if prior == "auto" else 0.0
-            voters, self.even_sizes_ = candidates, even > 0.5
+            voters = candidates
             hypotheses = [(1 - even, estimated), (even, np.full(k, 1 / k))]
             sizes = (1 - even) * estimated + even / k
+        self.even_sizes_ = even > 0.5
         V = vote(voters, support(voters, hypotheses, few.mass), k)[node]
         for _ in range(1 if few is context else 2):  # what a node says is not yet the row's own
             V = smooth(context, V)
@@ -217,8 +224,8 @@ class AutoHead(ClusterHead):
             V,
             sizes,
             sure * agreed**AGREEMENT_POWER,
+            even,
             self.families_,
-            self.even_sizes_,
             self.space_,
         )
 
@@ -352,8 +359,11 @@ def student_of(
     k = V.shape[1]
     labels = proba.argmax(axis=1)
     shares = np.bincount(labels, context.mass, minlength=k).astype(np.float64)
-    if V is kept.votes and kept.sizes is not None:
-        expected = min(expected, most_correct(shares, kept.sizes))
+    if V is kept.votes:
+        own = float(np.average(proba.max(axis=1), weights=context.weights))
+        expected = max(expected, EVEN_FLOOR * kept.even * own)
+        if kept.sizes is not None:
+            expected = min(expected, most_correct(shares, kept.sizes))
     student.level(proba, expected, context.mass)
     return student, shares
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
@@ -11,7 +13,7 @@ from fmcluster.functional.metrics import evaluate
 from fmcluster.functional.softmax import softmax
 from fmcluster.heads.auto import student
 from fmcluster.heads.auto.agreement import split_agreement
-from fmcluster.heads.auto.head import most_correct
+from fmcluster.heads.auto.head import most_correct, student_of
 from fmcluster.heads.auto.starts import FAMILIES, FINENESS, starts
 from fmcluster.heads.auto.vote import TEMPERATURE, balance_evidence, support, vote
 from fmcluster.partition import refine as refining
@@ -290,6 +292,19 @@ def test_mean_confidence_is_brought_to_what_is_expected(even, expected):
     np.testing.assert_array_equal(after.argmax(axis=1), before.argmax(axis=1))
     order = np.argsort(before.max(axis=1))
     assert (np.diff(after.max(axis=1)[order]) > -1e-6).all()
+
+
+@pytest.mark.parametrize(("evidence", "least"), [(1.0, 0.95), (0.5, 0.475), (0.0, 0.0)])
+def test_even_sizes_hold_the_level_near_what_the_student_says_itself(even, evidence, least):
+    field = field_of(even.x)
+    V = refining.one_hot(even.y, 5)
+    own = student.teach(field, V, seed=0).proba(even.x).max(axis=1).mean()
+    kept = SimpleNamespace(
+        votes=V, node=np.arange(len(V)), even=evidence, sizes=np.full(5, 1 / 5), proba=None
+    )
+    taught, _ = student_of(field, kept, V, 0.4, seed=0)
+    after = taught.proba(even.x).max(axis=1).mean()
+    assert after == pytest.approx(max(0.4, least * own), abs=0.02)
 
 
 def test_a_cluster_that_nothing_predicts_is_given_its_likeliest_row(even):
