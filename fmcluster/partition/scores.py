@@ -44,6 +44,21 @@ class NodeEdges:
     counts: NDArray[np.float64]
 
 
+def edges_between(edges: KNNGraph | NodeEdges, rows: NDArray[np.int64]) -> NodeEdges:
+    """Return the edges between some of the rows (or nodes), by their places among these."""
+    if isinstance(edges, NodeEdges):
+        first, second, counts = edges.first, edges.second, edges.counts
+        n = int(max(first.max(initial=-1), second.max(initial=-1), rows.max(initial=-1))) + 1
+    else:
+        n = edges.n_rows
+        first = np.repeat(np.arange(n), edges.k)
+        second, counts = edges.indices.ravel().astype(np.int64), np.ones(n * edges.k)
+    place = np.full(n, -1)
+    place[rows] = np.arange(len(rows))
+    kept = (place[first] >= 0) & (place[second] >= 0)
+    return NodeEdges(place[first[kept]], place[second[kept]], counts[kept])
+
+
 @dataclass(frozen=True)
 class Candidate:
     """A partition and how good it looks.

@@ -19,8 +19,7 @@ from fmcluster.heads.auto.starts import cut, linked
 from fmcluster.partition.kmeans import nearest_centroid
 from fmcluster.partition.mini_clusters import MINI_PER_CLUSTER, group_sums, mini_clusters
 from fmcluster.partition.refine import LEAST_SHARE, RefinementContext, refine
-from fmcluster.partition.scores import NodeEdges
-from fmcluster.vectors.graph import KNNGraph
+from fmcluster.partition.scores import edges_between
 from fmcluster.vectors.rows import unit_rows
 
 Ints = NDArray[np.int64]
@@ -76,12 +75,5 @@ def part_of(context: RefinementContext, rows: Ints) -> RefinementContext:
         total[lonely] = 1
     near.data = (near.data / np.repeat(total, np.diff(near.indptr))).astype(np.float32)
     part.smoothing = near
-    place = np.full(len(context.rows), -1)
-    place[rows] = np.arange(len(rows))
-    edges = context.edges
-    if isinstance(edges, KNNGraph):
-        first, second = np.repeat(np.arange(edges.n_rows), edges.k), edges.indices.ravel()
-        edges = NodeEdges(first, second.astype(np.int64), np.ones(len(first)))
-    kept = (place[edges.first] >= 0) & (place[edges.second] >= 0)
-    part.edges = NodeEdges(place[edges.first[kept]], place[edges.second[kept]], edges.counts[kept])
+    part.edges = edges_between(context.edges, rows)
     return part

@@ -2,12 +2,14 @@ r"""How many clusters: the height of the best-scored cut over a grid of numbers.
 
 Mini-clusters of neighbor-averaged rows are merged by every linkage of
 `fmcluster.partition.linkage`; each tree is cut at every k of a geometric grid and each cut is
-scored by modularity + simplified silhouette of the *original* rows. The curve is the best linkage's
-score at each k, averaged over seeds:
+scored by modularity + simplified silhouette of the *original* rows, times the share a of rows on
+which the same cuts of two halves of the rows agree: fine clusters score well on the rows that they
+were made of, and come out otherwise of others (prediction strength, Tibshirani and Walther, 2005).
+The curve is the best linkage's score at each k, averaged over seeds:
 
 .. math::
 
-    U(k) = \frac1S \sum_s \max_{algorithm} (\mathrm{modularity} + \mathrm{silhouette}) ,
+    U(k) = \frac1S \sum_s \max_{algorithm} (\mathrm{modularity} + \mathrm{silhouette}) \, a ,
     \quad \log \hat k = \sum_k w_k \log k, \quad w_k \propto e^{U(k) / \tau}
 
 Its interval is the plateau: every k whose mean score is within a margin of the best, with the
@@ -26,11 +28,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from fmcluster.functional.assignment import align_labels
 from fmcluster.partition.candidates import sample_with_graph
 from fmcluster.partition.estimates.balanced_number import balanced_k
+from fmcluster.partition.kmeans import nearest_centroid
 from fmcluster.partition.linkage import LINKAGES, cut_tree, merge_tree
 from fmcluster.partition.mini_clusters import group_sums, mini_clusters, smooth_rows
-from fmcluster.partition.scores import edge_mass, modularity_of, silhouette
+from fmcluster.partition.scores import edge_mass, edges_between, modularity_of, silhouette
 from fmcluster.utils.random import seed_of
 from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.rows import unit_rows
@@ -52,7 +56,7 @@ NULL_ROWS = 2_000
 # Scores closer than this are not told apart; wider makes every interval the whole range.
 PLATEAU = 0.05
 # Weight of a number is exp(score / this): lower is the argmax, chance on a flat top.
-TEMPERATURE = 0.005
+TEMPERATURE = 0.01
 # Least gain over one Gaussian: lower counts clusters in noise.
 STRUCTURE = 0.1
 
@@ -84,16 +88,15 @@ def k_grid(low: int, high: int, n_points: int = GRID) -> NDArray[np.int64]:
     return np.unique(np.geomspace(low, high, n_points).round().astype(np.int64))
 
 
-def score_curve(
+def linkage_scores(
     rows: NDArray[np.float32], graph: KNNGraph, ks: NDArray[np.int64], *, seed: int
 ) -> NDArray[np.float64]:
-    """Return the best algorithm's modularity + silhouette at each of `ks`, (len(ks),)."""
-    n_mini = int(min(max(4 * ks.max(), 64), max(len(rows) // 3, ks.max())))
-    mini = mini_clusters(smooth_rows(rows, graph), n_mini, seed=seed)
+    """Return modularity + silhouette of each linkage at each of `ks`, (linkages, len(ks))."""
+    mini = mini_clusters(smooth_rows(rows, graph), _n_mini(len(rows), ks, 3), seed=seed)
     m = len(mini.sizes)
     mass = edge_mass(mini.labels, m, graph)
     sums = group_sums(rows, mini.labels, m)
-    shown = np.arange(0, len(rows), -(-len(rows) // SCORED_ROWS))
+    shown = _shown(len(rows))
     out = np.full((len(LINKAGES), len(ks)), -np.inf)
     for row, linkage in enumerate(LINKAGES):
         tree = merge_tree(mini, linkage, graph)
@@ -106,7 +109,61 @@ def score_curve(
             labels = groups[mini.labels[shown]]
             compact = silhouette(rows[shown], labels, member @ sums)
             out[row, column] = modularity_of(member @ mass @ member.T) + compact
-    return out.max(axis=0)
+    return out
+
+
+def halves_agreement(
+    rows: NDArray[np.float32], graph: KNNGraph, ks: NDArray[np.int64], *, seed: int
+) -> NDArray[np.float64]:
+    """Return the share of rows on which cuts of two halves agree, (linkages, len(ks))."""
+    averaged = smooth_rows(rows, graph)
+    order = np.random.default_rng(seed).permutation(len(rows))
+    middle = len(rows) // 2
+    found = [
+        _carried(averaged, np.sort(half), graph, ks, seed=seed)
+        for half in (order[:middle], order[middle:])
+    ]
+    out = np.zeros((len(LINKAGES), len(ks)))
+    for row in range(len(LINKAGES)):
+        for column, k in enumerate(ks):
+            first, second = (each[row][column] for each in found)
+            out[row, column] = (first == align_labels(first, second, n_clusters=int(k))).mean()
+    return out
+
+
+def _carried(
+    averaged: NDArray[np.float32],
+    half: NDArray[np.int64],
+    graph: KNNGraph,
+    ks: NDArray[np.int64],
+    *,
+    seed: int,
+) -> list[list[NDArray[np.int64]]]:
+    """Return, for each linkage and number, the clusters of all (shown) rows by those of a half."""
+    mini = mini_clusters(averaged[half], _n_mini(len(half), ks, 2), seed=seed)
+    edges, shown = edges_between(graph, half), averaged[_shown(len(averaged))]
+    sums = group_sums(averaged[half], mini.labels, len(mini.sizes))
+    out = []
+    for linkage in LINKAGES:
+        tree = merge_tree(mini, linkage, edges)
+        cuts = []
+        for k in ks:
+            groups = cut_tree(tree, min(int(k), len(mini.sizes)))
+            cuts.append(
+                nearest_centroid(shown, unit_rows(group_sums(sums, groups, groups.max() + 1)))
+            )
+        out.append(cuts)
+    return out
+
+
+def _n_mini(n_rows: int, ks: NDArray[np.int64], rows_each: int) -> int:
+    """Return how many mini-clusters to make: some for each cluster, of so many rows each."""
+    return int(min(max(4 * ks.max(), 64), max(n_rows // rows_each, ks.max()), n_rows))
+
+
+def _shown(n_rows: int) -> NDArray[np.int64]:
+    """Return the rows that scores are averaged over."""
+    return np.arange(0, n_rows, -(-n_rows // SCORED_ROWS))
 
 
 def weighted_number(ks: NDArray[np.int64], score: NDArray[np.float64]) -> int:
@@ -135,7 +192,7 @@ def structure_gain(rows: NDArray[np.float32], k: int, *, seed: int) -> float:
     scores = []
     for one in (sample, gaussian_like(sample, seed)):
         graph = KNNGraph.build(one, k=min(N_NEIGHBORS, len(one) - 1))
-        scores.append(score_curve(one, graph, ks, seed=seed)[0])
+        scores.append(linkage_scores(one, graph, ks, seed=seed).max())
     return float(scores[0] - scores[1])
 
 
@@ -152,17 +209,17 @@ def estimate_number(
     high = min(k_range[1], max(2, n // 4))
     low = min(k_range[0], high)
     ks = k_grid(low, high)
-    curves = np.stack(
-        [
-            score_curve(rows, graph, ks, seed=seed_of(random_state, "number", number))
-            for number in range(n_seeds)
-        ]
-    )
-    score = curves.mean(axis=0)
+    curves = []
+    for number in range(n_seeds):
+        seed = seed_of(random_state, "number", number)
+        plain = linkage_scores(rows, graph, ks, seed=seed)
+        agreed = halves_agreement(rows, graph, ks, seed=seed)
+        curves.append(np.where(np.isfinite(plain), plain * agreed, -np.inf).max(axis=0))
+    score = np.mean(curves, axis=0)
     best = weighted_number(ks, score)
     gain = structure_gain(rows, best, seed=seed_of(random_state, "null"))
     near = np.flatnonzero(score >= score.max() - PLATEAU)
-    near = np.concatenate([near, curves.argmax(axis=1)])
+    near = np.concatenate([near, np.argmax(curves, axis=1)])
     interval = (int(ks[near.min()]), int(ks[near.max()]))
     if gain < STRUCTURE:
         interval = (int(k_range[0]), int(k_range[1]))
