@@ -18,9 +18,11 @@ from fmcluster.calibration.calibrator import Calibrator
 from fmcluster.calibration.label_free import label_free
 from fmcluster.functional.calibration import with_confidence
 from fmcluster.functional.labels.answers import RowAnswers, close_answers
+from fmcluster.partition.estimates.sizes import estimate_sizes, most_correct
 from fmcluster.partition.spread_rows import N_NEIGHBORS as SPREAD_NEIGHBORS
 from fmcluster.partition.spread_rows import Centered, spread_with_accuracy
-from fmcluster.vectors.fit_data import known_rows, rows_to_fit
+from fmcluster.utils.random import seed_of
+from fmcluster.vectors.fit_data import HeadData, known_rows, rows_to_fit
 from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.rows import JointRows, Rows, as_spaces, zero_rows
 
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 # What reports show beside a row, labels spread over and `issues` votes with; heads that need more
 # neighbors say so by their parameter `n_neighbors`.
 N_NEIGHBORS = 20
+# Sizes bound the level of the confidence: shares are known to a hundredth by then.
+SIZED_ROWS = 4_000
 
 
 @dataclass(frozen=True)
@@ -138,7 +142,12 @@ def fit_calibrated(
     rows = slice(None) if known is None else known
     views = [space.views for space in some] if any(space.views for space in some) else None
     calibrator = label_free(
-        scores[rows], spaces=some, labels=head.labels_[rows], views=views, random_state=random_state
+        scores[rows],
+        spaces=some,
+        labels=head.labels_[rows],
+        views=views,
+        at_most=most_likely_correct(some, head.labels_[rows], scores.shape[1], random_state),
+        random_state=random_state,
     )
     if told is not None:
         of_fit = slice(None) if own is None else own
@@ -150,6 +159,15 @@ def fit_calibrated(
     proba = without_evidence(calibrator.transform(scores, spaces), spaces)
     proba = held(proba, answers, head, own)
     return CalibratedFit(head, spaces, graph, scores, proba, calibrator)
+
+
+def most_likely_correct(
+    spaces: Sequence[Rows], labels: NDArray[np.int64], n_clusters: int, seed: int
+) -> float:
+    """Return the largest share of rows that labels can have right if sizes are as estimated."""
+    data = HeadData(list(spaces), n_clusters, seed_of(seed, "sizes"), None)
+    shares = np.bincount(labels[labels >= 0], minlength=n_clusters) / len(labels)
+    return most_correct(shares, estimate_sizes(data, SIZED_ROWS))
 
 
 def answered_level(

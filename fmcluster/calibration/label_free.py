@@ -64,6 +64,7 @@ def label_free(
     spaces: Any,
     labels: ArrayLike | None = None,
     views: Sequence[Sequence[Any]] | None = None,
+    at_most: float = 1.0,
     random_state: Any = 0,
 ) -> Calibrator:
     """Calibrate a head's probabilities without labels; see the module's docstring.
@@ -79,6 +80,8 @@ def label_free(
     views : list (spaces) of lists (views) of (n, d) arrays, optional
         Cached embeddings of augmented inputs: where a view of a row falls into another cluster's
         region, votes there go to that cluster. They move the ranking, not the level.
+    at_most : float
+        No larger share of the rows can be right, by what else is known (`most_correct`).
     random_state : None, int or generator
         Seed of the reference partitions.
 
@@ -110,7 +113,7 @@ def label_free(
     members = {f: aligned[[name == f for name in names]] for f in weights}
     regions = _fit_votes(partitions, members, inputs[-1], own_labels, views, rows, k)
     own = values.max(axis=1).astype(np.float64)
-    return _fit_curves(regions, weights, members, inputs[-1], own_labels, own)
+    return _fit_curves(regions, weights, members, inputs[-1], own_labels, own, at_most)
 
 
 @dataclass(frozen=True)
@@ -170,6 +173,7 @@ def _fit_curves(
     X: Any,
     labels: NDArray[np.int64],
     own: Floats,
+    at_most: float,
 ) -> Calibrator:
     """Fit the order of rows, the shape (each algorithm predicted by the others) and the level."""
     k = next(iter(votes.by_algorithm.values())).shape[1]
@@ -186,7 +190,7 @@ def _fit_curves(
     regions = votes.joined(weights)
     mixed, curves = _mixed(regions, X, labels, own)
     order = Curve.ranks(mixed)
-    level = float(np.clip(level, 1.0 / k, MOST_TOLD))
+    level = float(np.clip(level, 1.0 / k, max(1.0 / k, min(MOST_TOLD, at_most))))
     at_rows = _relevel(np.interp(order(mixed), grid, shape), level)
     first = np.unique(mixed, return_index=True)[1]
     knots = first[np.unique(np.linspace(0, len(first) - 1, KNOTS).astype(int))]

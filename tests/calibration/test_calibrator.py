@@ -9,12 +9,14 @@ import pytest
 
 from fmcluster.calibration import base_partitions
 from fmcluster.calibration.calibrator import Calibrator, with_confidence
+from fmcluster.calibration.fit import fit_calibrated, most_likely_correct
 from fmcluster.calibration.from_labels import from_labels
 from fmcluster.calibration.label_free import label_free
 from fmcluster.functional.assignment import align_labels
 from fmcluster.functional.calibration import auroc, ece
 from fmcluster.functional.metrics import matched_correct
 from fmcluster.heads import make_head
+from fmcluster.partition.estimates.sizes import most_correct
 from fmcluster.vectors.rows import as_spaces
 
 
@@ -287,3 +289,17 @@ def test_a_calibrator_moves_to_the_level_that_labels_tell():
     assert found.mean() == pytest.approx(0.6, abs=0.05) and after.n_labels == 12
     ranked = found[np.argsort(sure, kind="stable")]
     assert (np.diff(ranked) > -1e-9).all()  # rows keep their order
+
+
+def test_no_more_is_expected_to_be_right_than_the_sizes_allow(blobs):
+    data = blobs(k=4, d=16, spread=0.3, sizes=[600, 60, 40, 20], seed=1)
+    head = make_head("kmeans", n_clusters=4, random_state=0)
+    free = fit_calibrated(head, data.x, random_state=0)
+    shares = np.bincount(head.labels_, minlength=4) / 720
+    most = most_likely_correct(free.spaces, head.labels_, 4, 0)
+    true = np.sort([600, 60, 40, 20]) / 720
+    assert most == pytest.approx(most_correct(shares, true), abs=0.05)
+    assert free.proba.max(axis=1).mean() <= most + 0.02
+    loose = label_free(free.scores, spaces=data.x, labels=head.labels_, random_state=0)
+    tight = label_free(free.scores, spaces=data.x, labels=head.labels_, at_most=0.5, random_state=0)
+    assert tight.level == pytest.approx(0.5, abs=0.01) and tight.level < loose.level

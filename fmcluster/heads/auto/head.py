@@ -42,7 +42,7 @@ from fmcluster.heads.auto.spaces import choose_space, only
 from fmcluster.heads.auto.student import Student, teach
 from fmcluster.heads.auto.vote import balance_evidence, smooth, support, vote
 from fmcluster.heads.base import ClusterHead
-from fmcluster.partition.estimates.sizes import shares_by_rank, size_profile
+from fmcluster.partition.estimates.sizes import most_correct, shares_by_rank, size_profile
 from fmcluster.partition.nodes import coarsen, node_context
 from fmcluster.partition.refine import RefinementContext
 from fmcluster.utils.validation import check_in, check_prior, check_range
@@ -374,8 +374,3 @@ def resolve_shares(cluster_prior: Any, n_clusters: int) -> NDArray[np.float64] |
         return np.asarray(check_prior(cluster_prior, n_clusters))
     check_in(cluster_prior, PRIORS, "cluster_prior")
     return None if cluster_prior == "estimate" else np.full(n_clusters, 1 / n_clusters)
-
-
-def most_correct(shares: NDArray[np.float64], true: NDArray[np.float64]) -> float:
-    """Return the largest share of rows that a partition with `shares` can have right, 0..1."""
-    return 1 - float(np.abs(np.sort(shares) - np.sort(true)).sum()) / 2

@@ -119,9 +119,17 @@ def shares_by_rank(shares: NDArray[Any], sizes: NDArray[Any]) -> NDArray[np.floa
     return out
 
 
-def estimate_sizes(data: HeadData) -> NDArray[np.float64]:
-    """Return the estimated sorted shares (k,) of the rows that a head is fitted on."""
-    rows, graph = sample_with_graph(data)
+def most_correct(shares: NDArray[np.float64], true: NDArray[np.float64]) -> float:
+    """Return the largest share of rows that a partition with `shares` can have right, 0..1."""
+    return 1 - float(np.abs(np.sort(shares) - np.sort(true)).sum()) / 2
+
+
+def estimate_sizes(data: HeadData, most: int = 20_000) -> NDArray[np.float64]:
+    """Return the estimated sorted shares (k,) of the rows that a head is fitted on.
+
+    Of more than `most` rows a random sample is read.
+    """
+    rows, graph = sample_with_graph(data, most)
     k = min(data.n_clusters, len(rows))
     shares = np.full(data.n_clusters, 0.5 / len(rows))
     if k < len(rows):

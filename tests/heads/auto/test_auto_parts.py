@@ -13,11 +13,11 @@ from fmcluster.functional.metrics import evaluate
 from fmcluster.functional.softmax import softmax
 from fmcluster.heads.auto import student
 from fmcluster.heads.auto.agreement import split_agreement
-from fmcluster.heads.auto.head import most_correct, student_of
+from fmcluster.heads.auto.head import student_of
 from fmcluster.heads.auto.starts import FAMILIES, FINENESS, starts
 from fmcluster.heads.auto.vote import TEMPERATURE, balance_evidence, support, vote
 from fmcluster.partition import refine as refining
-from fmcluster.partition.estimates.sizes import shares_by_rank
+from fmcluster.partition.estimates.sizes import most_correct, shares_by_rank
 from fmcluster.partition.scores import Candidate, assortativity_of, modularity_of, score_candidate
 from fmcluster.vectors.graph import KNNGraph
 
