@@ -92,6 +92,8 @@ def term_scores(
     k = proba.shape[1]
     there = np.flatnonzero(labels >= 0)
     weight = proba[there, labels[there]].astype(np.float64)
+    # A cluster whose rows likely belong elsewhere weighs one row at least, or nothing names it.
+    weight /= np.minimum(np.bincount(labels[there], weight, k), 1)[labels[there]].clip(1e-9)
     member = csr_matrix((weight, (labels[there], there)), shape=(k, len(labels)))
     held = (member @ table.holds).tocsr()  # (k, t)
     rows = np.asarray(member.sum(axis=1)).ravel()

@@ -147,6 +147,15 @@ def test_rows_count_by_their_confidence():
     assert names_of(texts, labels, 2, proba, n_terms=1)[0] == ["refund"]
 
 
+def test_a_cluster_of_a_row_that_likely_belongs_elsewhere_has_a_name():
+    texts = [f"refund {i}" for i in range(30)] + [f"limit {i}" for i in range(30)]
+    proba = np.full((60, 3), 0.02)
+    proba[np.arange(60), np.repeat([0, 1], 30)] = 0.96
+    proba[59] = [0.01, 0.98, 0.01]
+    labels = np.r_[np.zeros(30), np.ones(29), 2].astype(int)
+    assert names_of(texts, labels, 3, proba)[2] == ["limit"]
+
+
 def test_terms_of_a_name_share_no_word_and_weak_ones_are_left_out():
     texts = [f"exchange rate today {i}" if i % 2 else f"delivery {i}" for i in range(60)]
     first, second = names_of(texts, np.arange(60) % 2, 2, n_terms=5)
