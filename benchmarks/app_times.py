@@ -77,8 +77,11 @@ def opened(driver: Any, run: Path, options: list[str], n_answers: int) -> dict[s
 def answers(driver: Any, count: int) -> list[float]:
     """Return the seconds from an answer to the next question."""
     driver.find_element("id", "tab-label").click()
-    until(driver, "return document.querySelector('#question').dataset.row !== undefined"
-          " || document.querySelector('#question').children.length > 0")
+    until(
+        driver,
+        "return document.querySelector('#question').dataset.row !== undefined"
+        " || document.querySelector('#question').children.length > 0",
+    )
     times = []
     for number in range(count):
         box = driver.find_element("id", "label-input")

@@ -70,7 +70,11 @@ def measured(
     for c, name in enumerate(result.names or ()):
         rows = np.flatnonzero(result.labels == c)
         terms = [term for term in name.split(", ") if term in place]
-        held = np.stack([holds[rows, place[t]].toarray().ravel() > 0 for t in terms]) if terms else None
+        held = (
+            np.stack([holds[rows, place[t]].toarray().ravel() > 0 for t in terms])
+            if terms
+            else None
+        )
         counts["first"].append(0.0 if held is None else float(held[0].mean()))
         counts["any"].append(0.0 if held is None else float(held.any(axis=0).mean()))
         counts["rare"] += [] if held is None else (held.mean(axis=1) < RARE).tolist()
@@ -104,7 +108,9 @@ def main() -> None:
         result = clustered(name, x, len(np.unique(y)), asked.cache)
         found[name] = measured(name_by_terms(result, texts, language="en"), y, texts, classes)
         cells = [found[name][key] for key in COLUMNS]
-        shown = [f"{100 * v:.1f} %" if isinstance(v, float) else "" if v is None else v for v in cells]
+        shown = [
+            f"{100 * v:.1f} %" if isinstance(v, float) else "" if v is None else v for v in cells
+        ]
         rows.append([name, *shown])
         for size, given, said, share in found[name]["names"] if asked.list else ():
             print(f"{size:5d}  {given:60s} {said} {100 * share:.0f} %")
