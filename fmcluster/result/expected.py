@@ -5,11 +5,11 @@ the same :math:`d \sim N(0, s^2)`, where
 
 .. math:: s^{-2} = s_0^{-2} + m \, p (1 - p)
 
-with :math:`s_0` the error of the level without labels, m labels and p the mean confidence. Both
-figures are means over d, so that they move by degrees where the confidence of many rows passes the
-threshold at once, and their ranges hold nine of ten d. Answers are first asked where they help the
-clusters and not where they tell the level, so of few answers the estimate without any keeps its
-part.
+with :math:`s_0` the error of the level without labels, m labels that it was calibrated on and p the
+mean confidence. Both figures are means over d, so that they move by degrees where the confidence of
+many rows passes the threshold at once, and their ranges hold nine of ten d. Answers that clusters
+were made with are asked where they help the clusters and not where they tell the level: they narrow
+no range, and of few of them the estimate without any keeps its part.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 PROMISED = 0.95
 # Error of the level in logits without labels: a confidence of 0.88 may be one of 0.78 or of 0.94.
 LEVEL_ERROR = 0.75
+# Ways to calibrate that labels tell the level of (`Calibrator.method`).
+FROM_LABELS = ("shift", "logistic")
 # Answers that weigh as much as the estimate without any.
 AS_GOOD = 25
 # Levels that are looked at, each as likely: the first and the last are the range's ends.
@@ -82,13 +84,14 @@ class Expected:
 
 def expected(result: ClusterResult) -> Expected:
     """Return the estimates of a result by its confidence, be it calibrated or not."""
-    calibration = result.provenance.get("calibration") or {}
-    labels = max(int(calibration.get("n_labels") or 0), len(result.answers))
-    found = by_confidence(result.confidence, labels)
+    about = result.provenance.get("calibration") or {}
+    if str(about.get("method")).startswith(FROM_LABELS):
+        return by_confidence(result.confidence, int(about.get("n_labels") or 0))
+    found, answers = by_confidence(result.confidence), len(result.answers)
     before = Expected.of(result.provenance.get("expected_before_answers"))
-    if before is None or not labels:
+    if before is None or not answers:
         return found
-    share = AS_GOOD / (AS_GOOD + labels)
+    share = AS_GOOD / (AS_GOOD + answers)
     return Expected(
         found.accuracy.mixed(before.accuracy, share), found.usable.mixed(before.usable, share)
     )

@@ -49,7 +49,7 @@ FEW_TEXTS = 20
 # A stop word that so often follows one and the same word is half of a term: "top up" is, "card for"
 # is not.
 PARTICLE = 0.6
-# Three words with a stop word between, such as "proof of identity", stand together in so many of the
+# Three words with a stop word between, as "proof of identity", stand together in so many of the
 # rows that hold the rarer of the two others; "fee for card" does not.
 TOGETHER = 0.2
 # A term is left out where one longer term is in so many of its rows.

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmcluster.functional.metrics import matched_correct
-from fmcluster.result.expected import PROMISED, expected
+from fmcluster.result.expected import FROM_LABELS, PROMISED, expected
 from fmcluster.result.report.confusion import Confusion
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _by(result: ClusterResult) -> list[dict[str, Any]]:
         return []
     about = result.provenance.get("calibration") or {}
     n_labels, n_answers = int(about.get("n_labels") or 0), len(result.answers)
-    if n_answers:
+    if n_answers and not str(about.get("method")).startswith(FROM_LABELS):
         origin = f"calibrated by {n_answers:,} {'answer' if n_answers == 1 else 'answers'}."
     elif n_labels:
         origin = f"calibrated on {n_labels:,} labeled rows."
