@@ -9,6 +9,7 @@ when it is opened again; a save carries the folder along.
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import secrets
 import shutil
@@ -59,7 +60,7 @@ def suffixes(result: ClusterResult) -> list[str]:
 def new_batch(run: Path) -> str:
     """Make a batch and return its name."""
     name = secrets.token_hex(8)
-    (run / FOLDER / name / ROWS).mkdir(parents=True)
+    (_incoming(run) / name / ROWS).mkdir(parents=True)
     return name
 
 
@@ -77,7 +78,11 @@ def place_of(run: Path, batch: str, name: str, result: ClusterResult) -> Path:
     if Path(name).suffix.lower() not in known:
         raise ValueError(f"{name!r} is no file that this run takes: {', '.join(known)}")
     # A name that a file system takes for something else is no name.
-    if re.search(r'[\x00-\x1f<>:"/\\|?*]', name) or name.startswith(".") or len(name) > 200:
+    if (
+        re.search(r'[\x00-\x1f<>:"/\\|?*]', name)
+        or name.startswith(".")
+        or len(os.fsencode(name)) > 200
+    ):
         raise ValueError(f"{name!r} cannot be the name of a file here: rename it")
     there = list(rows.iterdir())
     if (rows / name).exists():
@@ -272,16 +277,30 @@ def _modality(result: ClusterResult) -> str:
     return str((result.provenance.get("encoders") or [{"spec": {}}])[0]["spec"].get("modality"))
 
 
+def _incoming(run: Path) -> Path:
+    """Return the folder of dropped rows, which is the run's own: a run may come from anybody.
+
+    Raises
+    ------
+    ValueError
+        It is a link to elsewhere.
+    """
+    folder = run / FOLDER
+    if folder.is_symlink():
+        raise ValueError(f"{folder} is a link: dropped rows stay in the run; remove the link")
+    return folder
+
+
 def _folder(run: Path, batch: str) -> Path:
-    folder = run / FOLDER / batch
-    if not _BATCH.fullmatch(batch) or not folder.is_dir():
+    folder = _incoming(run) / batch
+    if not _BATCH.fullmatch(batch) or not folder.is_dir() or folder.is_symlink():
         raise ValueError(f"there is no batch {batch!r} of dropped rows")
     return folder
 
 
 def _batches(run: Path) -> list[Path]:
-    folder = run / FOLDER
-    found = folder.iterdir() if folder.is_dir() else ()
+    folder = _incoming(run)
+    found = [path for path in folder.iterdir() if not path.is_symlink()] if folder.is_dir() else []
     return sorted(path for path in found if path.is_dir() and _BATCH.fullmatch(path.name))
 
 

@@ -53,6 +53,8 @@ class ActionLog:
         CorruptShardError
             A whole line is no entry: the file is not one that we wrote.
         """
+        if self.path.is_symlink():
+            raise CorruptShardError(f"{self.path} is a link and no log of ours: remove it")
         if not self.path.is_file():
             return []
         *lines, torn = self.path.read_bytes().split(b"\n")
@@ -88,8 +90,8 @@ def _looks_torn(line: bytes) -> bool:
 
 
 def _private(path: str, flags: int) -> int:
-    """Open a file that, where it is made now, only its owner reads."""
-    return os.open(path, flags, 0o600)
+    """Open a file, but no link, that, where it is made now, only its owner reads."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o600)
 
 
 def _sync_folder(folder: Path) -> None:

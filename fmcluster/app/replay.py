@@ -53,14 +53,14 @@ def _take_many(session: Session, entries: list[dict[str, Any]]) -> int:
     if count <= 0 or "undo" in ops or any(op in ON_CLUSTERS for op in ops):
         return 0
     first, index = entries[:count], session.result.index
-    labels = {i: e["label"] for e in first if e["op"] == "label" for i in e["ids"]}
-    must, cannot = (
-        np.asarray([e["ids"] for e in first if e["op"] == "link" and e["same"] is same])
-        for same in (True, False)
-    )
     try:
+        labels = {i: e["label"] for e in first if e["op"] == "label" for i in e["ids"]}
+        must, cannot = (
+            np.asarray([e["ids"] for e in first if e["op"] == "link" and e["same"] is same])
+            for same in (True, False)
+        )
         session.wanted = session.wanted.joined(Answers.of(index, labels, must, cannot), index)
-    except ValueError:  # one of them is wrong: it is found one by one
+    except (ValueError, TypeError, KeyError):  # one of them is wrong: it is found one by one
         return 0
     session.is_saved = False
     return count

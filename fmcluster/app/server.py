@@ -141,7 +141,7 @@ class Host:
     def added(self, asked: Json) -> Any:
         """Return the rows from one on, those in no cluster first."""
         labels = self._work().session.result.labels
-        rows = np.arange(min(int(asked["first"]), len(labels)), len(labels))
+        rows = np.arange(np.clip(int(asked["first"]), 0, len(labels)), len(labels))
         return {"rows": rows[np.argsort(labels[rows] >= 0, kind="stable")].tolist()}
 
     def answered(self, asked: Json) -> Any:
@@ -203,6 +203,8 @@ class Host:
         elif op == "draw":
             session.draw(int(given["budget"]), float(given["accuracy"]))
         elif op == "check":
+            if len(given["ids"]) != 1:
+                raise ValueError(f"one row is checked at a time, got {len(given['ids'])}")
             session.check(given["ids"][0], _text(given, "label"))
         elif op in EDITS:
             session.edit(op, given, version=int(body["version"]))
@@ -324,7 +326,7 @@ def _post(host: Host, name: str) -> Callable[[Request], Any]:
     async def endpoint(request: Request) -> Response:
         try:
             body = json.loads(await request.body())
-        except ValueError:
+        except (ValueError, RecursionError):  # brackets by the thousand are no action
             body = None
         if not isinstance(body, dict):
             return _refused(BAD, "the body is no JSON object")
@@ -372,7 +374,7 @@ def _answered(host: Host, name: str, asked: Json) -> Any:
         return _refused(CONFLICT, str(error))
     except KeyError as error:
         return _refused(BAD, f"{error} is missing")
-    except (ValueError, TypeError, OSError, ImportError) as error:
+    except (ValueError, TypeError, ArithmeticError, OSError, ImportError) as error:
         return _refused(BAD, str(error).split("\n")[0])
     if isinstance(found, (Response, tuple)):
         return found

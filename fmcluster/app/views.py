@@ -21,14 +21,14 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def figures_of(result: ClusterResult) -> dict[str, float]:
-    """Return the expected accuracy and the share of rows that are right to 95 %, by confidence."""
-    from fmcluster.result.report.words import usable  # the page is there before it is imported
+    """Return the expected accuracy and the share of rows that are right to 95 %, with ranges."""
+    from fmcluster.result.expected import expected  # the page is there before it is imported
 
-    return {
-        "accuracy": round(float(result.confidence.mean(dtype=np.float64)), 4),
-        "covered": round(usable(result.confidence) / result.n_rows, 4),
-        "n_clusters": float(result.n_clusters),
-    }
+    told, figures = expected(result), {"n_clusters": float(result.n_clusters)}
+    for name, each in (("accuracy", told.accuracy), ("covered", told.usable)):
+        figures[name] = round(each.value, 4)
+        figures[name + "_low"], figures[name + "_high"] = round(each.low, 4), round(each.high, 4)
+    return figures
 
 
 def state(session: Session) -> dict[str, Any]:

@@ -136,6 +136,7 @@ def test_files_go_by_their_name_into_their_batch_and_nowhere_else(grow):
         ".hidden.csv",
         "nul\0.csv",
         "x" * 300 + ".csv",
+        "\U0001f600" * 60 + ".csv",  # 64 letters, and more bytes than a file system takes
     ):
         with pytest.raises(ValueError, match="name of a file"):
             incoming.place_of(grow.folder, batch, name, grow.result)
@@ -147,6 +148,28 @@ def test_files_go_by_their_name_into_their_batch_and_nowhere_else(grow):
     inside.write_text("id,text\n")
     with pytest.raises(ValueError, match="two files are called"):
         incoming.place_of(grow.folder, batch, "a b.csv", grow.result)
+
+
+def test_links_in_a_run_of_somebody_elses_lead_nowhere(grow, tmp_path):
+    outside = tmp_path / "outside"
+    batch = "0123456789abcdef"
+    (outside / batch / "rows").mkdir(parents=True)
+    (outside / batch / "rows" / "mine.csv").write_text("keep")
+    folder = grow.folder / "incoming"
+    folder.mkdir(exist_ok=True)
+    (folder / batch).symlink_to(outside / batch)
+    grow.session()  # sweeps what was not taken in
+    with pytest.raises(ValueError, match="no batch"):
+        incoming.place_of(grow.folder, batch, "a.csv", grow.result)
+    (folder / batch).unlink()
+    folder.rmdir()
+    folder.symlink_to(outside)
+    with pytest.raises(ValueError, match="is a link"):
+        grow.session()
+    with pytest.raises(ValueError, match="is a link"):
+        incoming.new_batch(grow.folder)
+    assert [path.name for path in outside.iterdir()] == [batch]
+    assert (outside / batch / "rows" / "mine.csv").read_text() == "keep"
 
 
 def test_what_was_not_taken_in_is_swept_away(grow):

@@ -1,6 +1,7 @@
 """The log: what is acknowledged is there, torn lines are not, foreign files are refused."""
 
 import json
+import os
 
 import pytest
 
@@ -55,3 +56,16 @@ def test_a_file_that_is_not_ours_is_refused(tmp_path, line):
     log.path.write_bytes(line)
     with pytest.raises(CorruptShardError, match="line 1"):
         log.unsaved()
+
+
+@pytest.mark.skipif(not hasattr(os, "O_NOFOLLOW"), reason="no links to refuse here")
+def test_a_link_is_no_log(tmp_path):
+    """A run may come from anybody: its log must not lead to another file."""
+    (tmp_path / "run").mkdir()
+    log = ActionLog(tmp_path / "run")
+    log.path.symlink_to(tmp_path / "other")
+    with pytest.raises(CorruptShardError, match="is a link"):
+        log.unsaved()
+    with pytest.raises(OSError, match="symbolic"):
+        log.append(label(0))
+    assert not (tmp_path / "other").exists()

@@ -211,6 +211,14 @@ def test_rows_are_exported_without_formulas(client, made):
         ("post", "act", {"op": "label", "ids": [["t000"]], "label": "x"}),
         ("post", "act", {"op": "label", "rows": [0], "label": "\ud800"}),
         ("post", "act", {"op": "draw", "budget": 10, "accuracy": float("nan")}),
+        ("post", "act", {"op": "draw", "budget": float("inf"), "accuracy": 0.9}),
+        ("post", "act", {"op": "merge", "clusters": [0, 1], "version": float("inf")}),
+        ("post", "act", {"op": "at_level", "n_clusters": float("inf"), "version": 0}),
+        ("post", "act", {"op": "check", "ids": [], "label": "x"}),
+        ("post", "act", {"op": [], "version": 0}),
+        ("post", "act", {"op": "label", "ids": [1e300], "label": "x"}),
+        ("post", "act", {"op": "label", "ids": [10**40], "label": "x"}),
+        ("post", "act", {"op": "label", "rows": [10**40], "label": "x"}),
         ("post", "act", {"op": "label", "rows": [0, 0]}),
         ("get", "similar", {"row": "x"}),
         ("get", "level", {"n_clusters": 0}),
@@ -225,7 +233,8 @@ def test_what_cannot_be_done_is_one_line_and_changes_nothing(client, method, nam
 
 
 def test_a_body_that_is_no_object_is_refused(client):
-    for body in (b"", b"[]", b"{", b"\xff"):
+    deep = b"[" * 100_000 + b"]" * 100_000
+    for body in (b"", b"[]", b"{", b"\xff", deep, b'{"op":' + deep + b"}"):
         answer, _ = client("POST", "/api/act", body)
         assert answer.status == 400
 

@@ -284,3 +284,16 @@ def test_thousands_of_answers_come_back_at_once(run):
     assert again.lost == [] and len(again.wanted.labels) == 160
     assert again.wanted.must_link.tolist() == [["t000", "t004"]]
     assert len(again.actions) == 200 and not again.is_saved
+
+
+def test_one_broken_line_among_thousands_is_told_and_loses_no_other(run):
+    session = run.session()
+    with session.log.path.open("a") as file:
+        for number in range(250):
+            entry = {"op": "label", "ids": [f"t{number % 160:03d}"], "label": "food"}
+            file.write(json.dumps(entry) + "\n")
+        file.write('{"op":"label","ids":["t001"]}\n{"op":"link","ids":7,"same":true}\n')
+        for _ in range(250):
+            file.write(json.dumps({"op": "label", "ids": ["t003"], "label": "food"}) + "\n")
+    again = run.reopened()
+    assert len(again.wanted.labels) == 160 and len(again.lost) == 2

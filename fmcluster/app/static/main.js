@@ -79,6 +79,10 @@ createDrop(app);
 
 // -- above everything
 
+function range(low, high) {
+  return make("small", { class: "dim", title: "if the level of the confidence is off, in nine of ten cases" }, " (" + percent(low) + " to " + percent(high) + ")");
+}
+
 function facts() {
   const { state } = app, { figures } = state;
   document.title = (state.is_saved ? "" : "• ") + state.title;
@@ -90,7 +94,8 @@ function facts() {
   accuracy.replaceChildren(percent(figures.accuracy, 1));
   if (state.estimate) accuracy.append(make("small", { class: "dim", title: "accuracy of the labels spread from the answers, in nine of ten cases" },
     " (by the answers " + percent(state.estimate.low) + " to " + percent(state.estimate.high) + ")"));
-  byId("fact-covered").textContent = percent(figures.covered, 1);
+  else if (state.word !== "score") accuracy.append(range(figures.accuracy_low, figures.accuracy_high));
+  byId("fact-covered").replaceChildren(percent(figures.covered, 1), state.word === "score" ? "" : range(figures.covered_low, figures.covered_high));
   byId("fact-answers").textContent = state.answers.toLocaleString("en") + (state.pending ? " (" + state.pending + " being taken in …)" : "");
   byId("undo").disabled = !state.can_undo;
   byId("undo").textContent = "Undo" + (state.last ? " " + ({ at_level: "level", update: "new rows" }[state.last] || state.last) : "");

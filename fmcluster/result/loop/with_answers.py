@@ -13,6 +13,7 @@ from fmcluster.calibration.fit import CalibratedFit, fit_calibrated
 from fmcluster.functional.assignment import hungarian
 from fmcluster.heads.base import ClusterHead
 from fmcluster.heads.config import head_record
+from fmcluster.result.expected import expected
 from fmcluster.result.loop.answers import Answers
 from fmcluster.result.naming import name_by_source
 
@@ -121,6 +122,8 @@ def answered(
             "n_cannot_link": len(answers.cannot_link),
         },
     }
+    if result.is_calibrated and not len(result.answers):
+        provenance["expected_before_answers"] = expected(result).to_dict()
     if result.pipeline.edits:
         earlier = list(result.provenance.get("edits_before_answers", []))
         provenance["edits_before_answers"] = [*earlier, *result.edits]

@@ -33,7 +33,10 @@ ASKING = frozenset(
      "need", "needs", "needed", "know", "like", "get", "gets", "got", "getting", "try", "trying",
      "tried", "going", "goes", "come", "comes", "came", "just", "let", "make", "makes", "making",
      "say", "says", "said", "tell", "think", "thing", "things", "way", "help", "really", "happened",
-     "thanks", "thank", "hi", "hello", "sure", "able", "having", "told", "ok", "okay", "yes")
+     "thanks", "thank", "hi", "hello", "sure", "able", "having", "told", "ok", "okay", "yes",
+     "actually", "ago", "anyway", "believe", "bit", "couple", "fine", "guess", "maybe", "mean",
+     "means", "possible", "recently", "soon", "suddenly", "supposed",
+     "thought", "today", "tomorrow", "understand", "wonder", "wondering", "yesterday")
 )  # fmt: skip
 # Words of a term: three make "proof of identity".
 LONGEST_PHRASE = 3
@@ -46,6 +49,9 @@ FEW_TEXTS = 20
 # A stop word that so often follows one and the same word is half of a term: "top up" is, "card for"
 # is not.
 PARTICLE = 0.6
+# Three words with a stop word between, as "proof of identity", stand together in so many of the
+# rows that hold the rarer of the two others; "fee for card" does not.
+TOGETHER = 0.2
 # A term is left out where one longer term is in so many of its rows.
 SWALLOWED = 0.8
 
@@ -115,8 +121,8 @@ def _candidates(
     empty = _empty(stream, stops)
     allowed = _words if stream.spaced else _runs
     good = [allowed(stream, level, found, empty, stops) for level in found]
-    # Keys that begin, or end, one and the same pair with a stop word.
-    half = np.zeros((2, len(stream.keys)), bool)
+    # Keys that begin, or end, one and the same pair: with a stop word, with any word.
+    half, bound = np.zeros((2, 2, len(stream.keys)), bool)
     for shorter, longer, a, b in zip(found, found[1:], good, good[1:], strict=False):
         for side in (0, 1):
             most = np.zeros(len(shorter.parts))
@@ -124,13 +130,17 @@ def _candidates(
             swallowed = most >= SWALLOWED * shorter.n_rows
             a &= ~swallowed
             if shorter is found[0]:
+                bound[side, shorter.parts[swallowed, 0]] = True
                 beside = b & empty[longer.parts[:, 1 - side]]
                 most = np.zeros(len(shorter.parts))
                 np.maximum.at(most, longer.inside[beside, side], longer.n_rows[beside])
                 half[side, shorter.parts[most >= SWALLOWED * shorter.n_rows, 0]] = True
     for level, kept in zip(found[1:], good[1:], strict=True):
         if stream.spaced and level.parts.shape[1] > 2:  # "verify the top" goes on with "up"
-            kept &= ~half[0, level.parts[:, -1]] & ~half[1, level.parts[:, 0]]
+            first, last = level.parts[:, 0], level.parts[:, -1]
+            kept &= ~half[0, last] & ~half[1, first]
+            # "Express to add" begins in the middle of "American Express".
+            kept &= ~empty[level.parts[:, 1]] | ~(bound[0, last] | bound[1, first])
     for level, kept in zip(found, good, strict=True):
         written = stream.written_as(level)
         for run in np.flatnonzero(kept).tolist():
@@ -159,10 +169,14 @@ def _words(
     ok = ~stop[:, 0] & letters & ~stop[:, -1]
     if level.parts.shape[1] == 1:
         return ok
+    ok &= (level.parts[:, 1:] != level.parts[:, :-1]).all(axis=1)  # "card card" says no more
     # A pair that ends in a stop word that hardly follows another word, or a triple on such a pair.
     alone = np.zeros(len(stream.keys))
     alone[found[0].parts[:, 0]] = found[0].n_rows
     often = found[1].n_rows >= PARTICLE * np.maximum(alone[found[1].parts[:, 1]], 1)
+    if level is not found[1]:
+        rarer = np.minimum(alone[level.parts[:, 0]], alone[level.parts[:, -1]])
+        ok &= ~stop[:, 1] | (level.n_rows >= TOGETHER * rarer)
     pair = ~empty[found[1].parts[:, 0]] & empty[found[1].parts[:, 1]] & often
     last = np.arange(len(level.parts)) if level is found[1] else level.inside[:, 1]
     return ok | (~stop[:, 0] & letters & pair[last])

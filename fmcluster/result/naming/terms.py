@@ -12,7 +12,11 @@ and the share to be expected: half of the neighbors', half of all other rows'. W
 what the probabilities confuse: :math:`m_{cc'}` is the probability that the rows of c give to c'.
 A term's score is what one row tells by holding it or not, the divergence of Bernoulli variables,
 
-.. math:: s_{tc} = p \log \frac pb + (1 - p) \log \frac{1 - p}{1 - b} \quad (p > b),
+.. math:: s_{tc} = q \log \frac qb + (1 - q) \log \frac{1 - q}{1 - b}, \qquad
+    q = p - \sqrt{\frac{p (1 - p)}{\sum_{i \in c} w_i + 1}} \quad (q > b),
+
+with the share q that is there but for one standard error: of the rare words that two rows of a
+cluster happen to hold there are many, and few of them say what it is about. It is scored
 
 as cluster labels are chosen by Carmel, Roitman and Zwerdling ("Enhancing cluster labeling using
 Wikipedia", SIGIR 2009) and words by Monroe, Colaresi and Quinn ("Fightin' words", 2008): terms that
@@ -37,7 +41,7 @@ NEAR = 0.5
 # Rows' worth of all rows in a cluster's shares: a cluster of two rows is not named by chance.
 PRIOR_ROWS = 1.0
 # A term of so little of the best one's score is left out: a short name says more.
-LEAST_SCORE = 0.15
+LEAST_SCORE = 0.1
 # A pair of so much of a word's score takes its place, "top up" for "top"; of longer terms more is
 # asked, as they are rarely what people say.
 LONGER, LONGEST = 0.6, 0.9
@@ -69,18 +73,27 @@ def cluster_terms(
     """
     scores = term_scores(table, labels, proba)
     single = {part[0]: term for term, part in enumerate(table.parts) if len(part) == 1}
-    return [[table.terms[t] for t in _chosen(row, table, single, n_terms)] for row in scores]
+    chosen = [_chosen(row, table, single, n_terms) for row in scores]
+    same: dict[tuple[int, ...], list[int]] = {}
+    for c, terms in enumerate(chosen):
+        same.setdefault(tuple(terms), []).append(c)
+    for group in same.values():
+        for c in group if len(group) > 1 else ():  # weaker terms tell them apart
+            chosen[c] = _chosen(scores[c], table, single, n_terms, least=0.0)
+    return [[table.terms[t] for t in terms] for terms in chosen]
 
 
 def term_scores(
     table: TermTable, labels: NDArray[np.int64], proba: NDArray[np.floating]
 ) -> list[tuple[NDArray[np.int64], Floats]]:
-    """Return for each cluster the terms its rows hold and their scores; zero where p <= b."""
+    """Return for each cluster the terms its rows hold and their scores; zero where q <= b."""
     from scipy.sparse import csr_matrix
 
     k = proba.shape[1]
     there = np.flatnonzero(labels >= 0)
     weight = proba[there, labels[there]].astype(np.float64)
+    # A cluster whose rows likely belong elsewhere weighs one row at least, or nothing names it.
+    weight /= np.minimum(np.bincount(labels[there], weight, k), 1)[labels[there]].clip(1e-9)
     member = csr_matrix((weight, (labels[there], there)), shape=(k, len(labels)))
     held = (member @ table.holds).tocsr()  # (k, t)
     rows = np.asarray(member.sum(axis=1)).ravel()
@@ -104,8 +117,11 @@ def term_scores(
         # What the cluster alone holds is expected elsewhere once in half a row.
         b = (b * others + 0.5 * overall[terms]) / (others + 0.5)
         p, b = (np.clip(each, 1e-9, 1 - 1e-9) for each in (p, b))
-        score = p * np.log(p / b) + (1 - p) * np.log((1 - p) / (1 - b))
-        found.append((terms.astype(np.int64), np.where(p > b, score, 0.0)))
+        q = np.maximum(p - np.sqrt(p * (1 - p) / (rows[c] + PRIOR_ROWS)), 1e-9)
+        if not (q > b).any():  # too few rows to be sure of any: what is likely names them
+            q = p
+        score = q * np.log(q / b) + (1 - q) * np.log((1 - q) / (1 - b))
+        found.append((terms.astype(np.int64), np.where(q > b, score, 0.0)))
     return found
 
 
@@ -131,11 +147,13 @@ def _chosen(
     table: TermTable,
     single: dict[int, int],
     n_terms: int,
+    *,
+    least: float = LEAST_SCORE,
 ) -> list[int]:
     """Return the terms that name a cluster, best first; `single` has the term of each token."""
     # Where each telling term has a word that tells nothing, it is still what names the cluster.
-    return _taken(scored, table, single, n_terms, own=OWN) or _taken(
-        scored, table, single, n_terms, own=0.0
+    return _taken(scored, table, single, n_terms, least, own=OWN) or _taken(
+        scored, table, single, n_terms, least, own=0.0
     )
 
 
@@ -144,6 +162,7 @@ def _taken(
     table: TermTable,
     single: dict[int, int],
     n_terms: int,
+    least: float,
     *,
     own: float,
 ) -> list[int]:
@@ -155,7 +174,7 @@ def _taken(
     taken: list[tuple[int, float]] = []
     for term in terms[order].tolist():
         score, parts = of_term[term], set(table.parts[term])
-        if score <= 0 or score < LEAST_SCORE * float(scores.max()):
+        if score <= 0 or score < least * float(scores.max()):
             break
         words = [single[token] for token in parts if token in single]
         if len(parts) > 1 and any(of_term.get(word, 0.0) < own * score for word in words):

@@ -6,32 +6,21 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from fmcluster.functional.metrics import matched_correct
+from fmcluster.result.expected import FROM_LABELS, PROMISED, expected
 from fmcluster.result.report.confusion import Confusion
 
 if TYPE_CHECKING:
     from fmcluster.result.result import ClusterResult
 
-# What "can be used as they are" means: so many of those rows are right.
-PROMISED = 0.95
-# Calibration error of the default head without labels in percent, the mean of five sets and the
-# worst of them: benchmarks/results/calibration.md.
+# Calibration error of the default head without labels in percent, mean and worst of the sets of
+# benchmarks/results/report.md, and how many of the rows that it took for 95 % right were right.
 TYPICAL_ERROR, WORST_ERROR = 5, 15
+RIGHT_LEAST, RIGHT_MOST = 80, 99
 # Pairs that the sentence names; the section has the others.
 NAMED = 3
-
-
-def usable(confidence: ArrayLike, accuracy: float = PROMISED) -> int:
-    """Return how many of the most confident rows have a mean confidence of at least `accuracy`.
-
-    Of calibrated confidence it is an estimate of how many rows are right so often; a promise is
-    `ClusterResult.certify`'s alone.
-    """
-    order = np.sort(np.asarray(confidence, np.float64))[::-1]
-    mean = np.cumsum(order) / np.arange(1, len(order) + 1)
-    return int((mean >= accuracy).sum())
 
 
 def trust(
@@ -76,18 +65,18 @@ def _usable(result: ClusterResult) -> list[dict[str, Any]]:
             "(fmcluster query chooses them) and calibrate on them."
         )
         return [_plain(text)]
-    count, n = usable(result.confidence), result.n_rows
+    told, n = expected(result).usable, result.n_rows
     goal = f"{100 * PROMISED:.0f} %"
-    if count == 0:
+    if told.high * n < 1:
         return [
             _plain(f"No part of the rows can be expected to be {goal} right: look at them all.")
         ]
-    if count == n:
+    if told.low == 1:
         return [_plain(f"All {n:,} rows can be used as they are at {goal}.")]
-    share = 100 * count / n
-    shown = f"{share:.0f}" if share >= 1 else f"{share:.1f}"
-    text = f"About {shown} % of the rows ({count:,} of {n:,}) can be used as they are at {goal}."
-    return [_plain(text)]
+    count = round(told.value * n)
+    text = f"About {_percent(told.value)} of the rows ({count:,} of {n:,}) can be used as they are"
+    bounds = f"between {_percent(told.low)} and {_percent(told.high)}"
+    return [_plain(f"{text} at {goal}, {bounds} if the level of the confidence is off.")]
 
 
 def _by(result: ClusterResult) -> list[dict[str, Any]]:
@@ -96,30 +85,32 @@ def _by(result: ClusterResult) -> list[dict[str, Any]]:
         return []
     about = result.provenance.get("calibration") or {}
     n_labels, n_answers = int(about.get("n_labels") or 0), len(result.answers)
-    if n_labels:
+    if n_answers and not str(about.get("method")).startswith(FROM_LABELS):
+        origin = f"calibrated by {n_answers:,} {'answer' if n_answers == 1 else 'answers'}."
+    elif n_labels:
         origin = f"calibrated on {n_labels:,} labeled rows."
-    elif n_answers:
-        origin = f"calibrated by {n_answers:,} answers."
     else:
         origin = (
-            f"calibrated without labels: that was {TYPICAL_ERROR} points off in the mean over the "
-            f"sets of our benchmarks, and {WORST_ERROR} in one with many small clusters."
+            f"calibrated without labels. On the sets of our benchmarks that was {TYPICAL_ERROR} "
+            f"points off in the mean and {WORST_ERROR} at worst, and of the rows that it took for "
+            f"{100 * PROMISED:.0f} % right {RIGHT_LEAST} to {RIGHT_MOST} % were: the fewest where "
+            "there are many classes much alike."
         )
     text = (
-        f"An estimate: of the most confident rows so many should be right by their confidence, "
-        f"{origin} A promise needs a random sample of labels (fmcluster certify)."
+        f"That is an estimate by the confidence, which was {origin} A promise needs a random "
+        "sample of labels (fmcluster certify)."
     )
     return [_plain(text)]
 
 
 def _held_against(result: ClusterResult, y: NDArray[Any]) -> list[dict[str, Any]]:
-    count = usable(result.confidence)
+    count = round(expected(result).usable.value * result.n_rows)
     correct = matched_correct(y, result.labels)
     if not count:
         return []
     chosen = np.argsort(-result.confidence, kind="stable")[:count]
-    share = 100 * float(correct[chosen].mean())
-    return [_plain(f"Held against the true labels, {share:.1f} % of these rows are right.")]
+    share = _percent(float(correct[chosen].mean()), digits=1)
+    return [_plain(f"Held against the true labels, {share} of these rows are right.")]
 
 
 def _may_be_one(confusions: Sequence[Confusion], names: Sequence[str]) -> list[dict[str, Any]]:
@@ -133,12 +124,21 @@ def _may_be_one(confusions: Sequence[Confusion], names: Sequence[str]) -> list[d
         pieces.append(_plain(" and "))
         pieces.append({"text": names[pair.b], "cluster": pair.b})
     if len(found) == 1:
-        return [*pieces[1:], _plain(" may be one cluster: many rows could be in either.")]
+        return [
+            *pieces[1:],
+            _plain(" may be one cluster: their rows are neighbors of one another."),
+        ]
     return [_plain("Of each of these pairs the two may be one cluster: "), *pieces[1:], _plain(".")]
 
 
 def _rows(count: int) -> str:
     return "1 row" if count == 1 else f"{count:,} rows"
+
+
+def _percent(share: float, *, digits: int = 0) -> str:
+    """Return a share in percent; of less than one percent its first digit."""
+    value = 100 * share
+    return f"{value:.{digits if value >= 1 or value < 0.05 else 1}f} %"
 
 
 def _plain(text: str) -> dict[str, Any]:

@@ -16,6 +16,9 @@ def sure(labels, k, p=0.9):
     return proba
 
 
+FILLERS = ("blue", "long", "wide", "cold", "warm")
+
+
 def names_of(texts, labels, k, proba=None, **options):
     labels = np.asarray(labels, np.int64)
     table = term_table(texts, options.pop("languages", ["en"]))
@@ -40,8 +43,10 @@ def test_shares_and_scores_are_those_of_the_formula():
         others = rows.sum() - rows[c]
         b = 0.5 * near[c] @ (held / rows[:, None]) + 0.5 * (held.sum(axis=0) - held[c]) / others
         b = (b * others + 0.5 * overall) / (others + 0.5)
-        divergence = p * np.log(p / b) + (1 - p) * np.log((1 - p) / (1 - b))
-        np.testing.assert_allclose(scores, np.where(p > b, divergence, 0)[terms], atol=1e-6)
+        q = np.maximum(p - np.sqrt(p * (1 - p) / (rows[c] + 1)), 1e-9)
+        q = q if (q > b).any() else p
+        divergence = q * np.log(q / b) + (1 - q) * np.log((1 - q) / (1 - b))
+        np.testing.assert_allclose(scores, np.where(q > b, divergence, 0)[terms], atol=1e-6)
 
 
 def test_words_keep_their_signs_and_stop_words_are_no_terms():
@@ -73,6 +78,35 @@ def test_a_stop_word_that_follows_many_words_makes_no_pair():
     texts = [f"{word} up {i}" for i in range(20) for word in ("wake", "pick", "look", "grow")]
     found = names_of(texts, np.arange(80) % 4, 4)
     assert found == [["wake"], ["pick"], ["look"], ["grow"]]
+
+
+def test_what_two_rows_happen_to_hold_does_not_come_before_what_most_do():
+    """Half of the neighbors' rows hold the rate too; two rows alone hold a rare word."""
+    texts = [f"exchange rate {'lighthouse' if i < 2 else i}" for i in range(24)]
+    texts += [f"{'exchange rate' if i % 2 else 'transfer'} wrong {i}" for i in range(24)]
+    near = np.repeat([[0.6, 0.4], [0.4, 0.6]], 24, axis=0)
+    first, _ = names_of(texts, np.repeat([0, 1], 24), 2, near)
+    assert first[0] == "exchange rate"
+
+
+def test_three_words_around_a_stop_word_are_a_term_only_where_they_stand_together():
+    texts = [f"proof of identity {i}" for i in range(20)]
+    texts += [f"a fee {'for a card' if i < 3 else 'again'} {i}. card {i}" for i in range(40)]
+    texts += ["American Express to add money", "American Express to add cash"] * 3
+    texts += [f"{word} of a lamp to {word} add {i}" for i in range(9) for word in FILLERS]
+    terms = {term.lower() for term in term_table(texts, ["en"]).terms}
+    assert "proof of identity" in terms and "american express" in terms
+    assert not {"fee for a", "fee for card", "for a card", "express to add"} & terms
+
+
+def test_clusters_with_the_same_best_term_are_told_apart_by_weaker_ones():
+    """Nine in ten rows of both hold the same word; each has a word of a few rows beside it."""
+    texts = [f"disposable. {'limit' if i % 10 == 0 else ''} {i}" for i in range(60)]
+    texts += [f"disposable. {'order' if i % 10 == 0 else ''} {i}" for i in range(60)]
+    texts += [f"refund {i}" for i in range(200)]
+    first, second, third = names_of(texts, np.repeat([0, 1, 2], [60, 60, 200]), 3)
+    assert first[0] == second[0] == "disposable" and third == ["refund"]
+    assert first[1:] == ["limit"] and second[1:] == ["order"]
 
 
 def test_forms_of_one_word_count_together_and_are_shown_as_most_write_it():
@@ -111,6 +145,15 @@ def test_rows_count_by_their_confidence():
     assert names_of(texts, labels, 2, proba, n_terms=1)[0] == ["noise"]
     proba[12:32] = [0.1, 0.9]  # rows that most likely belong elsewhere
     assert names_of(texts, labels, 2, proba, n_terms=1)[0] == ["refund"]
+
+
+def test_a_cluster_of_a_row_that_likely_belongs_elsewhere_has_a_name():
+    texts = [f"refund {i}" for i in range(30)] + [f"limit {i}" for i in range(30)]
+    proba = np.full((60, 3), 0.02)
+    proba[np.arange(60), np.repeat([0, 1], 30)] = 0.96
+    proba[59] = [0.01, 0.98, 0.01]
+    labels = np.r_[np.zeros(30), np.ones(29), 2].astype(int)
+    assert names_of(texts, labels, 3, proba)[2] == ["limit"]
 
 
 def test_terms_of_a_name_share_no_word_and_weak_ones_are_left_out():

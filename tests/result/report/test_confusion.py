@@ -1,9 +1,11 @@
 """Clusters that are taken for one another: told by rows in between, not by a hub near the mean."""
 
+import dataclasses
+
 import numpy as np
 
 import fmcluster as fmc
-from fmcluster.result.report.confusion import find_confusions, overlaps
+from fmcluster.result.report.confusion import find_confusions, overlaps, shared_neighbors
 
 
 def test_rows_in_between_are_counted_as_two_people_would_differ():
@@ -50,6 +52,42 @@ def split_class(result, y):
     """The class that most of two clusters are."""
     of = [np.bincount(y[result.labels == c]).argmax() for c in range(result.n_clusters)]
     return np.bincount(of).argmax()
+
+
+def test_neighbors_are_shared_as_the_formula_says():
+    labels = np.array([0, 0, 1, 1, 2, -1])
+    near = np.array([[1, 2], [0, 2], [3, 0], [2, 4], [3, -1], [0, 1]])
+    share = shared_neighbors(labels, near, 3)
+    # edges both ways: 0-0 4, 0-1 3, 1-1 4, 1-2 2; a row in no cluster and no neighbor count nothing
+    assert share[0, 1] == share[1, 0] == 3 / 7 and share[0, 2] == 0
+    assert share[1, 2] == 1 and (np.diag(share) == 0).all(), "all of the neighbors of the small one"
+
+
+def test_two_clusters_with_doubtful_rows_and_no_common_neighbors_are_two(blobs):
+    """Doubt about rows does not make one of two clusters that lie apart."""
+    X, _ = blobs(300, 3)
+    result = fmc.cluster(X, n_clusters=3, head="kmeans")
+    proba = np.full((300, 3), 0.02, np.float32)
+    proba[np.arange(300), result.labels] = 0.96
+    doubtful = np.flatnonzero(result.labels < 2)[::2]
+    proba[doubtful] = [0.49, 0.49, 0.02]
+    unsure = dataclasses.replace(result, proba=proba)
+    first = find_confusions(unsure).pairs[0]
+    assert {first.a, first.b} == {0, 1} and first.overlap > 0.2 and first.shared < 0.05
+    assert not first.may_be_one
+    alone = find_confusions(dataclasses.replace(unsure, graph=None)).pairs[0]
+    assert alone.may_be_one and alone.shared == alone.overlap, "without neighbors doubt is all"
+
+
+def test_rows_between_are_by_neighbors_where_the_probabilities_know_none(blobs):
+    X, _ = blobs(200, 2)
+    result = fmc.cluster(X, n_clusters=3, head="kmeans")
+    sure = np.eye(3, dtype=np.float32)[result.labels]
+    first = find_confusions(dataclasses.replace(result, proba=sure)).pairs[0]
+    assert first.may_be_one and first.overlap == 0 and len(first.between)
+    for row in first.between:
+        other = first.b if result.labels[row] == first.a else first.a
+        assert (result.labels[result.graph.indices[row]] == other).any()
 
 
 def test_one_cluster_has_no_pair(blobs):
