@@ -103,6 +103,14 @@ def has_room(device: torch.device, n_bytes: int) -> bool:
     return 2 * n_bytes <= torch.cuda.mem_get_info(device)[0]
 
 
+def has_own_room(device: torch.device, n_bytes: int) -> bool:
+    """Return whether a device has memory of its own, and arrays of `n_bytes` fit into half of it.
+
+    Of what several heads put there at once nothing is known: half of what is free is left.
+    """
+    return device.type == "cuda" and has_room(device, n_bytes)
+
+
 @functools.cache
 def _has_driver() -> bool:
     """Return whether a driver of NVIDIA or AMD is loaded (under WSL: by its own device)."""

@@ -15,6 +15,7 @@ from fmcluster.utils import distributed
 
 CPU = torch.device("cpu")
 
+
 @pytest.fixture(autouse=True)
 def alone(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
@@ -91,7 +92,7 @@ def test_another_precision_begins_a_new_state():
 
 OTHER_DEVICE = """
 import os
-os.environ["ACCELERATE_TORCH_DEVICE"] = "meta"  # what Accelerate gives: no training is possible there
+os.environ["ACCELERATE_TORCH_DEVICE"] = "meta"  # what Accelerate gives
 import torch
 from accelerate.state import AcceleratorState
 from fmcluster.utils import distributed

@@ -41,7 +41,8 @@ x[100:200, 1] += 4
 # What is loaded late is loaded before the forks; no gradient is: its threads do not fork.
 KNNGraph.build(x, k=2)
 make_head("scan"), make_head("kmeans", n_clusters=3).fit(x)
-distributed.accelerator(torch.device('cpu')).prepare(torch.optim.Adam([torch.ones(1)], foreach=True))
+optimizer = torch.optim.Adam([torch.ones(1)], foreach=True)
+distributed.accelerator(torch.device('cpu')).prepare(optimizer)
 
 def fit(name):
     pid = os.fork()
