@@ -157,7 +157,7 @@ def nearest_centroid(
     if device is not None:
         from fmcluster.partition import kmeans_torch as on_gpu
 
-        if on_gpu.has_work(device, *rows.shape, len(centroids)):
+        if on_gpu.has_work(device, len(rows), rows.shape[1], len(centroids)):
             return on_gpu.nearest_on(device, rows, centroids)
     out = np.empty(len(rows), np.int64)
     for start in range(0, len(rows), BLOCK_ROWS):
