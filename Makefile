@@ -29,11 +29,14 @@ app: $(RUN_STAMP)  ## the demo in the browser, made first if it is not there
 	test -f demo/result.json || $(BIN)/fmcluster demo --out demo
 	$(BIN)/fmcluster app demo
 
+# Files in the order of tests/conftest.py, the slowest first: not by their number of tests.
+BY_FILE := -n 2 --dist loadfile --no-loadscope-reorder
+
 test: $(DEV_STAMP)  ## the whole test suite, a file at a time on two processes
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest $(BY_FILE)
 
 test-fast: $(DEV_STAMP)  ## the suite without what takes over ten seconds
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not dist and not browser"
+	$(BIN)/python -m pytest $(BY_FILE) -m "not slow and not dist and not browser"
 
 test-gpu: $(DEV_STAMP)  ## checks and times on one GPU, under four minutes; skips itself without one
 	$(BIN)/python benchmarks/gpu.py

@@ -8,6 +8,34 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+# What takes longest, longest first (20 seconds and more on one busy core).
+SLOWEST = (
+    "test_embed.py",
+    "test_docs_code.py",
+    "test_two_processes.py",
+    "test_ray_engine.py",
+    "test_auto.py",
+    "test_larger_than_memory.py",
+    "test_checkpoint.py",
+    "test_app_browser.py",
+    "test_gpu_script.py",
+    "test_browser.py",
+    "test_streams.py",
+    "test_loop.py",
+    "test_heads_contract.py",
+    "test_serve.py",
+    "test_sklearn_use.py",
+    "test_dec.py",
+    "test_update.py",
+    "test_demo.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the slowest files first: one that is begun last is waited for (``--dist loadfile``)."""
+    place = {name: number for number, name in enumerate(SLOWEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(SLOWEST)))
+
 
 class Blobs(NamedTuple):
     """Rows of unit length and the cluster each was drawn from."""

@@ -20,7 +20,7 @@ PARAMS = {
     "batch_size": 64, "n_heads": 2,
 }  # fmt: skip
 
-SHORT = {"epochs": 8, "self_label_epochs": 4}
+SHORT = {"epochs": 5, "self_label_epochs": 3}
 # One process imports torch; every fit, the killed ones too, is a fork of it.
 KILLS = """
 import os, random, signal, sys, time
