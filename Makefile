@@ -29,14 +29,15 @@ app: $(RUN_STAMP)  ## the demo in the browser, made first if it is not there
 	test -f demo/result.json || $(BIN)/fmcluster demo --out demo
 	$(BIN)/fmcluster app demo
 
-# Files in the order of tests/conftest.py, the slowest first: not by their number of tests.
-BY_FILE := -n 2 --dist loadfile --no-loadscope-reorder
+# Files in the order of tests/conftest.py, the slowest first: not by their number of tests. A process
+# a core, and a thread a process: two threads of each would wait for one another.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test: $(DEV_STAMP)  ## the whole test suite, a file at a time on two processes
-	$(BIN)/python -m pytest $(BY_FILE)
+	$(PYTEST)
 
 test-fast: $(DEV_STAMP)  ## the suite without what takes over ten seconds
-	$(BIN)/python -m pytest $(BY_FILE) -m "not slow and not dist and not browser"
+	$(PYTEST) -m "not slow and not dist and not browser"
 
 test-gpu: $(DEV_STAMP)  ## checks and times on one GPU, under four minutes; skips itself without one
 	$(BIN)/python benchmarks/gpu.py
