@@ -6,7 +6,7 @@ RUN_STAMP := $(VENV)/.stamp-run
 DEV_STAMP := $(VENV)/.stamp-dev
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: help demo app test test-fast check wheel clean
+.PHONY: help demo app test test-fast test-gpu check wheel clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -29,11 +29,18 @@ app: $(RUN_STAMP)  ## the demo in the browser, made first if it is not there
 	test -f demo/result.json || $(BIN)/fmcluster demo --out demo
 	$(BIN)/fmcluster app demo
 
+# Files in the order of tests/conftest.py, the slowest first: not by their number of tests. A process
+# a core, and a thread a process: two threads of each would wait for one another.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
 test: $(DEV_STAMP)  ## the whole test suite, a file at a time on two processes
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(PYTEST)
 
 test-fast: $(DEV_STAMP)  ## the suite without what takes over ten seconds
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not dist and not browser"
+	$(PYTEST) -m "not slow and not dist and not browser"
+
+test-gpu: $(DEV_STAMP)  ## checks and times on one GPU, under four minutes; skips itself without one
+	$(BIN)/python benchmarks/gpu.py
 
 check: $(DEV_STAMP)  ## ruff, mypy, import layers
 	$(BIN)/ruff check fmcluster tests benchmarks

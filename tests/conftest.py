@@ -8,6 +8,37 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+# What takes longest, longest first: half a minute and more on one busy core.
+SLOWEST = (
+    "test_embed.py",
+    "test_docs_code.py",
+    "test_ray_engine.py",
+    "test_estimate.py",
+    "test_two_processes.py",
+    "test_robust.py",
+    "test_larger_than_memory.py",
+    "test_ot.py",
+    "test_balanced_number.py",
+    "test_auto.py",
+    "test_auto_threads.py",
+    "test_readers.py",
+    "test_candidates.py",
+    "test_checkpoint.py",
+    "test_lloyd.py",
+    "test_app_browser.py",
+    "test_gpu_script.py",
+    "test_browser.py",
+    "test_update.py",
+    "test_cdc.py",
+    "test_streams.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the slowest files first: one that is begun last is waited for (``--dist loadfile``)."""
+    place = {name: number for number, name in enumerate(SLOWEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(SLOWEST)))
+
 
 class Blobs(NamedTuple):
     """Rows of unit length and the cluster each was drawn from."""

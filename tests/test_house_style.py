@@ -162,3 +162,14 @@ def test_modules_import_by_their_own_names():
         if parts[-1] == "__main__":
             continue
         importlib.import_module(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
+
+
+def test_the_slowest_files_of_tests_are_files():
+    """Their order is the suite's time: one that was renamed would be waited for at its end."""
+    here = Path(__file__).parent
+    (named,) = (
+        node.value
+        for node in ast.parse((here / "conftest.py").read_text(encoding="utf-8")).body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "SLOWEST"
+    )
+    assert set(ast.literal_eval(named)) <= {path.name for path in here.rglob("test_*.py")}

@@ -41,6 +41,9 @@ from fmcluster.vectors.rows import (
     is_store,
 )
 
+# Probabilities of a block that is predicted, of which there are some copies: 128 MiB in float64.
+BLOCK_VALUES = 2**24
+
 
 @dataclass(eq=False, repr=False)
 class ClusterHead(ClusterMixin, BaseEstimator):
@@ -312,8 +315,10 @@ class ClusterHead(ClusterMixin, BaseEstimator):
         """Apply `take` to the probabilities of each block of rows and join the answers."""
         n_rows = spaces[0].n_rows
         out = np.empty(0, dtype)
-        for start in range(0, n_rows, BLOCK_ROWS):
-            xs = [space[start : start + BLOCK_ROWS] for space in spaces]
+        # Of thousands of clusters fewer rows at a time: each has some copies of all of them.
+        size = min(BLOCK_ROWS, max(1, BLOCK_VALUES // len(self.columns_)))
+        for start in range(0, n_rows, size):
+            xs = [space[start : start + size] for space in spaces]
             for x in xs:
                 check_finite_rows(x, name="X")
             proba = np.ones((len(xs[0]), 1)) if self.is_single_ else np.asarray(self._proba(xs))

@@ -52,7 +52,7 @@ class CCObjective(PairObjective):
 
     def before_epoch(self, epoch: int, data: TrainData) -> None:
         if self.prior.needs_shares:
-            self.prior.align(data.map(lambda xs: self.network(xs).softmax(dim=1)).mean(dim=0))
+            self.prior.align(data.mean(lambda xs: self.network(xs).softmax(dim=1)))
         self.target = self.prior.target.to(data.device)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:

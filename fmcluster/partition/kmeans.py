@@ -5,6 +5,8 @@ further one is drawn with probability proportional to its squared distance from 
 so far (Arthur & Vassilvitskii, "k-means++", SODA 2007). Seedings are compared by k-means' own
 objective on a sample, and all rows are for the best. Random starts cost more, because each runs
 over all rows, and leave clusters split and merged.
+
+Where Accelerate gives a GPU and there is work enough, `kmeans_torch` makes the rounds there.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import kmeans_plusplus
 
+from fmcluster.utils import distributed
 from fmcluster.utils.random import seed_of
 from fmcluster.vectors.faiss_index import faiss_module
 from fmcluster.vectors.rows import BLOCK_ROWS, unit_rows
@@ -57,12 +60,10 @@ def _rounds(
     rows: NDArray[np.float32], first: NDArray[np.float32], n_iter: int
 ) -> tuple[NDArray[np.float32], float]:
     """Return centroids after `n_iter` rounds from `first`, and their objective."""
-    kmeans = _faiss_kmeans(rows, len(first), max_iter=n_iter)
-    kmeans.train(rows, init_centroids=np.ascontiguousarray(first, np.float32))
-    return kmeans.centroids, float(kmeans.obj[-1])
+    return _trained(rows, len(first), max_iter=n_iter, first=first)
 
 
-def _faiss_kmeans(
+def _trained(
     rows: NDArray[np.float32],
     n_clusters: int,
     *,
@@ -70,12 +71,26 @@ def _faiss_kmeans(
     n_init: int = 1,
     seed: int = 0,
     rows_per_cluster: int | None = None,
-) -> Any:
-    """Return faiss' spherical k-means, to be trained on unit rows (n, d): all of them by default.
+    first: NDArray[np.float32] | None = None,
+) -> tuple[NDArray[np.float32], float]:
+    """Return the centroids of the best start and their objective, of all unit rows by default.
 
-    faiss' own habit is to train on `SEED_ROWS` a cluster; given centroids make the seed moot.
+    Where none is given to begin with, `n_init` starts are random rows.
     """
-    return faiss_module().Kmeans(
+    device = distributed.gpu()
+    if device is not None:
+        from fmcluster.partition import kmeans_torch as on_gpu
+
+        size = min(len(rows), (rows_per_cluster or len(rows)) * n_clusters)
+        if on_gpu.has_work(device, size, rows.shape[1], n_clusters):
+            if size < len(rows):
+                generator = np.random.default_rng(seed_of(seed, "rows"))
+                rows = rows[np.sort(generator.choice(len(rows), size, replace=False))]
+            starts = [first] if first is not None else []
+            starts = starts or on_gpu.random_starts(rows, n_clusters, n_init, seed)
+            return on_gpu.rounds_on(device, rows, starts, max_iter=max_iter, seed=seed)
+    # faiss' own habit is to train on `SEED_ROWS` a cluster; given centroids make the seed moot.
+    kmeans = faiss_module().Kmeans(
         rows.shape[1],
         int(n_clusters),
         niter=max_iter,
@@ -85,6 +100,11 @@ def _faiss_kmeans(
         min_points_per_centroid=1,
         max_points_per_centroid=rows_per_cluster or len(rows) // n_clusters + 1,
     )
+    if first is None:
+        kmeans.train(np.ascontiguousarray(rows))
+    else:
+        kmeans.train(rows, init_centroids=np.ascontiguousarray(first, np.float32))
+    return kmeans.centroids, float(kmeans.obj[-1])
 
 
 def spherical_kmeans(
@@ -96,9 +116,7 @@ def spherical_kmeans(
     seed: int = 0,
 ) -> NDArray[np.float32]:
     """Return unit centroids (k, d) of unit rows `X` (n, d): the best of `n_init` starts."""
-    kmeans = _faiss_kmeans(X, n_clusters, max_iter=max_iter, n_init=n_init, seed=seed)
-    kmeans.train(np.ascontiguousarray(X))
-    return kmeans.centroids
+    return _trained(X, n_clusters, max_iter=max_iter, n_init=n_init, seed=seed)[0]
 
 
 def kmeans_partition(
@@ -119,15 +137,14 @@ def kmeans_partition(
     labels : (n,) int64
     """
     n_clusters = min(n_clusters, len(rows))
-    kmeans = _faiss_kmeans(
+    found, _ = _trained(
         rows,
         n_clusters,
         max_iter=max_iter,
         seed=seed_of(seed, "kmeans", n_clusters),
         rows_per_cluster=rows_per_cluster,
     )
-    kmeans.train(rows)
-    centroids = unit_rows(kmeans.centroids)
+    centroids = unit_rows(found)
     used, labels = np.unique(nearest_centroid(rows, centroids), return_inverse=True)
     return centroids[used], labels.astype(np.int64).ravel()
 
@@ -136,6 +153,12 @@ def nearest_centroid(
     rows: NDArray[np.float32], centroids: NDArray[np.float32]
 ) -> NDArray[np.int64]:
     """Return the index of the centroid with the largest cosine to each unit row."""
+    device = distributed.gpu()
+    if device is not None:
+        from fmcluster.partition import kmeans_torch as on_gpu
+
+        if on_gpu.has_work(device, len(rows), rows.shape[1], len(centroids)):
+            return on_gpu.nearest_on(device, rows, centroids)
     out = np.empty(len(rows), np.int64)
     for start in range(0, len(rows), BLOCK_ROWS):
         block = rows[start : start + BLOCK_ROWS]

@@ -66,6 +66,16 @@ def seed_centroids(X: Any, n_clusters: int, *, seed: int, n_init: int = 1) -> ND
 
 def one_round(X: Any, centroids: NDArray[np.float32]) -> Round:
     """Assign and sum all rows; only k x d sums, k counts and one number cross processes."""
+    device = distributed.gpu()
+    if device is not None:
+        from fmcluster.partition import kmeans_torch as on_gpu
+
+        # Of a block's rows: they go there one after the other.
+        if on_gpu.has_work(device, min(BLOCK_ROWS, X.shape[0]), X.shape[1], len(centroids)):
+            packed = distributed.sum_over_ranks(
+                on_gpu.packed_sums(device, own_blocks(X), centroids)
+            )
+            return Round(packed[:, :-2], packed[:, -2], float(packed[:, -1].sum()))
     faiss = faiss_module()
     index = faiss.IndexFlatIP(centroids.shape[1])
     index.add(np.ascontiguousarray(centroids))

@@ -70,8 +70,12 @@ def device(name: str | torch.device | None = None) -> torch.device:
     """Return the asked device, or the one Accelerate gives this process."""
     import torch
 
-    if name is not None:
-        return torch.device(name)
+    return torch.device(name) if name is not None else _given_device()
+
+
+@functools.cache
+def _given_device() -> torch.device:
+    """Return the device of Accelerate's first state; `accelerator` may replace that by another."""
     return _state().device
 
 
@@ -99,22 +103,44 @@ def has_room(device: torch.device, n_bytes: int) -> bool:
     return 2 * n_bytes <= torch.cuda.mem_get_info(device)[0]
 
 
+def has_own_room(device: torch.device, n_bytes: int) -> bool:
+    """Return whether a device has memory of its own, and arrays of `n_bytes` fit into half of it.
+
+    Of what several heads put there at once nothing is known: half of what is free is left.
+    """
+    return device.type == "cuda" and has_room(device, n_bytes)
+
+
 @functools.cache
 def _has_driver() -> bool:
     """Return whether a driver of NVIDIA or AMD is loaded (under WSL: by its own device)."""
     return any(os.path.exists(f"/dev/{name}") for name in ("nvidiactl", "kfd", "dxg"))
 
 
-def accelerator(**settings: Any) -> Accelerator:
-    """Return an Accelerator: the one seam for device moves, mixed precision and gradients."""
+def accelerator(on: torch.device, **settings: Any) -> Accelerator:
+    """Return an Accelerator: the one seam for mixed precision and gradients.
+
+    Parameters
+    ----------
+    on : torch.device
+        Where the modules that it prepares are already, and stay.
+    **settings
+        Of Accelerator.
+    """
     from accelerate import Accelerator
-    from accelerate.state import AcceleratorState
+    from accelerate.state import AcceleratorState, PartialState
     from accelerate.utils import DistributedDataParallelKwargs
 
-    # The state is one for the process: a run in another precision than the last begins anew.
+    given = device()
+    # The state is one for the process: a run in another precision than the last, or on another
+    # kind of device, begins anew.
     asked, held = settings.get("mixed_precision", "no"), AcceleratorState._shared_state
-    if held and held.get("_mixed_precision", asked) != asked:
-        AcceleratorState._reset_state()
+    moved = not is_launched() and PartialState().device.type != on.type
+    if moved or (held and held.get("_mixed_precision", asked) != asked):
+        AcceleratorState._reset_state(reset_partial_state=moved)
+    if moved and on.type == given.type:
+        _state()
+    settings = {"cpu": on.type == "cpu", "device_placement": False, **settings}
     # A head's loss need not touch each of its weights in every step (a frozen first epoch).
     handlers = [DistributedDataParallelKwargs(find_unused_parameters=True)]
     return Accelerator(kwargs_handlers=handlers, **settings)

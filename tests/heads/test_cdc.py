@@ -149,4 +149,4 @@ def test_a_sample_makes_prototypes_of_many_rows(blobs, monkeypatch):
 
 
 def test_scikit_learn_checks():
-    hold_to_sklearn("cdc", epochs=2, min_steps=10, hidden=32, n_starts=3)
+    hold_to_sklearn("cdc", epochs=1, min_steps=1, hidden=8, n_starts=1)

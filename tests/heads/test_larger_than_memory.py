@@ -13,7 +13,7 @@ import pytest
 
 from fmcluster.embedding.store.store import EmbeddingStore
 
-ROWS, DIMS, CLUSTERS = 400_000, 128, 5
+ROWS, DIMS, CLUSTERS = 300_000, 128, 5
 ROOT = Path(__file__).resolve().parents[2]
 # RLIMIT_DATA counts what a process holds by itself, not the pages of files that it maps.
 SCRIPT = """
@@ -56,7 +56,7 @@ except MemoryError:
 
 @pytest.fixture(scope="module")
 def on_disk(tmp_path_factory):
-    """205 MB of rows around five axes in turn, as one file and as a store of shards."""
+    """154 MB of rows around five axes in turn, as one file and as a store of shards."""
     folder = tmp_path_factory.mktemp("disk")
     rng = np.random.default_rng(0)
     x = 0.05 * rng.standard_normal((ROWS, DIMS), dtype=np.float32)

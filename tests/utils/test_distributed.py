@@ -13,6 +13,8 @@ import torch
 
 from fmcluster.utils import distributed
 
+CPU = torch.device("cpu")
+
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch):
@@ -73,7 +75,7 @@ def test_an_asked_device_is_given():
 
 
 def test_the_accelerator_trains_on_one_process():
-    found = distributed.accelerator(cpu=True, gradient_accumulation_steps=3)
+    found = distributed.accelerator(CPU, gradient_accumulation_steps=3)
     assert found.num_processes == 1
     assert found.device.type == "cpu"
     assert found.gradient_accumulation_steps == 3
@@ -83,9 +85,46 @@ def test_another_precision_begins_a_new_state():
     # Accelerate refuses a second precision in one process; two heads may differ in theirs.
     seen = []
     for precision in ("no", "bf16", "no"):
-        found = distributed.accelerator(cpu=True, mixed_precision=precision)
+        found = distributed.accelerator(CPU, mixed_precision=precision)
         seen.append(found.mixed_precision)
     assert seen == ["no", "bf16", "no"]
+
+
+OTHER_DEVICE = """
+import os
+os.environ["ACCELERATE_TORCH_DEVICE"] = "meta"  # what Accelerate gives
+import torch
+from accelerate.state import AcceleratorState
+from fmcluster.utils import distributed
+
+assert distributed.device().type == "meta"
+del os.environ["ACCELERATE_TORCH_DEVICE"]
+kinds = []
+for kind in ("cpu", "meta", "cpu"):
+    if kind == "meta":
+        os.environ["ACCELERATE_TORCH_DEVICE"] = "meta"
+    else:
+        os.environ.pop("ACCELERATE_TORCH_DEVICE", None)
+    layer = torch.nn.Linear(2, 2, device=kind)
+    found = distributed.accelerator(torch.device(kind))
+    kinds.append((found.prepare(layer).weight.device.type, AcceleratorState().device.type))
+print(kinds, distributed.device().type)
+"""
+
+
+def test_modules_stay_where_they_are_and_the_process_keeps_its_device():
+    # A process with a GPU may fit one head on the processor and go on with the GPU.
+    root = str(Path(__file__).resolve().parents[2])
+    environment = {**os.environ, "PYTHONPATH": root}
+    found = subprocess.run(
+        [sys.executable, "-c", OTHER_DEVICE],
+        env=environment,
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    expected = [("cpu", "cpu"), ("meta", "meta"), ("cpu", "cpu")]
+    assert found.stdout.strip() == f"{expected} meta"
 
 
 def test_one_process_needs_neither_torch_nor_accelerate():

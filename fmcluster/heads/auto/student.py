@@ -27,6 +27,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,9 +37,13 @@ from fmcluster.functional.calibration import shift_to_mean, with_confidence
 from fmcluster.functional.softmax import softmax
 from fmcluster.partition.mini_clusters import group_sums, grouped, mini_clusters
 from fmcluster.partition.refine import Array, RefinementContext, fit_slope, linear_weights
-from fmcluster.utils.stopping import carried
+from fmcluster.utils import distributed
+from fmcluster.utils.stopping import carried, check_stopped
 from fmcluster.utils.threads import n_threads
 from fmcluster.vectors.faiss_index import one_blas_thread
+
+if TYPE_CHECKING:
+    import torch
 
 # Time and memory of a prediction: (rows, landmarks) cosines; more where there are more clusters.
 LANDMARKS = 1_000
@@ -54,6 +59,10 @@ SLOPE = 0.8
 TINY = 1e-6
 # Under the package's own: cosines to the landmarks are in float64, 16 MB per thousand of them.
 BLOCK_ROWS = 2_048
+# On a GPU, as many as are predicted at a time: 70 MB of cosines per thousand landmarks.
+GPU_ROWS = 8_192
+# Products of fewer multiplications are done before a GPU is awake.
+GPU_WORK = 2**28
 
 
 @dataclass
@@ -87,6 +96,9 @@ class Student:
 
     def scores(self, rows: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return log-probabilities (m, k) up to a constant and reliability (m, 1) of unit rows."""
+        device = distributed.gpu()
+        if device is not None and len(rows) * self.landmarks.size >= GPU_WORK:
+            return self._scores_on(device, rows)
         out = np.empty((len(rows), len(self.bias)))
         trust = np.empty((len(rows), 1))
         landmarks = self.landmarks.astype(np.float64).T
@@ -112,6 +124,31 @@ class Student:
             with one_blas_thread(), ThreadPoolExecutor(min(n_threads(), len(starts))) as pool:
                 list(pool.map(carried(block), starts))
         return out, trust
+
+    def _scores_on(
+        self, device: torch.device, rows: Array
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return what `scores` does, made on a device that knows float64."""
+        import torch
+
+        landmarks, votes, trust, weights, offsets, bias = (
+            torch.from_numpy(np.asarray(values, np.float64)).to(device)
+            for values in (
+                *(self.landmarks, self.votes, self.reliability),
+                *(self.weights, self.offsets, self.bias),
+            )
+        )
+        found = []
+        with torch.no_grad():
+            for part in torch.from_numpy(np.ascontiguousarray(rows)).split(GPU_ROWS):
+                check_stopped()
+                some = part.to(device, torch.float64)
+                near = (CONCENTRATION * (some @ landmarks.T)).softmax(dim=1)
+                linear = (some @ weights + offsets).softmax(dim=1)
+                both = 0.5 * ((near @ votes + TINY).log() + (linear + TINY).log()) + bias
+                found.append(torch.cat([both, (near @ trust)[:, None]], dim=1).cpu().numpy())
+        joined = np.concatenate(found)
+        return joined[:, :-1], joined[:, -1:]
 
     def proba(self, rows: Array) -> NDArray[np.floating]:
         """Return probabilities (m, k) of unit rows."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fmcluster.functional.labels.answers import RowAnswers
 from fmcluster.heads.training.fixed import FixedRows
+from fmcluster.utils import distributed
 from fmcluster.vectors.rows import BLOCK_ROWS, Rows
 
 # Rows of means, scales and principal components: more would not move them, and they fit in memory.
@@ -48,15 +49,26 @@ class TrainData:
     answers: RowAnswers | None = None
 
     def __post_init__(self) -> None:
-        self.tensors = [
-            read_only_tensor(np.asarray(space.source)).to(self.device) if space.in_memory else None
-            for space in self.spaces
-        ]
+        self.tensors = [self._held(space) for space in self.spaces]
         self.fixed = FixedRows.of(self.answers, self.device)
         self.neighbor_tensor = None
         if self.neighbors is not None:
             table = torch.from_numpy(np.ascontiguousarray(self.neighbors))
             self.neighbor_tensor = table.to(self.device)
+
+    def _held(self, space: Rows) -> Tensor | None:
+        """Return a space on the device, None where it is read when asked for.
+
+        A GPU holds what the host reads from disk, where it has room: no step waits for a read.
+        """
+        if space.in_memory:
+            return read_only_tensor(np.asarray(space.source)).to(self.device)
+        if not distributed.has_own_room(self.device, 4 * space.n_rows * space.n_dims):
+            return None
+        out = torch.empty(space.shape, device=self.device)
+        for start, block in space.blocks():
+            out[start : start + len(block)] = torch.from_numpy(block)
+        return out
 
     @property
     def n_rows(self) -> int:

@@ -6,6 +6,7 @@ the prior on cluster sizes and the network that predicts.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -25,6 +26,9 @@ from fmcluster.heads.training.objective import Objective, Schedule, TrainOptions
 from fmcluster.heads.training.weights import from_arrays, to_arrays
 from fmcluster.utils import distributed
 from fmcluster.vectors.fit_data import HeadData
+
+# Predictions of fewer multiplications are done before a GPU is awake.
+GPU_WORK = 2**28
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -138,9 +142,14 @@ class TrainedHead(ClusterHead):
         return objective.eval()
 
     def _proba(self, xs: list[NDArray[np.float32]]) -> NDArray[np.floating]:
-        with torch.no_grad(), one_thread(torch.device("cpu")):
-            tensors = [torch.from_numpy(np.asarray(x, np.float64)) for x in xs]
-            return self.network_(tensors).softmax(dim=1).numpy()
+        device, network = torch.device("cpu"), self.network_
+        gpu = distributed.gpu()
+        if gpu is not None and len(xs[0]) * _size(network) >= GPU_WORK:
+            # A copy: other threads may ask it for other rows, and it is saved as it is.
+            device, network = gpu, copy.deepcopy(network).to(gpu)
+        with torch.no_grad(), one_thread(device):
+            tensors = [torch.from_numpy(np.asarray(x, np.float64)).to(device) for x in xs]
+            return network(tensors).softmax(dim=1).cpu().numpy()
 
     def _state(self) -> dict[str, NDArray[Any]]:
         arrays = to_arrays(self.network_)
@@ -155,6 +164,10 @@ class TrainedHead(ClusterHead):
         n_outputs = int(arrays.pop("n_outputs")[0])
         network = self._network(self.space_dims_, n_outputs)
         self.network_ = from_arrays(network, arrays).requires_grad_(False).double()
+
+
+def _size(network: nn.Module) -> int:
+    return sum(weights.numel() for weights in network.parameters())
 
 
 def _labels(rows: TrainData) -> dict[str, Any]:

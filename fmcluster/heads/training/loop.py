@@ -91,7 +91,7 @@ class _Loop:
         self.objective, self.data, self.schedule, self.options = objective, data, schedule, options
         self.stream = stream
         self.accelerator = distributed.accelerator(
-            cpu=data.device.type == "cpu",
+            data.device,
             mixed_precision=options.mixed_precision,
             gradient_accumulation_steps=options.gradient_accumulation,
             log_with=options.log_with,

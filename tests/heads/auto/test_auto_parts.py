@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from scipy.optimize import linear_sum_assignment
 
 from fmcluster.functional.assignment import align_labels
@@ -19,6 +20,7 @@ from fmcluster.heads.auto.vote import TEMPERATURE, balance_evidence, support, vo
 from fmcluster.partition import refine as refining
 from fmcluster.partition.estimates.sizes import most_correct, shares_by_rank
 from fmcluster.partition.scores import Candidate, assortativity_of, modularity_of, score_candidate
+from fmcluster.utils import distributed
 from fmcluster.vectors.graph import KNNGraph
 
 
@@ -315,3 +317,16 @@ def test_a_cluster_that_nothing_predicts_is_given_its_likeliest_row(even):
     labels = taught.proba(even.x).argmax(axis=1)
     assert len(np.unique(labels)) == 6
     assert labels[7] == 5
+
+
+def test_a_device_gives_the_student_s_scores(even, monkeypatch):
+    taught = student.teach(field_of(even.x), refining.one_hot(even.y, 5), seed=0)
+    scores, trust = taught.scores(even.x)
+    monkeypatch.setattr(distributed, "gpu", lambda: torch.device("cpu"))
+    np.testing.assert_array_equal(taught.scores(even.x)[0], scores)  # too little work for it
+    monkeypatch.setattr(student, "GPU_WORK", 1)
+    monkeypatch.setattr(student, "GPU_ROWS", 250)
+    there = taught.scores(even.x)
+    assert there[0] is not scores and there[0].dtype == np.float64
+    np.testing.assert_allclose(there[0], scores, atol=1e-12)
+    np.testing.assert_allclose(there[1], trust, atol=1e-12)

@@ -20,7 +20,7 @@ PARAMS = {
     "batch_size": 64, "n_heads": 2,
 }  # fmt: skip
 
-SHORT = {"epochs": 8, "self_label_epochs": 4}
+SHORT = {"epochs": 5, "self_label_epochs": 3}
 # One process imports torch; every fit, the killed ones too, is a fork of it.
 KILLS = """
 import os, random, signal, sys, time
@@ -41,7 +41,8 @@ x[100:200, 1] += 4
 # What is loaded late is loaded before the forks; no gradient is: its threads do not fork.
 KNNGraph.build(x, k=2)
 make_head("scan"), make_head("kmeans", n_clusters=3).fit(x)
-distributed.accelerator(cpu=True).prepare(torch.optim.Adam([torch.ones(1)], foreach=True))
+optimizer = torch.optim.Adam([torch.ones(1)], foreach=True)
+distributed.accelerator(torch.device('cpu')).prepare(optimizer)
 
 def fit(name):
     pid = os.fork()
