@@ -35,7 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, metavar="N")
     parser.add_argument("--device")
     parser.add_argument(
-        "--out", required=True, metavar="FILE", help="Parquet of id, cluster, confidence"
+        "--out",
+        required=True,
+        type=options.new_file,
+        metavar="FILE",
+        help="Parquet of id, cluster, confidence",
     )
 
 
