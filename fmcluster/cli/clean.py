@@ -30,7 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--duplicates", type=float, default=0.99, metavar="COSINE")
     parser.add_argument(
-        "--out", type=options.new_file, metavar="FILE", help="CSV of id, given, suggested, score"
+        "--out",
+        type=options.new_file,
+        metavar="FILE",
+        help="CSV (or .parquet) of the wrong labels",
     )
 
 

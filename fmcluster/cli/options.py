@@ -129,7 +129,7 @@ def load_data(args: argparse.Namespace, *, folder: str | Path | None = None) -> 
     if not path.exists() and not is_pattern(path):
         raise FileNotFoundError(f"{args.data}: no such file or folder")
     if (path / "manifest.json").is_file():
-        return EmbeddingStore.open(path)
+        return embed(EmbeddingStore.open(path), encoder=encoder_of(args))
     return embed(
         str(path),
         encoder=encoder_of(args),

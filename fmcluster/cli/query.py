@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out",
         type=options.new_file,
         metavar="FILE",
-        help="CSV of id, cluster, confidence (and weight)",
+        help="CSV (or .parquet) of id, cluster, confidence (and weight)",
     )
 
 

@@ -65,6 +65,24 @@ def test_predict_assigns_new_rows_as_the_result_would(arrays, capsys):
     assert list(table.columns) == ["id", "cluster", "confidence"]
 
 
+@pytest.mark.parametrize("ending", [".csv", ".tsv", ".parquet", ""])
+def test_a_table_is_what_its_ending_says(arrays, capsys, ending):
+    cluster(arrays)
+    for command, out in (("predict", arrays / f"p{ending}"), ("query", arrays / f"q{ending}")):
+        more = [arrays / "X.npy"] if command == "predict" else ["--budget", 7]
+        assert run(command, arrays / "run", *more, "--out", out) == 0
+        separator = "\t" if ending == ".tsv" else ","
+        if ending == ".parquet" or (command == "predict" and not ending):
+            table = pd.read_parquet(out)
+        else:
+            table = pd.read_csv(out, sep=separator)
+        assert table.columns[:3].tolist() == ["id", "cluster", "confidence"]
+        assert len(table) == (120 if command == "predict" else 7)
+    # What `query` wrote is read back whatever its ending.
+    page = arrays / "page.html"
+    assert run("report", arrays / "run", "--to-label", arrays / f"q{ending}", "--out", page) == 0
+
+
 def test_report_and_estimate_read_a_saved_result(arrays, capsys):
     cluster(arrays, "--no-report")
     assert not (arrays / "run" / "report.html").exists()

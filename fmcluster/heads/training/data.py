@@ -70,9 +70,9 @@ class TrainData:
         for space in self.spaces:
             digest.update(repr(space.shape).encode())
             for _, block in space.blocks():
-                digest.update(np.ascontiguousarray(block))
+                digest.update(np.ascontiguousarray(block).data)
         if self.neighbors is not None:
-            digest.update(np.ascontiguousarray(self.neighbors, dtype=np.int64))
+            digest.update(np.ascontiguousarray(self.neighbors, dtype=np.int64).data)
         return digest.hexdigest()
 
     def take(self, rows: Tensor, host: Tensor | None = None) -> list[Tensor]:
