@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -37,6 +38,8 @@ from fmcluster.vectors.rows import (
     one_or_list,
     space_list,
 )
+
+logger = logging.getLogger(__name__)
 
 
 def default_encoders(modality: str) -> list[str]:
@@ -134,6 +137,7 @@ def embed(
         Each with one line that says what to do.
     """
     if is_store(data):
+        _say_unused(encoder)
         return data
     run: dict[str, Any] = {"device": device, "batch_size": batch_size, "precision": precision}
     settings: dict[str, Any] = {
@@ -163,6 +167,7 @@ def embed(
         )
     )
     if source.modality == "embedding":
+        _say_unused(encoder)
         return embed_to_store(source, None, folder=folder, dtype=dtype)
     names = default_encoders(source.modality) if encoder is None else encoder
     names = list(names) if isinstance(names, (list, tuple)) else [names]
@@ -234,7 +239,9 @@ def cluster(
     [20, 20, 20]
     """
     started = time.perf_counter()
-    if not is_embeddings(emb):
+    if is_embeddings(emb):
+        _say_unused(encoder)
+    else:
         emb = embed(emb, encoder=encoder, column=column, split=split)
     if is_space_list(emb) and {getattr(x, "shape", None) for x in emb} == {(1, emb[0].shape[1])}:
         emb = np.concatenate([np.asarray(x) for x in emb])  # rows, not spaces of one row each
@@ -279,6 +286,12 @@ def cluster(
 
 
 # -- pieces -----------------------------------------------------------------------------------
+
+
+def _say_unused(encoder: Any) -> None:
+    """Warn where an encoder was named that has nothing to encode."""
+    if encoder is not None:
+        logger.warning("encoder=%r is not used: the data is embeddings already", encoder)
 
 
 def _preprocess(emb: Any, steps: str | None) -> tuple[Any, list[Preprocessor | None]]:

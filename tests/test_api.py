@@ -228,3 +228,33 @@ def test_one_cluster_is_certain_and_says_so(head):
     assert two.n_clusters == 2 and two.is_calibrated
     plain = fmc.cluster(X, n_clusters=1, head=head, calibrate=False)
     assert not plain.is_calibrated and not plain.with_answers({3: "all"}).is_calibrated
+
+
+@pytest.mark.parametrize("call", ["cluster", "embed"])
+def test_an_encoder_that_has_nothing_to_encode_is_said(blobs, call, caplog):
+    x = blobs(n=40, k=2).x
+    for data in (x, fmc.embed(x)):
+        caplog.clear()
+        if call == "embed":
+            fmc.embed(data, encoder="tfidf")
+        else:
+            fmc.cluster(data, n_clusters=2, head="kmeans", encoder="tfidf")
+        assert "encoder='tfidf' is not used: the data is embeddings already" in caplog.text
+
+
+def test_hidden_values_of_a_masked_array_are_not_read(blobs):
+    x = blobs(n=40, k=2).x
+    hidden = np.ma.masked_less(x, x.min() + 1e-6)
+    for call in (
+        lambda: fmc.cluster(hidden, n_clusters=2, head="kmeans"),
+        lambda: fmc.cluster([x, hidden], n_clusters=2, head="kmeans"),
+        lambda: fmc.embed(hidden),
+        lambda: fmc.heads.make_head("kmeans", n_clusters=2).fit(hidden),
+        lambda: fmc.cluster(x, n_clusters=2, head="kmeans").evaluate(
+            np.ma.masked_equal(np.arange(40) % 2, 1)
+        ),
+    ):
+        with pytest.raises(ValueError, match=r"masked array that hides \d+ value"):
+            call()
+    shown = np.ma.array(x, mask=False)
+    assert fmc.cluster(shown, n_clusters=2, head="kmeans").n_clusters == 2

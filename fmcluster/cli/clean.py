@@ -29,7 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="exit 3 where more than this share of the labels looks wrong",
     )
     parser.add_argument("--duplicates", type=float, default=0.99, metavar="COSINE")
-    parser.add_argument("--out", metavar="FILE", help="CSV of id, given, suggested, score")
+    parser.add_argument(
+        "--out",
+        type=options.new_file,
+        metavar="FILE",
+        help="CSV (or .parquet) of the wrong labels",
+    )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

@@ -47,7 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_naming(parser)
     parser.add_argument("--no-calibrate", action="store_true", help="keep the head's own scores")
     parser.add_argument("--no-report", action="store_true", help="write no report.html")
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder of the result")
+    parser.add_argument(
+        "--out", required=True, type=options.new_place, metavar="DIR", help="folder of the result"
+    )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

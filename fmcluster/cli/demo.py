@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fmcluster.cli.options import jsonable, numbers
+from fmcluster.cli.options import jsonable, new_place, numbers
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,7 +28,9 @@ EXAMPLE = "fmcluster demo --out demo/"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("--out", default="demo", metavar="DIR", help="where the result goes")
+    parser.add_argument(
+        "--out", type=new_place, default="demo", metavar="DIR", help="where the result goes"
+    )
     parser.add_argument("--head", default=HEAD, help=f"cluster head (default: {HEAD})")
     parser.add_argument("--limit", type=int, metavar="N", help="use the first N images only")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fmcluster.cli import incoming
+from fmcluster.cli import incoming, options
 from fmcluster.utils.folders import check_replaceable
 
 EXAMPLE = "fmcluster edit run/ --merge 3,7 --rename 3=billing --split 5 --out run2/"
@@ -65,7 +65,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--cache-dir", help="where stores are kept when no folder is named")
     parser.add_argument("--no-report", action="store_true", help="write no report.html")
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder of the edited result")
+    parser.add_argument(
+        "--out",
+        required=True,
+        type=options.new_place,
+        metavar="DIR",
+        help="folder of the edited result",
+    )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

@@ -144,9 +144,9 @@ def read_table(path: str, columns: list[str], *, index: IdIndex | None) -> Any:
         table = pd.read_parquet(path).astype(str)
     else:
         table = _read_csv(path)
-    for column in table.columns:
-        risky = table[column].str.match(QUOTED)
-        table[column] = table[column].where(~risky, table[column].str[1:])
+        for column in table.columns:
+            risky = table[column].str.match(QUOTED)
+            table[column] = table[column].where(~risky, table[column].str[1:])
     for column in columns:
         if column not in table.columns:
             raise DataError(
@@ -193,13 +193,19 @@ def write_table(path: str, table: Any) -> None:
     """Write a CSV in which no cell is a formula to a spreadsheet; `read_table` takes it back.
 
     Texts that begin like one get an apostrophe in front, as spreadsheets write them themselves.
+    A path that ends in ``.parquet`` gets such a file, with the values as they are.
     """
-    from fmcluster.utils.files import write_text
+    from fmcluster.utils.files import atomic_path, write_text
 
+    if Path(path).suffix.lower() == ".parquet":
+        with atomic_path(path) as temporary:
+            table.to_parquet(temporary, index=False)
+        return
     safe = table.copy()
     for column in safe.columns:
         if safe[column].dtype.kind not in "iufb":
             texts = safe[column].astype(str)
             risky = texts.str.startswith(FORMULA) | texts.str.match(QUOTED)
             safe[column] = texts.where(~risky, "'" + texts)
-    write_text(path, safe.to_csv(index=False))
+    separator = "\t" if Path(path).suffix.lower() == ".tsv" else ","
+    write_text(path, safe.to_csv(index=False, sep=separator))

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from fmcluster.utils.files import check_place
+
 
 class EncoderOption(argparse.Action):
     """``--encoder-option NAME=VALUE``: an option of the ``--encoder`` before it, into its spec."""
@@ -48,6 +50,22 @@ def add_on_error(
         default="raise",
         help="what to do with rows that cannot be read (default: raise)",
     )
+
+
+def new_place(text: str) -> str:
+    """Return the value of ``--out``, refused before the work where nothing can be written there."""
+    try:
+        check_place(text)
+    except (OSError, ValueError) as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
+def new_file(text: str) -> str:
+    """Return the value of an ``--out`` that is a file: no folder, either."""
+    if Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is a folder: name a file")
+    return new_place(text)
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
@@ -111,7 +129,7 @@ def load_data(args: argparse.Namespace, *, folder: str | Path | None = None) -> 
     if not path.exists() and not is_pattern(path):
         raise FileNotFoundError(f"{args.data}: no such file or folder")
     if (path / "manifest.json").is_file():
-        return EmbeddingStore.open(path)
+        return embed(EmbeddingStore.open(path), encoder=encoder_of(args))
     return embed(
         str(path),
         encoder=encoder_of(args),

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fmcluster.cli import options
+from fmcluster.cli.labels import write_table
 
 EXAMPLE = "fmcluster predict run/ new.parquet --column text --out assigned.parquet"
 
@@ -35,7 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, metavar="N")
     parser.add_argument("--device")
     parser.add_argument(
-        "--out", required=True, metavar="FILE", help="Parquet of id, cluster, confidence"
+        "--out",
+        required=True,
+        type=options.new_file,
+        metavar="FILE",
+        help="Parquet (or, by its ending, CSV) of id, cluster, confidence",
     )
 
 
@@ -74,8 +79,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     columns: dict[str, Any] = {"id": ids, "cluster": labels, "confidence": proba.max(axis=1)}
     if result.names:
         columns["name"] = np.array(result.names, dtype=object)[labels]
-    with atomic_path(args.out) as temporary:
-        parquet.write_table(pa.table(columns), temporary)
+    table = pa.table(columns)
+    if Path(args.out).suffix.lower() in (".csv", ".tsv"):
+        write_table(args.out, table.to_pandas())
+    else:
+        with atomic_path(args.out) as temporary:
+            parquet.write_table(table, temporary)
     return {
         "out": args.out,
         "rows": len(proba),

@@ -34,7 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--labeled", metavar="FILE", help="CSV with a column id (and label): done already"
     )
-    parser.add_argument("--out", metavar="FILE", help="CSV of id, cluster, confidence (and weight)")
+    parser.add_argument(
+        "--out",
+        type=options.new_file,
+        metavar="FILE",
+        help="CSV (or .parquet) of id, cluster, confidence (and weight)",
+    )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

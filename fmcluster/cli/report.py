@@ -8,6 +8,7 @@ from typing import Any
 
 from fmcluster.cli.labels import add_labels, load_labels, read_table
 from fmcluster.cli.naming import add_naming, named, namer_of
+from fmcluster.cli.options import new_file
 
 EXAMPLE = "fmcluster report run/ --data tickets.csv --column text --to-label to_label.csv"
 
@@ -39,7 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--issues", metavar="FILE", help="CSV that `fmcluster clean --out` wrote: listed"
     )
-    parser.add_argument("--out", metavar="FILE", help="default: report.html in the result's folder")
+    parser.add_argument(
+        "--out",
+        type=new_file,
+        metavar="FILE",
+        help="default: report.html in the result's folder",
+    )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

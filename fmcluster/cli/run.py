@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from fmcluster.cli import options
+
 EXAMPLE = "fmcluster run stackoverflow --data stackoverflow.parquet --limit 2000 --out run/"
 
 
@@ -22,7 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, metavar="N", help="of the encoder")
     parser.add_argument("--device", help="default: what accelerate gives")
     parser.add_argument("--cache-dir", help="where embeddings are kept")
-    parser.add_argument("--out", metavar="DIR", help="save the result and its report here")
+    parser.add_argument(
+        "--out", type=options.new_place, metavar="DIR", help="save the result and its report here"
+    )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

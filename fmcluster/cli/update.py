@@ -37,7 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="raise",
         help="what to do with rows whose id the result has (default: raise)",
     )
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder of the grown result")
+    parser.add_argument(
+        "--out",
+        required=True,
+        type=options.new_place,
+        metavar="DIR",
+        help="folder of the grown result",
+    )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from fmcluster.utils.errors import CollapseWarning, CorruptShardError
 from fmcluster.utils.files import atomic_path, digest_file, safe_child, write_json
 from fmcluster.utils.folders import replaced_folder
 from fmcluster.utils.random import seed_of
-from fmcluster.utils.validation import check_finite_rows, check_n_clusters
+from fmcluster.utils.validation import check_finite_rows, check_n_clusters, check_unmasked
 from fmcluster.utils.version import __version__
 from fmcluster.vectors.fit_data import HeadData, rows_to_fit
 from fmcluster.vectors.graph import KNNGraph
@@ -218,6 +218,7 @@ class ClusterHead(ClusterMixin, BaseEstimator):
         """Check `X` and return its spaces; arrays go through scikit-learn's validation."""
         X = from_tensor(X)
         if not (is_store(X) or is_space_list(X) or is_lazy(X)):
+            check_unmasked(X)
             X = validate_data(
                 self,
                 X,

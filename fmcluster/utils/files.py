@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import glob
 import hashlib
@@ -18,7 +19,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from fmcluster.utils.errors import CorruptShardError
+from fmcluster.utils.errors import CorruptShardError, DataError
 
 
 @contextlib.contextmanager
@@ -47,6 +48,23 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise OSError(int(told[1]), os.strerror(int(told[1])), str(target)) from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_place(path: str | os.PathLike[str]) -> None:
+    """Refuse a path that nothing can be written to, before the work that is to end there.
+
+    Raises
+    ------
+    DataError
+        A part of it above the last is a file.
+    PermissionError
+        The folder that it goes into takes nothing from this user.
+    """
+    above = next(p for p in Path(path).expanduser().absolute().parents if os.path.exists(p))
+    if not above.is_dir():
+        raise DataError(f"{path} cannot be written: {above} is a file, so name a place elsewhere")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, f"nothing can be written in {above}", os.fspath(path))
 
 
 @functools.cache

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import errno
 import glob
 import os
 import shutil
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from fmcluster.utils.errors import CorruptShardError, DataError
-from fmcluster.utils.files import digest_file, is_alive, machine_id, safe_child
+from fmcluster.utils.files import check_place, digest_file, is_alive, machine_id, safe_child
 
 T = TypeVar("T")
 # Loads of a folder that another process replaces meanwhile; a load is far shorter than a save.
@@ -46,8 +45,8 @@ def check_replaceable(
     ------
     DataError
         There is a file, or a folder with other things in it.
-    OSError
-        Nothing can be written there.
+    DataError, PermissionError
+        Nothing can be written there: as `check_place`.
     """
     target = Path(folder).expanduser().resolve()
     if target.exists() and not target.is_dir():
@@ -62,9 +61,8 @@ def check_replaceable(
                 f"{folder} is not empty and has no {marker}, so it is not ours to replace "
                 f"(it holds {shown}): name a new folder"
             )
+    check_place(folder)
     target.parent.mkdir(parents=True, exist_ok=True)
-    if not os.access(target.parent, os.W_OK):
-        raise PermissionError(errno.EACCES, "nothing can be written beside it", os.fspath(folder))
     return target
 
 

@@ -31,6 +31,7 @@ def check_matrix(
     TypeError
         Not numeric.
     """
+    check_unmasked(X, name=name)
     array = np.asarray(X)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name} must be numeric, got dtype {array.dtype}: embed the data first")
@@ -47,6 +48,15 @@ def check_matrix(
         array = array.astype(np.float32, copy=False)
     check_finite_rows(array, name=name, ids=ids)
     return array
+
+
+def check_unmasked(array: Any, *, name: str = "X") -> None:
+    """Raise ValueError where values of a masked array are hidden: whatever reads it sees them."""
+    if isinstance(array, np.ma.MaskedArray) and (hidden := int(np.ma.count_masked(array))):
+        raise ValueError(
+            f"{name} is a masked array that hides {hidden} value(s), which would be read all the "
+            "same: fill them (X.filled(value)) or leave their rows out"
+        )
 
 
 def check_finite_rows(
@@ -68,6 +78,7 @@ def check_finite_rows(
 
 def check_labels(y: ArrayLike, n_rows: int | None = None, *, name: str = "labels") -> NDArray[Any]:
     """Return 1-D labels (any dtype), of length `n_rows` where that is given."""
+    check_unmasked(y, name=name)
     try:
         array = np.asarray(y)
     except ValueError:  # lists of several lengths

@@ -59,12 +59,20 @@ class KNNGraph:
         The index family that was used.
     recall : float
         Measured share of the true neighbors that were found, 1.0 for the exact index.
+
+    Raises
+    ------
+    ValueError
+        Arrays of other shapes or types, or row numbers outside the graph.
     """
 
     indices: NDArray[Any]
     similarities: NDArray[np.float32]
     method: str = "exact"
     recall: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_graph(self.indices, self.similarities)
 
     @property
     def n_rows(self) -> int:
@@ -215,27 +223,27 @@ class KNNGraph:
                 check_digests(Path(folder), files, marker="graph.json", what="graph")
                 indices = read_array(safe_child(folder, "indices.npy"), mmap=mmap)
                 similarities = read_array(safe_child(folder, "similarities.npy"), mmap=mmap)
-                _check_graph(indices, similarities, folder)
-                return cls(indices, similarities, str(about["method"]), float(about["recall"]))
+                try:
+                    return cls(indices, similarities, str(about["method"]), float(about["recall"]))
+                except ValueError as error:
+                    raise CorruptShardError(f"{folder} holds no graph: {error}") from None
 
         return read_whole(Path(folder), "graph.json", read)
 
 
-def _check_graph(
-    indices: NDArray[Any], similarities: NDArray[Any], folder: str | os.PathLike[str]
-) -> None:
+def _check_graph(indices: NDArray[Any], similarities: NDArray[Any]) -> None:
     """Refuse arrays that are no graph: compiled code reads them without looking."""
     shape, kinds = indices.shape, (indices.dtype.kind, similarities.dtype.kind)
     if len(shape) != 2 or similarities.shape != shape or kinds != ("i", "f"):
-        raise CorruptShardError(
-            f"{folder} is no graph: indices {indices.dtype} {shape}, similarities "
-            f"{similarities.dtype} {similarities.shape}"
+        raise ValueError(
+            "a graph has indices (n, k) of integers and similarities (n, k) of floats, got "
+            f"{indices.dtype} {shape} and {similarities.dtype} {similarities.shape}"
         )
     for start in range(0, shape[0], BLOCK_ROWS):
         block = indices[start : start + BLOCK_ROWS]
         if block.size and (block.min() < 0 or block.max() >= shape[0]):
-            raise CorruptShardError(
-                f"{folder}/indices.npy names rows outside 0..{shape[0] - 1}: build the graph again"
+            raise ValueError(
+                f"the graph's indices name rows outside 0..{shape[0] - 1}: build the graph again"
             )
 
 

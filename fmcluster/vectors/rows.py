@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmcluster.utils.stopping import check_stopped
-from fmcluster.utils.validation import check_finite_rows
+from fmcluster.utils.validation import check_finite_rows, check_unmasked
 
 # Rows that are read, searched or predicted at a time, everywhere: of 1,000 dimensions 32 MiB, and
 # enough that a block's overhead is lost in its matrix product.
@@ -172,6 +172,7 @@ def as_spaces(X: Any) -> list[Rows]:
     else:
         sources = [(X if hasattr(X, "shape") else np.asarray(X), [])]
     for source, _ in sources:
+        check_unmasked(source)
         if len(source.shape) != 2:
             raise ValueError(f"X must be 2-D (rows, dimensions), got shape {source.shape}")
     return _same_length([Rows(source, views=views) for source, views in sources])

@@ -14,6 +14,9 @@ from fmcluster.cli.cluster import cluster_number, parse_param
 from fmcluster.cli.main import main
 from fmcluster.cli.registry import COMMANDS
 
+# Commands that write nothing, or (`bench`) into a folder of its own that it shares.
+NO_OUT = ("app", "bench", "certify", "doctor", "drift", "encoders", "estimate", "heads")
+
 
 @pytest.fixture
 def arrays(blobs, tmp_path):
@@ -60,6 +63,24 @@ def test_predict_assigns_new_rows_as_the_result_would(arrays, capsys):
     table = pd.read_parquet(out)
     np.testing.assert_array_equal(table["cluster"], np.load(arrays / "run" / "labels.npy"))
     assert list(table.columns) == ["id", "cluster", "confidence"]
+
+
+@pytest.mark.parametrize("ending", [".csv", ".tsv", ".parquet", ""])
+def test_a_table_is_what_its_ending_says(arrays, capsys, ending):
+    cluster(arrays)
+    for command, out in (("predict", arrays / f"p{ending}"), ("query", arrays / f"q{ending}")):
+        more = [arrays / "X.npy"] if command == "predict" else ["--budget", 7]
+        assert run(command, arrays / "run", *more, "--out", out) == 0
+        separator = "\t" if ending == ".tsv" else ","
+        if ending == ".parquet" or (command == "predict" and not ending):
+            table = pd.read_parquet(out)
+        else:
+            table = pd.read_csv(out, sep=separator)
+        assert table.columns[:3].tolist() == ["id", "cluster", "confidence"]
+        assert len(table) == (120 if command == "predict" else 7)
+    # What `query` wrote is read back whatever its ending.
+    page = arrays / "page.html"
+    assert run("report", arrays / "run", "--to-label", arrays / f"q{ending}", "--out", page) == 0
 
 
 def test_report_and_estimate_read_a_saved_result(arrays, capsys):
@@ -221,3 +242,17 @@ def test_demo_runs_on_a_few_digits(tmp_path, capsys):
     page = (tmp_path / "demo" / "report.html").read_text(encoding="utf-8")
     assert "Reliability" in page
     assert "data:image/jpeg" in page
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c not in NO_OUT])
+def test_a_place_that_cannot_be_written_is_said_before_the_work(command, tmp_path, capsys):
+    (tmp_path / "plain").write_text("mine")
+    given = {"run": ["none.yaml"], "demo": []}.get(command, ["none"])
+    given += ["none.csv"] if command in ("predict", "update") else []
+    assert run(command, *given, "--out", tmp_path / "plain" / "new") == 2
+    said = capsys.readouterr().err
+    assert "plain is a file, so name a place elsewhere" in said and said.count("\n") <= 2
+    if command in ("predict", "query", "clean", "report"):
+        assert run(command, *given, "--out", tmp_path) == 2
+        assert f"{tmp_path} is a folder: name a file" in capsys.readouterr().err
+    assert (tmp_path / "plain").read_text() == "mine"

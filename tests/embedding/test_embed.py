@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers_peak import rise
 from helpers_ranks import run_alone, run_ranks
 from PIL import Image
 
@@ -866,7 +867,7 @@ def source_of(made):
 MEMORY = (
     ENCODER
     + """
-import resource, sys
+import sys
 import numpy as np
 
 class Flat(Fake):
@@ -880,27 +881,18 @@ class Many(list):
 
 from fmcluster.embedding.embed import embed_to_store
 embed_to_store(Many(), Flat(), folder=sys.argv[1] + "/warm", shard_rows=2048)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 sys.argv[2] = sys.argv[3]
-store = embed_to_store(Many(), Flat(), folder=sys.argv[1] + "/full", shard_rows=2048)
-after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(len(store), store.space().nbytes // 1024, after - before)
 """
 )
+GROWN = """
+store = embed_to_store(Many(), Flat(), folder=sys.argv[1] + "/full", shard_rows=2048)
+assert len(store) == 125_000 and store.space().nbytes == 125_000 * 1024
+"""
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="maxrss is in kilobytes on Linux")
 def test_memory_does_not_grow_with_the_rows(tmp_path):
-    out = subprocess.run(
-        [sys.executable, "-c", MEMORY, str(tmp_path), "10000", "125000"],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        check=True,
-    )
-    rows, stored_kb, grown_kb = map(int, out.stdout.split())
-    assert rows == 125_000 and stored_kb == 125_000
-    assert grown_kb < 30_000, f"{grown_kb} kB more for 12 times the rows"
+    grown = rise(MEMORY, GROWN, tmp_path, 10_000, 125_000)
+    assert grown < 29, f"{grown} MiB more for 12 times the rows"
 
 
 def test_module_needs_neither_torch_nor_datasets():

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fmcluster.embedding import reuse
 from fmcluster.embedding.embed import embed_to_store, stores_folder
 from fmcluster.embedding.encoders.base import TorchEncoder
 from fmcluster.embedding.reuse import Known, digests_of, known_rows
@@ -310,3 +311,12 @@ def test_known_rows_travel_and_bound_what_they_look_at(tmp_path, monkeypatch):
     monkeypatch.setattr(reuse, "MOST_SOURCES", 1)
     few = known_rows(header, [Counting()], target=tmp_path / "t", cache=stores_folder())
     assert len(few[0].shards) == 1
+
+
+def test_the_digest_of_an_image_is_that_of_its_bytes(monkeypatch):
+    draw = np.random.default_rng(0)
+    picture = Image.fromarray(draw.integers(0, 255, (37, 11, 3), dtype=np.uint8))
+    whole = hashlib.blake2b(b"imageRGB(11, 37)" + picture.tobytes(), digest_size=16).digest()
+    for pixels in (1, 30, 11 * 37, 10**6):
+        monkeypatch.setattr(reuse, "_STRIP_PIXELS", pixels)
+        assert digests_of([picture])[0].tobytes() == whole

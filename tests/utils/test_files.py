@@ -15,7 +15,8 @@ import pytest
 from filelock import Timeout
 
 from fmcluster.utils import files as _files
-from fmcluster.utils.errors import CorruptShardError
+from fmcluster.utils.errors import CorruptShardError, DataError
+from fmcluster.utils.files import check_place
 
 
 def names(folder: Path) -> list[str]:
@@ -306,3 +307,18 @@ def test_a_lock_is_freed_by_an_error(tmp_path):
         raise RuntimeError
     with _files.lock(tmp_path / "x.lock", timeout=0.05):
         pass
+
+
+def test_a_place_below_a_file_is_refused_with_the_file(tmp_path):
+    (tmp_path / "plain").write_text("x")
+    with pytest.raises(DataError, match=r"run/a cannot be written: .*plain is a file"):
+        check_place(tmp_path / "plain" / "run" / "a")
+    check_place(tmp_path / "new" / "run")
+    check_place(tmp_path / "plain")  # a file is replaced
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["plain"]
+
+
+def test_a_folder_that_takes_nothing_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(PermissionError, match=f"nothing can be written in {tmp_path}"):
+        check_place(tmp_path / "new" / "run")

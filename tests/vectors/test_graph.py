@@ -176,5 +176,23 @@ def test_a_saved_graph_with_a_changed_number_is_refused(X, tmp_path, wrong):
         KNNGraph.load(tmp_path / "g")
     # Without checksums, as version 0.1 saved it, the numbers themselves are looked at.
     (tmp_path / "g" / "graph.json").write_text('{"method": "exact", "recall": 1.0}')
-    with pytest.raises(CorruptShardError, match="names rows outside"):
+    with pytest.raises(CorruptShardError, match="g holds no graph: .* name rows outside"):
         KNNGraph.load(tmp_path / "g", mmap=True)
+
+
+@pytest.mark.parametrize("wrong", [99, -1, 10**8])
+def test_row_numbers_outside_a_graph_are_refused(wrong):
+    """Given to a head, one of them ended Python."""
+    graph = KNNGraph.build(np.eye(99, 8, dtype=np.float32), k=5)
+    indices = graph.indices.copy()
+    indices[7, 3] = wrong
+    with pytest.raises(ValueError, match=r"rows outside 0\.\.98"):
+        KNNGraph(indices, graph.similarities)
+
+
+def test_arrays_that_are_no_graph_are_refused():
+    graph = KNNGraph.build(np.eye(99, 8, dtype=np.float32), k=5)
+    with pytest.raises(ValueError, match=r"got float32 \(99, 5\) and float32 \(99, 5\)"):
+        KNNGraph(graph.similarities, graph.similarities)
+    with pytest.raises(ValueError, match=r"\(99, 5\) and float32 \(99, 4\)"):
+        KNNGraph(graph.indices, graph.similarities[:, :4])

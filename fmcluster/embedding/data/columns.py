@@ -15,6 +15,7 @@ from fmcluster.embedding.data.arrow import vectors_of_dataset
 from fmcluster.embedding.data.batches import BATCH, in_batches
 from fmcluster.embedding.data.values import as_array, is_pil, is_tensor, kind_of
 from fmcluster.utils.errors import DataError
+from fmcluster.utils.validation import check_unmasked
 
 # Columns that are the text where several could be: the names that the Hub's datasets use most.
 TEXT_NAMES = ("text", "sentence", "content", "document", "title", "caption")
@@ -100,6 +101,7 @@ def is_hf(data: Any) -> bool:
 
 def open_values(values: Any, column: str | None) -> Reader:
     """Read rows in memory: a list, a memory map, an array of vectors, texts or images."""
+    check_unmasked(values, name="the array")
     if is_tensor(values) or (
         hasattr(values, "__array__") and not isinstance(values, np.ndarray) and not is_pil(values)
     ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -74,6 +75,17 @@ class TrainData:
     def n_rows(self) -> int:
         """Number of rows."""
         return self.spaces[0].n_rows
+
+    def digest(self) -> str:
+        """Return a digest of all rows and their neighbors, read once from the start."""
+        digest = hashlib.blake2b(digest_size=16)
+        for space in self.spaces:
+            digest.update(repr(space.shape).encode())
+            for _, block in space.blocks():
+                digest.update(np.ascontiguousarray(block).data)
+        if self.neighbors is not None:
+            digest.update(np.ascontiguousarray(self.neighbors, dtype=np.int64).data)
+        return digest.hexdigest()
 
     def take(self, rows: Tensor, host: Tensor | None = None) -> list[Tensor]:
         """Return the rows (B,) of every space as tensors (B, d_v) on the device.

@@ -108,8 +108,8 @@ class TrainedHead(ClusterHead):
     ) -> Objective:
         """Run one stage of training; its loss curve joins `history_`.
 
-        A checkpoint is resumed by a head with the same arguments; those named in `without` have no
-        part in this stage.
+        A checkpoint is resumed by a head with the same arguments and rows; arguments named in
+        `without` have no part in this stage.
         """
         options = self.options or TrainOptions()
         if options.checkpoint_dir:

@@ -109,11 +109,10 @@ class _Loop:
         self.history: list[dict[str, float]] = []
         # On a GPU to look at a loss is to wait for it.
         self.checks_each_step = data.device.type == "cpu"
-        self.checkpoint = (
-            Checkpoint(Path(options.checkpoint_dir), {**settings, "schedule": repr(schedule)})
-            if options.checkpoint_dir
-            else None
-        )
+        self.checkpoint = None
+        if options.checkpoint_dir:
+            settings = {**settings, "schedule": repr(schedule), "data": data.digest()}
+            self.checkpoint = Checkpoint(Path(options.checkpoint_dir), settings)
 
     def run(self) -> list[dict[str, float]]:
         first = 0

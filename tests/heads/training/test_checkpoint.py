@@ -14,6 +14,7 @@ import pytest
 from fmcluster.heads import make_head
 from fmcluster.heads.training.objective import TrainOptions
 from fmcluster.utils.errors import CorruptShardError
+from fmcluster.vectors.graph import KNNGraph
 
 PARAMS = {
     "n_clusters": 3, "random_state": 0, "epochs": 12, "self_label_epochs": 6, "min_steps": 0,
@@ -129,6 +130,24 @@ def test_a_full_disk_keeps_the_head_that_was_saved(blobs, tmp_path):
     with pytest.raises(OSError), no_file_above(200):
         other.save_pretrained(tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("change", ["rows", "neighbors"])
+def test_a_checkpoint_of_other_data_is_not_resumed(blobs, tmp_path, change):
+    """Of the same shape, as the data set of the next day is."""
+    x = blobs(n=300, k=3, d=8).x
+    options = TrainOptions(checkpoint_dir=str(tmp_path))
+    first, alone = {}, {}
+    if change == "rows":
+        other = np.ascontiguousarray(x[::-1]) + 1
+    else:
+        other = x
+        first["graph"] = KNNGraph.build(x, k=20)
+        alone["graph"] = KNNGraph.build(blobs(n=300, k=3, d=8, seed=5).x, k=20)
+    make_head("scan", options=options, **PARAMS).fit(x, **first)
+    unbroken = make_head("scan", **PARAMS).fit(other, **alone)
+    again = make_head("scan", options=options, **PARAMS).fit(other, **alone)
+    np.testing.assert_array_equal(again.predict_proba(other), unbroken.predict_proba(other))
 
 
 @pytest.mark.parametrize("harm", ["cut", "flip", "header"])
