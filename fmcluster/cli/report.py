@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data",
         help="the raw data, for examples (default: `data` or `data.*` in the folder, if there)",
     )
-    parser.add_argument("--column", help="column that holds the texts or images")
+    options.add_column(parser)
     parser.add_argument(
         "--id-column", help="column that holds row ids (default: the one at clustering)"
     )
@@ -42,17 +42,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Load, attach what was given, write."""
-    from fmcluster.cli.incoming import data_of, store_of
-    from fmcluster.embedding.data.source import Source
+    from fmcluster.cli.incoming import data_of, rows_of, store_of
     from fmcluster.result.result import ClusterResult
 
     result = ClusterResult.load(args.result)
     embeddings = args.embeddings or store_of(args.result)
     if embeddings:
         result = result.attach(options.open_embeddings(embeddings))
-    id_column = args.id_column or result.provenance.get("id_column")
     args.data = args.data or data_of(args.result)
-    items = Source(args.data, column=args.column, id_column=id_column) if args.data else None
+    items = rows_of(args, result) if args.data else None
     y = load_labels(args, result.index, data=args.data, source=items)
     out = Path(args.out) if args.out else Path(args.result) / "report.html"
     chosen = issues = None

@@ -1,4 +1,4 @@
-"""Rows decoded block by block, so that large images do not fill the memory."""
+"""Rows decoded block by block, so that large images and long recordings do not fill the memory."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from concurrent.futures import Executor
 from typing import Any
 
+from fmcluster.embedding.data.media import MEDIA
 from fmcluster.embedding.data.source import Block, Source
 from fmcluster.embedding.data.values import decoded_bytes
 
-# Images decoded and encoded together at most: a full batch of any encoder on a CPU.
-IMAGE_ROWS = 128
-# Decoded pixels of a block: three blocks are in memory at once while images are embedded. Small
-# images (up to 0.7 megapixels) fill a block of 128 all the same.
+# Images or recordings decoded and encoded together at most: a full batch of any encoder on a CPU.
+FILE_ROWS = 128
+# Decoded pixels or samples of a block: three blocks are in memory at once while rows are embedded.
+# Small images (up to 0.7 megapixels) fill a block of 128 all the same.
 BLOCK_BYTES = 256 * 2**20
 
 
@@ -26,7 +27,7 @@ def decoded_blocks(
     on_error: str = "raise",
     pool: Executor | None = None,
 ) -> Iterator[Block]:
-    """Decode raw rows block by block: as many as `BLOCK_BYTES` of pixels, one at least.
+    """Decode raw rows block by block: as many as `BLOCK_BYTES` once decoded, one at least.
 
     No file of the data may change meanwhile (`Source.check_unchanged`).
 
@@ -39,14 +40,14 @@ def decoded_blocks(
     most_rows : int
         Rows of a block at most.
     copies : int
-        Images that are held for each row: itself and its augmented views.
+        Images or recordings that are held for each row: itself and its augmented views.
     """
     low = 0
     while low < len(raw):
         high, held = low, 0
         while high < min(low + most_rows, len(raw)):
-            if source.modality == "image":
-                held += copies * decoded_bytes(raw[high], source.base)
+            if source.modality in MEDIA:
+                held += copies * decoded_bytes(raw[high], source.base, media=source.modality)
             if held > BLOCK_BYTES and high > low:
                 break
             high += 1
