@@ -10,7 +10,7 @@ EXAMPLE = "fmcluster encoders --modality text"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("--modality", choices=("image", "text"), help="only these")
+    parser.add_argument("--modality", choices=("image", "audio", "text"), help="only these")
     parser.add_argument("--at-hand", action="store_true", help="only those that need no network")
 
 

@@ -39,7 +39,7 @@ def test_every_encoder_says_what_it_needs(capsys, empty_cache):
         "name": "facebook/dinov2-base", "modality": "image", "dim": 768, "license": "Apache-2.0",
         "megabytes": 346, "about": "'auto' for images", "pooling": "cls", "at_hand": False,
     }  # fmt: skip
-    assert {each["modality"] for each in found.values()} == {"image", "text"}
+    assert {each["modality"] for each in found.values()} == {"image", "audio", "text"}
     texts = listed(capsys, "--modality", "text")
     assert "packaged:wordllama" in texts
     assert "packaged:efficientnet-lite2" not in texts
