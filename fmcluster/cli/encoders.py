@@ -47,4 +47,5 @@ def render(payload: dict[str, Any]) -> str:
         "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
-    return "\n".join([*lines, "any other Hub id or folder of a vision or text model works, too"])
+    last = "any other Hub id or folder of a vision, audio or text model works, too"
+    return "\n".join([*lines, last])

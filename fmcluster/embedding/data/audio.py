@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import io
 import re
+import wave
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -241,20 +242,32 @@ def playable(sound: Sound, *, seconds: float | None = CLIP_SECONDS) -> tuple[byt
     -------
     (bytes, str)
         An MP3 file and "audio/mpeg", about 6 kB a second; a 16-bit WAV file and "audio/wav" where
-        the installed libsndfile writes no MP3.
+        the extra is not installed or its libsndfile writes no MP3.
     """
-    library = require("soundfile", extra="audio")
     most = len(sound.samples) if seconds is None else max(1, int(seconds * sound.rate))
     part = Sound(sound.samples[:most], sound.rate)
+    if not can_read():
+        return _wav(part), "audio/wav"
     if part.rate > CLIP_RATE:
         part = part.at(CLIP_RATE)
     elif part.rate not in (8_000, 11_025, 12_000, 16_000, 22_050, 24_000):  # those that MP3 has
         part = part.at(16_000)
-    samples = np.clip(part.samples, -1, 1)
-    kind = "MP3" if _writes_mp3() else "WAV"
+    if not _writes_mp3():
+        return _wav(part), "audio/wav"
     out = io.BytesIO()
-    library.write(out, samples, part.rate, format=kind)
-    return out.getvalue(), "audio/mpeg" if kind == "MP3" else "audio/wav"
+    samples = np.clip(part.samples, -1, 1)
+    require("soundfile", extra="audio").write(out, samples, part.rate, format="MP3")
+    return out.getvalue(), "audio/mpeg"
+
+
+def _wav(sound: Sound) -> bytes:
+    out = io.BytesIO()
+    with wave.open(out, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(sound.rate)
+        file.writeframes(np.rint(32_767 * np.clip(sound.samples, -1, 1)).astype("<i2").tobytes())
+    return out.getvalue()
 
 
 @functools.cache

@@ -43,8 +43,11 @@ def voice(number: int, seconds: float, rate: int = 16_000) -> np.ndarray:
 def test_rows_are_those_of_the_package(cosine):
     rows = [Sound(voice(n, seconds), 16_000) for n, seconds in enumerate(SECONDS)]
     expected = np.array(json.loads(REFERENCE.read_text()))
-    found = VoiceEncoder(device="cpu").encode(rows)
-    assert found.shape == (3, 256) and cosine(found, expected) >= 0.9999
+    for size in (1, 7, 64):
+        many = 22 if size == 64 else 4  # over a batch of rows, of unlike lengths
+        found = VoiceEncoder(device="cpu", batch_size=size).encode(rows * many)
+        assert found.shape == (3 * many, 256)
+        assert cosine(found, np.tile(expected, (many, 1))) >= 0.9999
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
 
 
