@@ -16,7 +16,7 @@ EXAMPLE = "fmcluster predict run/ new.parquet --column text --out assigned.parqu
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("result", help="folder that `fmcluster cluster --out` wrote")
-    parser.add_argument("data", help="file, folder of images, .npy of embeddings, or store")
+    parser.add_argument("data", help="file, folder, URL, .npy of embeddings, or store")
     options.add_column(parser)
     parser.add_argument("--id-column", help="column that holds row ids (default: as clustered)")
     options.add_on_error(parser)
