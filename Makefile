@@ -20,6 +20,7 @@ $(RUN_STAMP): pyproject.toml | $(BIN)/python
 
 $(DEV_STAMP): pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet -e ".[dev]"
+	$(BIN)/python -m pip install --quiet --no-deps Resemblyzer
 	@touch $@ $(RUN_STAMP)
 
 demo: $(RUN_STAMP)  ## real digit images -> demo/report.html, no network

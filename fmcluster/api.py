@@ -77,22 +77,26 @@ def embed(
     ----------
     data : Dataset, path, list, DataFrame, array or EmbeddingStore
         A ``datasets.Dataset`` / ``IterableDataset``, a frame of pandas, polars, DuckDB or any
-        library with the Arrow C interface, a folder, zip or tar of images, a Parquet, CSV, JSON,
-        JSONL, txt (text files plain or as .gz, .zst, .bz2) or Excel file, a pattern of such files
-        (``"part-*.parquet"``), a list of texts or PIL images. An (n, d) array is taken as
-        embeddings, and a store is given back.
+        library with the Arrow C interface, a folder, zip or tar of images or recordings, a
+        Parquet, CSV, JSON, JSONL, txt (text files plain or as .gz, .zst, .bz2) or Excel file, a
+        Lance table, a pattern (``"part-*.parquet"``) or folder of such files, a URL of any of
+        these (``hf://``, ``s3://``), a list of texts, PIL images or recordings
+        (``{"array": samples, "sampling_rate": rate}``). An (n, d) array is taken as embeddings,
+        and a store is given back.
     encoder : str, object, or a list of those, optional
         A Hub id, a local folder, ``open_clip:ARCH/TAG``, ``timm:ARCH.TAG``, ``packaged:minilm``,
-        ``packaged:wordllama``, ``packaged:efficientnet-lite2`` or ``-lite0``, ``tfidf``, ``auto``,
-        an object with ``encode(list) -> (n, d)``, or a dict that adds options, as
+        ``packaged:wordllama``, ``packaged:efficientnet-lite2`` or ``-lite0``,
+        ``packaged:resemblyzer``, ``tfidf``, ``auto``, an object with
+        ``encode(list) -> (n, d)``, or a dict that adds options, as
         ``{"encoder": "intfloat/e5-base-v2", "prompt": "query: "}`` (`prompt`, `truncate_dim`,
         `max_length`, ``long="chunk-mean"``, `backend`, ``precision="int8"``, `pooling`,
-        `revision`, ``trust_remote_code=True``). A list gives several spaces
-        under the same row ids. Default: DINOv2 for images, all-MiniLM-L6-v2 and TF-IDF for texts.
+        `revision`, ``trust_remote_code=True``). A list gives several spaces under the same row
+        ids. Default: DINOv2 for images, CLAP for recordings, all-MiniLM-L6-v2 and TF-IDF for texts.
     column : str or mapping, optional
-        Which column. Rows of a picture and a text are ``{"image": "photo", "text": "caption"}``:
-        two spaces under one id, either part of a row may be missing, and `encoder` is a mapping
-        of the same keys (or one open_clip encoder, whose two towers then embed).
+        Which column. Rows of a picture and a text are ``{"image": "photo", "text": "caption"}``
+        (or "audio" and "text"): spaces of both under one id, either part of a row may be missing,
+        and `encoder` is a mapping of the same keys, a list where a part has several (or one
+        open_clip encoder, whose two towers then embed).
     split, id_column : str, optional
         Which split of a DatasetDict (or sheet of an Excel file), which column holds row ids.
     folder : path, optional
@@ -111,7 +115,7 @@ def embed(
         What becomes of rows that cannot be read.
     n_rows : int, optional
         Read so many rows and no more.
-    modality : {"image", "text"}, optional
+    modality : {"image", "audio", "text"}, optional
         Only where it cannot be seen from the rows.
     random_state : int
         Seed of the augmentations.
@@ -153,7 +157,7 @@ def embed(
     if isinstance(column, Mapping):
         return embed_pairs(
             open_parts(data, column, split=split, n_rows=n_rows, id_column=id_column),
-            encoders_of_parts(encoder, run),
+            encoders_of_parts(encoder, run, parts=list(column)),
             folder=folder,
             cache_dir=cache_dir,
             on_error=on_error,

@@ -43,6 +43,7 @@ NOT_RUN = {
     "fmcluster app": "serves until it is interrupted; test_app.py starts it so",
     "curl http://127.0.0.1:PORT": "talks to the app; test_app.py and test_server.py post the same",
     "fmcluster run cifar10": "data from the Hub; test_recipes.py runs recipes on local data",
+    "fmcluster cluster recordings/": "recordings; test_voices.py clusters some from the shell",
     "fmcluster bench": "five sets and three seeds; test_cells.py runs a suite",
     "fmcluster demo": "half a minute; test_demo.py runs it on 150 scans",
 }

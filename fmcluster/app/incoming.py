@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmcluster.embedding.data.images import IMAGE_SUFFIXES
+from fmcluster.embedding.data.media import MEDIA, media_of_row, suffixes_of
 from fmcluster.embedding.data.source import Source
 from fmcluster.result.loop.joined import JoinedSource
 from fmcluster.result.predictor import prepared
@@ -46,7 +46,7 @@ def why_not(result: ClusterResult) -> str:
             "`fmcluster update run/ new.npy` takes embeddings"
         )
     if len({record["spec"].get("modality") for record in records}) > 1:
-        return "this run was made from pairs of pictures and texts: `fmcluster update` takes those"
+        return "this run was made from rows of several parts: `fmcluster update` takes those"
     if result.embeddings is None:
         return "new rows need the run's embeddings beside them: start the app with --embeddings"
     return ""
@@ -54,7 +54,8 @@ def why_not(result: ClusterResult) -> str:
 
 def suffixes(result: ClusterResult) -> list[str]:
     """Return the endings of files that a result takes."""
-    return sorted(IMAGE_SUFFIXES if _modality(result) == "image" else TABLES)
+    modality = _modality(result)
+    return sorted(suffixes_of(modality) if modality in MEDIA else TABLES)
 
 
 def new_batch(run: Path) -> str:
@@ -223,7 +224,7 @@ def joined(source: Any, dropped: Source, ids: NDArray[Any], offset: int) -> Any:
         What is added to the new rows' numbers, where nothing names them.
     """
     if source is not None and not hasattr(source, "decode"):
-        kind = "text" if isinstance(source[0], str) else "image"
+        kind = "text" if isinstance(source[0], str) else media_of_row(source[0])
         names = None if np.array_equal(ids, np.arange(len(ids))) else ids
         source = Source(source, ids=names, modality=kind)
     if source is not None and (source.is_stream or source.modality != dropped.modality):
@@ -240,13 +241,14 @@ def _source(
 ) -> Source:
     """Return the dropped rows, named as the result's rows are."""
     modality = _modality(result)
+    is_files = modality in MEDIA
     paths = sorted((folder / ROWS).iterdir())
     if not paths:
         raise DataError("no file was dropped")
-    if modality != "image" and len(paths) > 1:
+    if not is_files and len(paths) > 1:
         raise DataError(f"{len(paths)} files were dropped: drop one table at a time")
-    data: Any = paths[0] if modality != "image" else [str(path) for path in paths]
-    wanted = id_column or (None if modality == "image" else _known_column(result, paths[0]))
+    data: Any = [str(path) for path in paths] if is_files else paths[0]
+    wanted = id_column or (None if is_files else _known_column(result, paths[0]))
     if wanted is not None:
         return Source(data, column=column, id_column=wanted, modality=modality)
     source = Source(data, column=column, modality=modality)
@@ -256,7 +258,7 @@ def _source(
     if result.ids.dtype.kind != "U":
         first = int(result.ids[:n].max()) + 1
         names = np.arange(first, first + int(source.n_rows or 0))
-    elif modality != "image":  # nothing names these rows: the batch does
+    elif not is_files:  # nothing names these rows: the batch does
         names = [f"{folder.name}-{number}" for number in range(int(source.n_rows or 0))]
     return Source(data, column=column, ids=names, modality=modality)
 

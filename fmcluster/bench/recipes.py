@@ -309,9 +309,9 @@ def _load(
     if not local.exists():
         raise FileNotFoundError(f"{local}: no such file or folder")
     if local.is_dir():
-        from fmcluster.embedding.data.readers import list_images
+        from fmcluster.embedding.data.files.folders import list_files
 
-        names = list_images(local)
+        _, names = list_files(local, "image")
         return [str(local / name) for name in names], None, read_labels(local)
     if local.suffix.lower() not in TABLES:
         return np.load(local, mmap_mode="r", allow_pickle=False), None, None

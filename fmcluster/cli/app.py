@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from fmcluster.cli import options
+
 EXAMPLE = "fmcluster app run/ --data tickets.csv --column text"
 
 
@@ -25,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the raw data: texts or pictures of the rows (default: `data` or `data.*` in the "
         "folder, if there)",
     )
-    parser.add_argument("--column", help="column that holds the texts or images")
+    options.add_column(parser)
     parser.add_argument("--id-column", help="column that holds row ids (default: as clustered)")
     parser.add_argument(
         "--embeddings",
@@ -74,17 +76,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def _session(args: argparse.Namespace) -> Any:
     from fmcluster.app import incoming
     from fmcluster.app.session import Session
-    from fmcluster.cli.incoming import data_of, load_result, store_of
-    from fmcluster.embedding.data.source import Source
+    from fmcluster.cli.incoming import data_of, load_result, rows_of, store_of
 
     args.embeddings = args.embeddings or store_of(args.result)
     args.data = args.data or data_of(args.result)
     folder = Path(args.result)
     result = load_result(args, rejoin=lambda result, own: incoming.rejoined(result, own, folder))
-    source = None
-    if args.data:
-        id_column = args.id_column or result.provenance.get("id_column")
-        source = Source(args.data, column=args.column, id_column=id_column)
+    source = rows_of(args, result) if args.data else None
     source = incoming.source_of(result, source, folder)
     return Session(result, folder, source=source, encoder=args.encoder)
 

@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--undo", nargs=0, help="take the last edit back; repeat for more", action=_Step
     )
     parser.add_argument("--data", help="the raw data: embedded again for --split, names its parts")
-    parser.add_argument("--column", help="column that holds the texts or images")
+    options.add_column(parser)
     parser.add_argument("--id-column", help="column that holds row ids (default: as clustered)")
     parser.add_argument(
         "--embeddings",
@@ -232,16 +232,14 @@ def _load(args: argparse.Namespace, *, needs_rows: bool) -> Any:
     """Return the result and what a split needs: embeddings given, of the cache, or made again."""
     import dataclasses
 
-    from fmcluster.embedding.data.source import Source
     from fmcluster.result.result import ClusterResult
 
-    if args.data and not Path(args.data).exists():
-        raise FileNotFoundError(f"{args.data}: no such file or folder")
+    if args.data:
+        options.check_there(args.data)
     result = incoming.load_result(args) if needs_rows else ClusterResult.load(args.result)
     source = None
     if args.data:
-        id_column = args.id_column or result.provenance.get("id_column")
-        source = Source(args.data, column=args.column, id_column=id_column)
+        source = incoming.rows_of(args, result)
         result = dataclasses.replace(result, source=source)
     if result.embeddings is not None or not needs_rows:
         return result

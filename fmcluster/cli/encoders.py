@@ -10,7 +10,7 @@ EXAMPLE = "fmcluster encoders --modality text"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("--modality", choices=("image", "text"), help="only these")
+    parser.add_argument("--modality", choices=("image", "audio", "text"), help="only these")
     parser.add_argument("--at-hand", action="store_true", help="only those that need no network")
 
 
@@ -47,4 +47,5 @@ def render(payload: dict[str, Any]) -> str:
         "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
-    return "\n".join([*lines, "any other Hub id or folder of a vision or text model works, too"])
+    last = "any other Hub id or folder of a vision, audio or text model works, too"
+    return "\n".join([*lines, last])

@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from fmcluster.cli.options import add_column, check_there
+
 
 def add_new_data(parser: argparse.ArgumentParser) -> None:
     """Add the result, the new data and how to read it."""
     parser.add_argument("result", help="folder that `fmcluster cluster --out` wrote")
-    parser.add_argument("data", help="file, folder of images, .npy of embeddings, or store")
-    parser.add_argument("--column", help="column that holds the texts or images")
+    parser.add_argument("data", help="file, folder, URL, .npy of embeddings, or store")
+    add_column(parser)
     parser.add_argument("--encoder", metavar="DIR", help="where the encoder's folder is now")
     parser.add_argument("--batch-size", type=int, metavar="N")
     parser.add_argument("--device")
@@ -31,12 +33,26 @@ def new_data(args: argparse.Namespace) -> Any:
     from fmcluster.embedding.store.store import EmbeddingStore
     from fmcluster.utils.files import read_array
 
+    check_there(args.data)
     path = Path(args.data)
-    if not path.exists():
-        raise FileNotFoundError(f"{args.data}: no such file or folder")
     if (path / "manifest.json").is_file():
         return EmbeddingStore.open(path)
-    return read_array(path, mmap=True) if path.suffix == ".npy" else str(path)
+    return read_array(path, mmap=True) if path.suffix == ".npy" else args.data
+
+
+def rows_of(args: argparse.Namespace, result: Any) -> Any:
+    """Return the raw rows of a result from ``--data``, read as they were clustered."""
+    from fmcluster.embedding.pairs import open_rows
+    from fmcluster.result.predictor import media_of_records
+
+    records = result.provenance.get("encoders") or []
+    alike = len({record["spec"].get("modality") for record in records}) == 1
+    return open_rows(
+        args.data,
+        column=args.column,
+        id_column=args.id_column or result.provenance.get("id_column"),
+        modality=media_of_records(records) if alike else None,
+    )
 
 
 def data_of(folder: str | Path) -> str | None:

@@ -82,7 +82,7 @@ def load_labels(
         raise DataError("labels that stand in the data need --data, the file or folder of it")
     column = None if args.labels_from_folders else args.labels_column
     if args.labels_from_folders and not Path(data).is_dir():
-        raise DataError(f"--labels-from-folders: {data} is no folder of images")
+        raise DataError(f"--labels-from-folders: {data} is no folder of images or recordings")
     return _by_position(args, np.asarray(read_labels(data, column)), index, source)
 
 

@@ -11,6 +11,43 @@ import numpy as np
 
 from fmcluster.utils.files import check_place
 
+# The parts that rows of pairs can have.
+PARTS = ("image", "audio", "text")
+
+
+def column(text: str) -> str | dict[str, str]:
+    """Return what ``--column`` names: one column, or one for each part of pairs.
+
+    >>> column("text"), column("image=photo,text=caption")
+    ('text', {'image': 'photo', 'text': 'caption'})
+    """
+    named = [each.partition("=") for each in text.split(",")]
+    if not all(equals and part in PARTS for part, equals, _ in named):
+        return text
+    parts = {part: name for part, _, name in named}
+    if len(parts) < len(named) or not all(parts.values()):
+        raise argparse.ArgumentTypeError(f"{text!r} does not name one column for each part")
+    return parts
+
+
+def add_column(parser: argparse.ArgumentParser) -> None:
+    """Add the column of the rows."""
+    parser.add_argument(
+        "--column",
+        type=column,
+        metavar="NAME",
+        help="column that holds the texts, images or recordings; image=NAME,text=NAME for pairs",
+    )
+
+
+def check_there(data: str) -> None:
+    """Raise FileNotFoundError where no file, folder, pattern or URL is given."""
+    from fmcluster.embedding.data.files.remote import is_url
+    from fmcluster.embedding.data.readers import is_pattern
+
+    if not (is_url(data) or Path(data).exists() or is_pattern(data)):
+        raise FileNotFoundError(f"{data}: no such file or folder")
+
 
 class EncoderOption(argparse.Action):
     """``--encoder-option NAME=VALUE``: an option of the ``--encoder`` before it, into its spec."""
@@ -72,12 +109,14 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     """Add the data and how to read it."""
     parser.add_argument(
         "data",
-        help="file (csv, parquet, jsonl, json, txt, npy, xlsx; zip or tar of images), "
-        "'part-*.parquet', folder of images, store",
+        help="file (csv, parquet, jsonl, json, txt, npy, xlsx; zip or tar of images or "
+        "recordings), 'part-*.parquet', folder of images or recordings, store",
     )
-    parser.add_argument("--column", help="column that holds the texts or images")
+    add_column(parser)
     parser.add_argument("--id-column", help="column that holds row ids (default: row numbers)")
-    parser.add_argument("--modality", choices=("image", "text"), help="only where it is unclear")
+    parser.add_argument(
+        "--modality", choices=("image", "audio", "text"), help="only where it is unclear"
+    )
     add_on_error(parser)
     parser.add_argument("--split", metavar="NAME", help="which split, where the data has several")
     parser.add_argument("--limit", type=int, metavar="N", help="read N rows and no more")
@@ -116,22 +155,40 @@ def encoder_of(args: argparse.Namespace) -> Any:
     """Return one encoder name, a list of several, or None for the default."""
     if not args.encoder:
         return None
+    if isinstance(args.column, dict):
+        return _by_part(args.encoder)
     return args.encoder[0] if len(args.encoder) == 1 else list(args.encoder)
+
+
+def _by_part(given: list[Any]) -> Any:
+    """Return the encoders of pairs by part, or the one of both."""
+    parts: dict[str, list[Any]] = {}
+    for each in given:
+        name = each["encoder"] if isinstance(each, dict) else each
+        part, equals, own = name.partition("=")
+        if equals and part in PARTS:
+            parts.setdefault(part, []).append({**each, "encoder": own} if name is not each else own)
+    if not parts and len(given) == 1:
+        return given[0]
+    if sum(map(len, parts.values())) < len(given):
+        raise ValueError(
+            f"--encoder {' '.join(map(str, given))}: pairs take an encoder for each part, as "
+            "--encoder image=packaged:efficientnet-lite2 --encoder text=packaged:minilm"
+        )
+    return parts
 
 
 def load_data(args: argparse.Namespace, *, folder: str | Path | None = None) -> Any:
     """Return the embedding store of the data: opened, read as vectors, or embedded now."""
     from fmcluster.api import embed
-    from fmcluster.embedding.data.readers import is_pattern
     from fmcluster.embedding.store.store import EmbeddingStore
 
+    check_there(args.data)
     path = Path(args.data)
-    if not path.exists() and not is_pattern(path):
-        raise FileNotFoundError(f"{args.data}: no such file or folder")
     if (path / "manifest.json").is_file():
         return embed(EmbeddingStore.open(path), encoder=encoder_of(args))
     return embed(
-        str(path),
+        args.data,
         encoder=encoder_of(args),
         column=args.column,
         split=args.split,

@@ -17,8 +17,8 @@ EXAMPLE = "fmcluster predict run/ new.parquet --column text --out assigned.parqu
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("result", help="folder that `fmcluster cluster --out` wrote")
-    parser.add_argument("data", help="file, folder of images, .npy of embeddings, or store")
-    parser.add_argument("--column", help="column that holds the texts or images")
+    parser.add_argument("data", help="file, folder, URL, .npy of embeddings, or store")
+    options.add_column(parser)
     parser.add_argument("--id-column", help="column that holds row ids (default: as clustered)")
     options.add_on_error(parser)
     parser.add_argument(
@@ -55,9 +55,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     result = ClusterResult.load(args.result)
     path = Path(args.data)
-    if not path.exists():
-        raise FileNotFoundError(f"{args.data}: no such file or folder")
-    data: Any = str(path)
+    options.check_there(args.data)
+    data: Any = args.data
     if (path / "manifest.json").is_file():
         data = EmbeddingStore.open(path)
     elif path.suffix == ".npy":

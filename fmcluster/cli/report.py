@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from fmcluster.cli import options
 from fmcluster.cli.labels import add_labels, load_labels, read_table
 from fmcluster.cli.naming import add_naming, named, namer_of
 from fmcluster.cli.options import new_file
@@ -20,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data",
         help="the raw data, for examples (default: `data` or `data.*` in the folder, if there)",
     )
-    parser.add_argument("--column", help="column that holds the texts or images")
+    options.add_column(parser)
     parser.add_argument(
         "--id-column", help="column that holds row ids (default: the one at clustering)"
     )
@@ -51,17 +52,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Load, attach what was given, write."""
     from fmcluster.app import incoming as dropped
-    from fmcluster.cli.incoming import data_of, load_result, store_of
-    from fmcluster.embedding.data.source import Source
+    from fmcluster.cli.incoming import data_of, load_result, rows_of, store_of
     from fmcluster.result.files import saved_metrics
 
     namer = namer_of(args)
     args.embeddings = args.embeddings or store_of(args.result)
     folder = Path(args.result)
     result = load_result(args, rejoin=lambda result, own: dropped.rejoined(result, own, folder))
-    id_column = args.id_column or result.provenance.get("id_column")
     args.data = args.data or data_of(args.result)
-    items = Source(args.data, column=args.column, id_column=id_column) if args.data else None
+    items = rows_of(args, result) if args.data else None
     items = dropped.source_of(result, items, folder)
     renamed = named(args, result, namer, source=items)
     if renamed is not result:  # the names are the result's, not only the page's

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from fmcluster.embedding.data.audio import AUDIO_RULE
 from fmcluster.embedding.data.images import READ_RULE
 from fmcluster.embedding.data.source import ON_ERROR, Source
 from fmcluster.embedding.encode_shards import EncodingRun
@@ -47,8 +48,10 @@ from fmcluster.utils.validation import check_in, check_range
 CACHE_VARIABLE = "FMCLUSTER_CACHE"
 ENGINES = ("local", "ray")
 STRENGTHS = ("weak", "strong")
-# What an interruption costs: some ten seconds of encoding on two cores.
-SHARD_ROWS = {"image": 1024, "text": 4096}
+# What an interruption costs: some ten seconds of encoding on two cores; of recordings, a minute.
+SHARD_ROWS = {"image": 1024, "audio": 256, "text": 4096}
+# How files were read, in a store's settings: one that was read by another rule is not taken up.
+READ_RULES = {"image": {"images": READ_RULE}, "audio": {"audio": AUDIO_RULE}}
 # 65,536 rows of 768 float16 are 100 MB: still quick to check and to write anew.
 MOST_SHARD_ROWS = 65_536
 # Above a thousand shards (three files each) opening and listing a folder becomes slow.
@@ -86,8 +89,8 @@ def embed_to_store(
     encoders : Encoder, str, or a list or mapping of these
         One space each. A mapping names the spaces.
     shard_rows : int, optional
-        Rows a shard: what an interruption can lose. By default 1,024 images or 4,096 texts, more
-        above a million rows. Of a store that is there, its own.
+        Rows a shard: what an interruption can lose. By default 1,024 images, 256 recordings or
+        4,096 texts, more above a million rows. Of a store that is there, its own.
     folder, cache_dir, n_views, augment, dtype, on_error, random_state
         As of `fmcluster.embed`; `random_state` None stands for 0: cached views must be found again.
     repair, reuse, engine, workers
@@ -130,7 +133,7 @@ def embed_to_store(
             "dtype": dtype,
             "on_error": on_error,
             "n_views": int(n_views),
-            **({"images": READ_RULE} if rows.modality == "image" else {}),
+            **READ_RULES.get(rows.modality, {}),
             **_view_settings(rows.modality, n_views, augment, random_state),
         },
         "layout": {"shard_rows": int(shard_rows or default_shard_rows(rows))},

@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fmcluster.embedding.data.audio import Sound
 from fmcluster.embedding.data.batches import Digesting
-from fmcluster.embedding.data.blocks import IMAGE_ROWS, decoded_blocks, kept_rows
+from fmcluster.embedding.data.blocks import FILE_ROWS, decoded_blocks, kept_rows
+from fmcluster.embedding.data.media import MEDIA
 from fmcluster.embedding.data.source import Block, Source
 from fmcluster.embedding.encoders.base import Encoder
 from fmcluster.embedding.prefetch import prefetch
@@ -30,6 +32,8 @@ from fmcluster.utils.threads import n_threads
 MOST_DECODERS = 4
 # The smallest input that the convolutional encoders take.
 _PLACEHOLDER_SIDE = 32
+# One second at the rate of speech models.
+_PLACEHOLDER_RATE = 16_000
 
 
 @dataclass
@@ -78,7 +82,7 @@ class EncodingRun:
     def __post_init__(self) -> None:
         settings = self.manifest.header["settings"]
         self.shard_rows = int(self.manifest.header["layout"]["shard_rows"])
-        self.block_rows = IMAGE_ROWS if self.source.modality == "image" else self.shard_rows
+        self.block_rows = FILE_ROWS if self.source.modality in MEDIA else self.shard_rows
         self.mark = settings["on_error"] == "mark"
         self.settings = settings
         self.n_shards = 0
@@ -144,7 +148,7 @@ class EncodingRun:
             most_rows=self.block_rows,
             copies=1 + self.settings["n_views"],
             on_error=self.settings["on_error"],
-            pool=pool if self.source.modality == "image" else None,
+            pool=pool if self.source.modality in MEDIA else None,
         ):
             content = rows.digest if isinstance(rows, Digesting) else ""
             yield _Work(number, block, self._augmented(block), content, digests_of(block.rows))
@@ -264,6 +268,8 @@ def _placeholder(modality: str) -> Any:
     """Return a row that any encoder takes: shows the width where a block has no readable row."""
     if modality == "text":
         return "text"
+    if modality == "audio":
+        return Sound(np.zeros(_PLACEHOLDER_RATE, np.float32), _PLACEHOLDER_RATE)
     from PIL import Image
 
     return Image.new("RGB", (_PLACEHOLDER_SIDE, _PLACEHOLDER_SIDE))

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fmcluster.embedding import encoders
-from fmcluster.embedding.data.blocks import IMAGE_ROWS, decoded_blocks
+from fmcluster.embedding.data.blocks import FILE_ROWS, decoded_blocks
+from fmcluster.embedding.data.media import MEDIA
 from fmcluster.embedding.data.source import Source
 from fmcluster.utils.errors import DataError
 from fmcluster.utils.files import stable_hash
@@ -30,10 +31,10 @@ class EmbedFunction:
     encoder : str or object
         As for `embed`, one of them; not ``tfidf``, which must see all rows first.
     column : str
-        Column of texts or images.
+        Column of texts, images or recordings.
     output : str
         Column that gets the vectors, float32.
-    modality : {"image", "text"}, optional
+    modality : {"image", "audio", "text"}, optional
         Only where ``auto`` or paths leave it open.
     device, batch_size, precision
         How to run the encoder; only the precision changes the vectors.
@@ -80,7 +81,7 @@ class EmbedFunction:
             self._encoder = encoders.resolve(self._custom or self._spec, **self._options)
         rows = list(batch[self.column])
         source = Source(rows, modality=self.modality)
-        most = IMAGE_ROWS if source.modality == "image" else len(rows)
+        most = FILE_ROWS if source.modality in MEDIA else len(rows)
         found: list[Any] = []
         for block in decoded_blocks(source, rows, 0, most_rows=most):
             found.extend(np.asarray(self._encoder.encode(block.rows), np.float32))

@@ -1,15 +1,16 @@
-"""Rows of two parts, a picture and its caption: a space for each under one id.
+"""Rows of several parts, a picture and its caption: spaces for each part under one id.
 
-Each part is embedded by an encoder of its own into a store of the cache, as any data are; then the
-two are written side by side. A row that lacks one part has zeros in that part's space. Joined rows
-are of unit length, so the other part alone stands for it, with its whole weight.
+Each part is embedded by an encoder of its own (or several) into a store of the cache, as any data
+are; then the spaces of all are written side by side. A row that lacks one part has zeros in that
+part's spaces. Joined rows are of unit length, so the other part alone stands for it, with its whole
+weight.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,23 +18,23 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from fmcluster.embedding.data.columns import choose_split, is_hf
+from fmcluster.embedding.data.media import MEDIA
+from fmcluster.embedding.data.same_rows import SameRows
 from fmcluster.embedding.data.source import Block, Source
-from fmcluster.embedding.data.values import is_blank, is_missing
-from fmcluster.embedding.embed import default_folder, embed_to_store
+from fmcluster.embedding.data.values import NOTHING, is_blank, is_missing
+from fmcluster.embedding.embed import embed_to_store, name_spaces
 from fmcluster.embedding.encoders import resolve
 from fmcluster.embedding.encoders.base import Encoder
-from fmcluster.embedding.encoders.fitted import is_fitted_on_data
-from fmcluster.embedding.store.manifest import MANIFEST, array_key, read_manifest
+from fmcluster.embedding.encoders.texts.tower import TextTower
+from fmcluster.embedding.join import join_stores
 from fmcluster.embedding.store.store import EmbeddingStore
-from fmcluster.embedding.store.writer import finish, folder_of, prepare, write_shard
 from fmcluster.utils.errors import DataError
-from fmcluster.utils.files import lock, stable_hash
 from fmcluster.utils.validation import check_in
 
-PARTS = ("image", "text")
+# What a row can be made of; the spaces come in this order.
+PARTS = (*MEDIA, "text")
+ON_ERROR = ("raise", "skip", "mark")
 logger = logging.getLogger(__name__)
 
 
@@ -44,9 +45,13 @@ class Part(Source):
     ----------
     strict : bool
         Whether a part that is there and cannot be read is an error that names the row.
+    parts : dict or None
+        All parts of the rows, where this one stands for them (`open_rows`).
     """
 
     strict = True
+    parts: dict[str, Part] | None = None
+    _stream: SameRows | None = None
 
     def __init__(
         self,
@@ -61,12 +66,24 @@ class Part(Source):
         super().__init__(
             data, column=column, modality=modality, split=split, n_rows=n_rows, id_column=id_column
         )
-        rows = self.reader.rows
+        self._read_by(self.reader.rows)
+
+    def _read_by(self, rows: Callable[[int], Iterator[Any]]) -> None:
         # An empty cell of a table is the text "": as a path it would name the data's own folder.
         self.reader = replace(
-            self.reader,
-            rows=lambda start: (None if lacks(row) else row for row in rows(start)),
+            self.reader, rows=lambda start: (None if lacks(row) else row for row in rows(start))
         )
+
+    def read_with(self, stream: SameRows) -> None:
+        """Read from a stream that sees to it that all parts are of the same rows."""
+        column = str(self.column)
+        self._stream = stream
+        self._read_by(lambda start: stream.rows(column, start))
+
+    def check_same_rows(self) -> None:
+        """Raise DataError where the parts of a stream were read from other rows."""
+        if self._stream is not None:
+            self._stream.check()
 
     def decode(
         self,
@@ -76,16 +93,19 @@ class Part(Source):
         on_error: str = "raise",
         pool: Executor | None = None,
     ) -> Block:
-        """Turn raw rows into texts or images; None where one is missing."""
+        """Turn raw rows into what is encoded; None where one is missing."""
         block = super().decode(raw, start, on_error="mark", pool=pool)
         damaged = [at for at in sorted(block.problems) if not lacks(raw[at])]
         if damaged and self.strict:
-            row, reason = block.ids[damaged[0]].item(), block.problems[damaged[0]]
-            raise DataError(
-                f"row {row!r}, column {self.column!r}: {reason}; pass on_error='mark' to go on "
-                "without that part of it"
-            )
+            raise self.refusal(block.ids[damaged[0]].item(), block.problems[damaged[0]])
         return block
+
+    def refusal(self, row: Any, reason: str) -> DataError:
+        """Return the error that names a row whose part is damaged."""
+        return DataError(
+            f"row {row!r}, column {self.column!r}: {reason}; pass on_error='mark' to go on "
+            "without that part of it, or 'skip' to leave the row out"
+        )
 
 
 def lacks(row: Any) -> bool:
@@ -101,17 +121,20 @@ def open_parts(
     n_rows: int | None = None,
     id_column: str | None = None,
 ) -> dict[str, Part]:
-    """Return the source of each part, the image first; arguments as of `Source`.
+    """Return the source of each part, in the order of `PARTS`; arguments as of `Source`.
+
+    A stream is read once for each part; that it gives the same rows each time is held by
+    `Part.check_same_rows`.
 
     Raises
     ------
     DataError
-        The columns are no pair, or the data come only once (a stream).
+        The columns are no pair.
     """
-    if set(columns) != set(PARTS):
+    if len(columns) < 2 or not set(columns) <= set(PARTS):
         raise DataError(
-            f"column={dict(columns)!r} names no pair: give one column for 'image' and one for "
-            "'text', as {'image': 'photo', 'text': 'caption'}"
+            f"column={dict(columns)!r} names no pair: give one column for each of two of "
+            f"{', '.join(map(repr, PARTS))}, as {{'image': 'photo', 'text': 'caption'}}"
         )
     parts = {
         part: Part(
@@ -123,124 +146,159 @@ def open_parts(
             id_column=id_column,
         )
         for part in PARTS
+        if part in columns
     }
-    if any(part.is_stream for part in parts.values()):
-        raise DataError("pairs need data that can be read twice: save the stream first")
+    if is_hf(data) and any(part.is_stream for part in parts.values()):
+        stream = SameRows(choose_split(data, split), list(columns.values()))
+        for part in parts.values():
+            part.read_with(stream)
     return parts
 
 
-class TextTower:
-    """The text tower of a vision-language encoder, as an Encoder beside its image tower.
+def open_rows(
+    data: Any,
+    *,
+    column: str | Mapping[str, str] | None = None,
+    split: str | None = None,
+    n_rows: int | None = None,
+    id_column: str | None = None,
+    modality: str | None = None,
+) -> Source:
+    """Return the source of raw rows; of rows of several parts that of the text, if there is one.
 
-    Parameters
-    ----------
-    encoder : Encoder with ``encode_text(list) -> (n, d)``
+    Its `parts` has the others then. Arguments as of `Source`; `column` may be a mapping.
     """
-
-    def __init__(self, encoder: Any) -> None:
-        self.encoder = encoder
-        self.modality: str | None = "text"
-        self.dim: int | None = encoder.dim
-        self.spec: dict[str, Any] = {**encoder.spec, "modality": "text", "tower": "text"}
-
-    @property
-    def fingerprint(self) -> dict[str, Any]:
-        """The encoder's own, of the other tower."""
-        changed = {"preprocessing": "the model's tokenizer", "normalisation": "l2"}
-        return {**self.encoder.fingerprint, **changed, "tower": "text"}
-
-    def encode(self, rows: list[Any]) -> NDArray[np.float32]:
-        """Return unit rows (n, d) float32 of texts."""
-        values = np.asarray(self.encoder.encode_text(list(rows)), np.float32)
-        self.dim = int(values.shape[1])
-        return values
+    if isinstance(data, Source):
+        return data
+    if not isinstance(column, Mapping):
+        return Source(
+            data, column=column, split=split, n_rows=n_rows, id_column=id_column, modality=modality
+        )
+    return lead_of(open_parts(data, column, split=split, n_rows=n_rows, id_column=id_column))
 
 
-def encoders_of_parts(encoder: Any, run: Mapping[str, Any]) -> dict[str, Encoder]:
-    """Return the encoder of each part.
+def lead_of(parts: dict[str, Part]) -> Part:
+    """Return the part that stands for the rows where one is shown: the text, else the first."""
+    lead = parts.get("text") or next(iter(parts.values()))
+    lead.parts, lead.strict = parts, False
+    return lead
+
+
+def encoders_of_parts(
+    encoder: Any, run: Mapping[str, Any], *, parts: Sequence[str] = ("image", "text")
+) -> dict[str, list[Encoder]]:
+    """Return the encoders of each part.
 
     Parameters
     ----------
     encoder : mapping, str, object or None
-        "image" and "text" -> what `resolve` takes; one vision-language encoder for both (its two
-        towers); None for the default of each.
+        Part -> what `resolve` takes, or a list of these; one vision-language encoder for images
+        and texts (its two towers); None for the default of each.
     run : mapping
         How to run them: `device`, `batch_size`, `precision` of `resolve`.
+    parts : sequence of str
+        The parts that there are.
 
     Raises
     ------
     ValueError
-        One encoder without a text tower, or one that is fitted on the data.
+        A part has no encoder, or there is one for a part that is not there.
     """
     if encoder is None:
-        encoder = dict.fromkeys(PARTS, "auto")
-    if isinstance(encoder, Mapping) and set(encoder) == set(PARTS):
-        found = {part: resolve(encoder[part], modality=part, **run) for part in PARTS}
-    else:
-        images = None if isinstance(encoder, (list, tuple)) else resolve(encoder, **run)
-        if images is None or not hasattr(images, "encode_text"):
+        encoder = dict.fromkeys(parts, "auto")
+    if isinstance(encoder, Mapping) and set(encoder) <= set(PARTS):
+        if set(encoder) != set(parts):
             raise ValueError(
-                f"encoder={encoder!r} is not one of images and texts alike: name one for each part "
-                "of the pairs, as {'image': 'facebook/dinov2-base', 'text': 'packaged:minilm'}"
+                f"encoder={encoder!r} names {', '.join(encoder) or 'nothing'}, the parts of the "
+                f"rows are {', '.join(parts)}: give an encoder for each"
             )
-        found = {"image": images, "text": TextTower(images)}
-    fitted = [part for part in PARTS if is_fitted_on_data(found[part])]
-    if fitted:
+        return {part: _resolved(encoder[part], part, run) for part in parts}
+    both = None if isinstance(encoder, (list, tuple)) else resolve(encoder, **run)
+    if both is None or not hasattr(both, "encode_text") or set(parts) != {"image", "text"}:
         raise ValueError(
-            f"the encoder of {fitted[0]!r} is fitted on the data: pairs take ready encoders only"
+            f"encoder={encoder!r} is not one of images and texts alike: name one for each part "
+            "of the pairs, as {'image': 'facebook/dinov2-base', 'text': 'packaged:minilm'}"
         )
-    return found
+    return {"image": [both], "text": [TextTower(both)]}
+
+
+def _resolved(given: Any, part: str, run: Mapping[str, Any]) -> list[Encoder]:
+    each = list(given) if isinstance(given, (list, tuple)) else [given]
+    if not each:
+        raise ValueError(f"no encoder was given for {part!r}: name at least one")
+    return [resolve(one, modality=part, **run) for one in each]
+
+
+def _named(part: str, encoders: Sequence[Encoder]) -> dict[str, Encoder]:
+    """Return the spaces of a part by name: the part's own, or with the encoder's where several."""
+    if len(encoders) == 1:
+        return {part: encoders[0]}
+    named = name_spaces(list(encoders), part)
+    return {f"{part}:{name}": encoder for name, encoder in named.items()}
 
 
 def embed_pairs(
     parts: Mapping[str, Part],
-    encoders: Mapping[str, Encoder],
+    encoders: Mapping[str, Sequence[Encoder]],
     *,
     folder: str | os.PathLike[str] | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
     on_error: str = "raise",
     settings: Mapping[str, Any] | None = None,
 ) -> EmbeddingStore:
-    """Embed both parts of all rows and return one store of two spaces, "image" and "text".
+    """Embed all parts of all rows and return one store, a space a part and encoder.
 
     Parameters
     ----------
     parts : mapping
-        "image" and "text" -> their sources, of one number of rows under one id.
+        "image", "audio", "text" -> their sources, of one number of rows under one id.
     encoders : mapping
-        "image" and "text" -> their encoders.
+        The same keys -> their encoders. A space is called by its part, where a part has several
+        encoders by these, too (``text:tfidf``).
     folder : path, optional
         Where the joined store is; by default a folder of its own in the cache.
     cache_dir : path, optional
         Where the parts' own stores are.
-    on_error : "raise" or "mark"
-        What to do with a part that is there and cannot be read, and with a row of no part at all:
-        stop and name it, or keep zeros. A part that is missing is no error.
+    on_error : "raise", "skip" or "mark"
+        What to do with a row of which a part is there and cannot be read, or that has no part at
+        all: stop and name it; leave the row out; or go on without the part, with zeros in its
+        place. A part that is missing is no error.
     settings : mapping, optional
         More arguments of `fmcluster.embedding.embed.embed_to_store`.
 
     Raises
     ------
     DataError
-        A damaged part, or a row of neither, under ``on_error="raise"``.
+        A damaged part, or a row of none, under ``on_error="raise"``; a stream that gave other rows
+        for one part than for another.
     """
-    check_in(on_error, ("raise", "mark"), "on_error of pairs")
+    check_in(on_error, ON_ERROR, "on_error")
     stores = {}
-    for name in PARTS:
-        parts[name].strict = on_error == "raise"
+    for name, part in parts.items():
+        part.strict = on_error == "raise"
         stores[name] = embed_to_store(
-            parts[name],
-            {name: encoders[name]},
+            part,
+            _named(name, encoders[name]),
             cache_dir=cache_dir,
             on_error="mark",
             **(settings or {}),
         )
+    for part in parts.values():
+        part.check_same_rows()
     lost = {name: dict(store.unreadable("marked")) for name, store in stores.items()}
-    neither = [row for row in lost["image"] if row in lost["text"]]
-    if neither and on_error == "raise":
+    damaged = {
+        name: {i: r for i, r in rows.items() if r not in NOTHING} for name, rows in lost.items()
+    }
+    if on_error == "raise":  # of a store that is there nothing was decoded now
+        for name, rows in damaged.items():
+            for row, reason in rows.items():
+                raise parts[name].refusal(row, reason)
+    nothing = _of_all(lost)
+    if nothing and on_error == "raise":
         raise DataError(
-            f"{len(neither)} row(s) have neither image nor text, the first is {neither[0]!r}: "
-            "leave them out, or pass on_error='mark' to keep them as zero rows"
+            f"{len(nothing)} row(s) have neither {' nor '.join(parts)}, the first is "
+            f"{next(iter(nothing))!r}: leave them out, pass on_error='skip', or 'mark' to keep "
+            "them as zero rows"
         )
     for name, rows in lost.items():
         if rows:
@@ -248,10 +306,23 @@ def embed_pairs(
                 "%d of %d rows have no %s: the other part alone stands for them",
                 len(rows), len(stores[name]), name,
             )  # fmt: skip
-    marked = {row: f"{lost['image'][row]}; {lost['text'][row]}" for row in neither}
-    store = _joined(stores, marked, folder=folder, cache_dir=cache_dir)
-    store.source = parts["text"]
+    skipped = {row: reason for rows in damaged.values() for row, reason in rows.items()}
+    store = join_stores(
+        list(stores.values()),
+        skipped={**nothing, **skipped} if on_error == "skip" else {},
+        marked=nothing if on_error == "mark" else {},
+        folder=folder,
+        cache_dir=cache_dir,
+    )
+    store.source = lead_of(dict(parts))
     return store
+
+
+def _of_all(lost: Mapping[str, Mapping[Any, str]]) -> dict[Any, str]:
+    """Return the rows that are lost in every part, with the reasons of all."""
+    first, *others = lost.values()
+    rows = [row for row in first if all(row in other for other in others)]
+    return {row: "; ".join(part[row] for part in lost.values()) for row in rows}
 
 
 @contextmanager
@@ -263,13 +334,13 @@ def temporary_pairs(
     Raises
     ------
     DataError
-        The encoders are not one of images and one of texts.
+        The encoders are not of these parts.
     """
-    by_part = {str(encoder.modality): encoder for encoder in encoders}
-    if set(by_part) != set(PARTS) or len(encoders) != len(PARTS):
+    by_part = {name: [each for each in encoders if each.modality == name] for name in parts}
+    if not all(by_part.values()) or sum(map(len, by_part.values())) != len(encoders):
         raise DataError(
-            f"the encoders take {', '.join(str(each.modality) for each in encoders)}, and not an "
-            "image and a text each row: column= names one column"
+            f"the encoders take {', '.join(str(each.modality) for each in encoders)}, the columns "
+            f"are of {' and '.join(parts)}: name what the result was made from"
         )
     with TemporaryDirectory(prefix="fmcluster-pairs-") as folder:
         where = Path(folder)
@@ -280,60 +351,3 @@ def temporary_pairs(
             yield store
         finally:
             store.close()
-
-
-def _joined(
-    stores: Mapping[str, EmbeddingStore],
-    marked: Mapping[Any, str],
-    *,
-    folder: str | os.PathLike[str] | None,
-    cache_dir: str | os.PathLike[str] | None,
-) -> EmbeddingStore:
-    """Write the spaces of both stores into one, shard by shard, or find it written."""
-    manifests = [store.manifest for store in stores.values()]
-    headers = [manifest.header for manifest in manifests if manifest is not None]
-    first = headers[0]
-    header = {
-        "data": {
-            "fingerprint": stable_hash([each["data"]["fingerprint"] for each in headers]),
-            "modality": "pair",
-            "n_rows": first["data"]["n_rows"],
-        },
-        "encoders": [encoder for each in headers for encoder in each["encoders"]],
-        "settings": {
-            **first["settings"],
-            "parts": [stable_hash(each["settings"]) for each in headers],
-        },
-        "layout": dict(first["layout"]),
-        "info": {
-            "column": [each["info"]["column"] for each in headers],
-            "specs": [spec for each in headers for spec in each["info"]["specs"]],
-        },
-    }
-    target = default_folder(header, cache_dir) if folder is None else folder_of(folder)
-    target.mkdir(parents=True, exist_ok=True)
-    with lock(target / ".lock"):
-        _write(target, header, list(stores.values()), marked)
-    return EmbeddingStore.open(target)
-
-
-def _write(
-    target: Path, header: dict[str, Any], stores: list[EmbeddingStore], marked: Mapping[Any, str]
-) -> None:
-    if (target / MANIFEST).is_file() and read_manifest(target).complete:
-        prepare(target, header)  # refuses a store of other data
-        return
-    manifest = prepare(target, header)
-    size = manifest.header["layout"]["shard_rows"]
-    ids = stores[0].ids
-    starts = range(0, len(ids), size)
-    for number, start in enumerate(starts):
-        rows = slice(start, start + size)
-        arrays: dict[str, NDArray[Any]] = {"ids": np.asarray(ids[rows])}
-        for space, store in enumerate(stores):
-            arrays[array_key(space)] = np.asarray(store.space()[rows])
-            for view, values in enumerate(store.views()):
-                arrays[array_key(space, view)] = np.asarray(values[rows])
-        here = [[row, marked[row]] for row in ids[rows].tolist() if row in marked]
-        write_shard(target, manifest, number, arrays, skipped=[], marked=here)
-    finish(target, manifest, len(starts))

@@ -1,6 +1,6 @@
 """Rows that an earlier store holds are copied, not encoded: data that grew, shrank or moved.
 
-A store keeps a digest of what its encoders saw of each row: the decoded text, the RGB pixels.
+A store keeps a digest of what its encoders saw of each row: the text, RGB pixels or samples.
 A later store whose encoder has the same fingerprint looks its rows up by that digest, whatever
 their order and ids. Only finished stores are read, and only shards that match their checksums.
 
@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fmcluster.embedding.data.audio import Sound
 from fmcluster.embedding.encoders.base import Encoder
 from fmcluster.embedding.encoders.fitted import is_fitted_on_data
 from fmcluster.embedding.store.manifest import (
@@ -51,7 +52,7 @@ logger = logging.getLogger(__name__)
 
 
 def digests_of(rows: Sequence[Any]) -> NDArray[np.uint8]:
-    """Return a digest (m, 16) of each decoded row: a text or an RGB image; zeros for None."""
+    """Return a digest (m, 16) of each decoded row: text, RGB image, `Sound`; zeros for None."""
     out = np.zeros((len(rows), DIGEST_BYTES), np.uint8)
     for place, row in enumerate(rows):
         if row is not None:
@@ -63,6 +64,9 @@ def _digest(row: Any) -> bytes:
     digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
     if isinstance(row, str):
         digest.update(b"text" + row.encode("utf-8", "surrogatepass"))
+    elif isinstance(row, Sound):
+        digest.update(f"sound{row.rate}".encode())
+        digest.update(row.samples.tobytes())
     else:
         digest.update(f"image{row.mode}{row.size}".encode())
         # By strips: whole, a photograph would lie in memory three times.

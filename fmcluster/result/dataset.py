@@ -1,31 +1,32 @@
-"""Clusters as columns of a Hugging Face dataset, aligned by row id."""
+"""Clusters as columns of a Hugging Face dataset or a frame, aligned by row id."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fmcluster.utils.frames import column_names, column_of, kind_of_frame, with_columns
 from fmcluster.utils.ids import check_ids
 
 if TYPE_CHECKING:
-    from datasets import Dataset
-
     from fmcluster.result.result import ClusterResult
 
 
-def to_dataset(result: ClusterResult, ds: Dataset, *, id_column: str | None = None) -> Dataset:
-    """Return `ds` with columns "cluster" (a ClassLabel) and "confidence", aligned by row id.
+def to_dataset(result: ClusterResult, ds: Any, *, id_column: str | None = None) -> Any:
+    """Return `ds` with columns "cluster" and "confidence", aligned by row id.
 
     Rows of `ds` that were skipped get None in both; rows that fit no cluster (label -1) get None
-    as their cluster.
+    as their cluster. In a Dataset clusters are a ClassLabel; a frame gets a column "name" beside
+    their numbers, where clusters have names.
 
     Parameters
     ----------
-    ds : Dataset
+    ds : Dataset, or frame of pandas, polars, Arrow or any library with Arrow's C interface
         The data that was embedded, or, where rows have ids of their own, any rows of it in
-        any order.
+        any order. What comes back is of the same kind (of other libraries, a ``pyarrow.Table``).
     id_column : str, optional
         Column of `ds` that holds the row ids; by default the one that the data was read with.
 
@@ -35,15 +36,20 @@ def to_dataset(result: ClusterResult, ds: Dataset, *, id_column: str | None = No
         Ids that are names, and no column to find them in; another number of rows; ids of
         `ds` that occur twice.
     """
-    from datasets import ClassLabel, Value
-
-    rows = _rows_of_dataset(result, ds, id_column)
+    is_frame = kind_of_frame(ds) is not None
+    columns = column_names(ds) if is_frame else ds.column_names
+    values_of = (lambda name: column_of(ds, name)) if is_frame else ds.__getitem__
+    rows = _rows_of_dataset(result, columns, values_of, _n_rows(ds), id_column)
     known = rows >= 0
     placed = known & (result.labels[rows] >= 0)
     cluster = [int(result.labels[r]) if ok else None for r, ok in zip(rows, placed, strict=True)]
     confidence = [
         float(result.confidence[r]) if ok else None for r, ok in zip(rows, known, strict=True)
     ]
+    if is_frame:
+        return _framed(result, ds, cluster, confidence)
+    from datasets import ClassLabel, Value
+
     taken = [name for name in ("cluster", "confidence") if name in ds.column_names]
     ds = ds.remove_columns(taken)
     ds = ds.add_column("cluster", cluster).add_column("confidence", confidence)
@@ -54,13 +60,36 @@ def to_dataset(result: ClusterResult, ds: Dataset, *, id_column: str | None = No
     return ds.cast_column("cluster", label_type).cast_column("confidence", Value("float32"))
 
 
+def _framed(
+    result: ClusterResult, frame: Any, cluster: list[int | None], confidence: list[float | None]
+) -> Any:
+    import pyarrow as pa
+
+    columns = {
+        "cluster": pa.array(cluster, pa.int64()),
+        "confidence": pa.array(confidence, pa.float32()),
+    }
+    if result.names:
+        names = [None if k is None else result.names[k] for k in cluster]
+        columns["name"] = pa.array(names, pa.string())
+    return with_columns(frame, columns)
+
+
+def _n_rows(ds: Any) -> int:
+    return int(ds.num_rows) if hasattr(ds, "num_rows") else len(ds)
+
+
 def _rows_of_dataset(
-    result: ClusterResult, ds: Dataset, id_column: str | None
+    result: ClusterResult,
+    columns: Sequence[str],
+    values_of: Callable[[str], Any],
+    n_rows: int,
+    id_column: str | None,
 ) -> NDArray[np.int64]:
-    """Return the row of each row of `ds`, -1 where it has none."""
+    """Return the result's row of each row of the data, -1 where it has none."""
     column = id_column or result.provenance.get("id_column")
-    if column in ds.column_names:
-        names = check_ids(ds[column])
+    if column is not None and column in columns:
+        names = check_ids(values_of(column))
         if result.ids.dtype.kind == "U":
             names = names.astype(np.str_)
         rows = result.index.find(names)
@@ -74,13 +103,13 @@ def _rows_of_dataset(
         raise ValueError(
             f"ids of this result, such as {result.ids[0].item()!r}, are names and no row "
             f"numbers: give id_column=, the column that holds them; the dataset has columns "
-            f"{ds.column_names}"
+            f"{list(columns)}"
         )
-    if len(ds) != result.index.n_source:
+    if n_rows != result.index.n_source:
         raise ValueError(
-            f"the dataset has {len(ds)} rows, the data of this result had "
+            f"the dataset has {n_rows} rows, the data of this result had "
             f"{result.index.n_source}: give the dataset that was embedded"
         )
-    rows = np.full(len(ds), -1, np.int64)
+    rows = np.full(n_rows, -1, np.int64)
     rows[result.ids] = np.arange(result.n_rows)
     return rows

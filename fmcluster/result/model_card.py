@@ -44,7 +44,8 @@ def model_card(
         model_name=name if results else None,
         eval_results=results or None,
     )
-    example = "['some text']" if "text" in modality else "images" if records else "embeddings"
+    files = "recordings" if "audio" in modality else "images"
+    example = "['some text']" if "text" in modality else files if records else "embeddings"
     encoders = ", ".join(f"`{r['name']}`" for r in records) or "none (it takes embeddings)"
     calibration = pipeline.provenance.get("calibration") or {}
     steps = pipeline.provenance.get("edits") or {}

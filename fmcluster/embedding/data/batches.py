@@ -12,7 +12,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from fmcluster.embedding.data.values import is_pil, update_digest
+from fmcluster.embedding.data.audio import Sound
+from fmcluster.embedding.data.digest import update_digest
+from fmcluster.embedding.data.values import is_pil
 
 T = TypeVar("T")
 # Rows taken at once from tables and datasets where they are small: a call costs less than its rows.
@@ -22,9 +24,11 @@ READ_BYTES = 2**24
 
 
 def held_bytes(row: Any) -> int:
-    """Return about how many bytes a raw row holds: an encoded image, pixels or a text."""
+    """Return about how many bytes a raw row holds: an encoded file, pixels, samples or a text."""
     if isinstance(row, Mapping):
-        row = row.get("bytes")
+        row = row.get("bytes", row.get("array"))
+    if isinstance(row, Sound):
+        row = row.samples
     if isinstance(row, (bytes, bytearray, str)):
         return len(row)
     if is_pil(row):

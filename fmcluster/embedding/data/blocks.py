@@ -1,4 +1,4 @@
-"""Rows decoded block by block, so that large images do not fill the memory."""
+"""Rows decoded block by block, so that large images and long recordings do not fill the memory."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from dataclasses import replace
 from typing import Any
 
 from fmcluster.embedding.data.batches import Digesting, held_bytes
+from fmcluster.embedding.data.media import MEDIA
 from fmcluster.embedding.data.source import Block, Source
 from fmcluster.embedding.data.values import decoded_bytes
 
-# Images decoded and encoded together at most: a full batch of any encoder on a CPU.
-IMAGE_ROWS = 128
-# Decoded pixels of a block: three blocks are in memory at once while images are embedded. Small
-# images (up to 0.7 megapixels) fill a block of 128 all the same.
+# Images or recordings decoded and encoded together at most: a full batch of any encoder on a CPU.
+FILE_ROWS = 128
+# Decoded pixels or samples of a block: three blocks are in memory at once while rows are embedded.
+# Small images (up to 0.7 megapixels) fill a block of 128 all the same.
 BLOCK_BYTES = 256 * 2**20
 
 
@@ -28,7 +29,7 @@ def decoded_blocks(
     on_error: str = "raise",
     pool: Executor | None = None,
 ) -> Iterator[Block]:
-    """Decode raw rows block by block: as many as `BLOCK_BYTES` of pixels, one at least.
+    """Decode raw rows block by block: as many as `BLOCK_BYTES` once decoded, one at least.
 
     Rows are asked for as blocks are, so that encoded images are held for one block alone. No file
     of the data may change meanwhile (`Source.check_unchanged`).
@@ -42,7 +43,7 @@ def decoded_blocks(
     most_rows : int
         Rows of a block at most.
     copies : int
-        Images that are held for each row: itself and its augmented views.
+        Images or recordings that are held for each row: itself and its augmented views.
     """
     for rows, is_last in _portions(source, raw, most_rows, copies):
         block = source.decode(rows, start, on_error=on_error, pool=pool)
@@ -59,8 +60,9 @@ def _portions(
     held = 0
     for row in raw:
         own = held_bytes(row)
-        if source.modality == "image":
-            own = max(own, copies * decoded_bytes(row, source.base))
+        if source.modality in MEDIA:
+            decoded = decoded_bytes(row, source.base, media=source.modality)
+            own = max(own, copies * decoded)
         if rows and (held + own > BLOCK_BYTES or len(rows) == most_rows):
             yield rows, False
             rows, held = [], 0

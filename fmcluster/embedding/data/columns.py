@@ -13,12 +13,17 @@ from numpy.typing import NDArray
 
 from fmcluster.embedding.data.arrow import vectors_of_dataset
 from fmcluster.embedding.data.batches import BATCH, in_batches
+from fmcluster.embedding.data.media import MEDIA
 from fmcluster.embedding.data.values import as_array, is_pil, is_tensor, kind_of
 from fmcluster.utils.errors import DataError
 from fmcluster.utils.validation import check_unmasked
 
 # Columns that are the text where several could be: the names that the Hub's datasets use most.
 TEXT_NAMES = ("text", "sentence", "content", "document", "title", "caption")
+
+
+# Features of HF datasets whose rows are files.
+FILES = ("Image", "Audio")
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,7 @@ class Reader:
     column : str or None
         Its name.
     base : Path or None
-        Folder that relative image paths start from.
+        Folder that relative paths of files start from.
     ids : sequence of str or None
         Ids that the input itself gives (files of a folder).
     vectors : callable or None
@@ -47,6 +52,8 @@ class Reader:
         Whether the rows can be read a second time for less than embedding them costs.
     files : tuple of Path
         The files that hold the rows: none of them may change while they are read.
+    media : "image", "audio" or None
+        What the files that the rows hold or name are; None where the first row tells.
     """
 
     rows: Callable[[int], Iterator[Any]]
@@ -59,6 +66,7 @@ class Reader:
     seekable: bool = True
     repeatable: bool = True
     files: tuple[Path, ...] = ()
+    media: str | None = None
 
 
 def pick_column(kinds: Mapping[str, str | None], column: str | None) -> str:
@@ -67,7 +75,7 @@ def pick_column(kinds: Mapping[str, str | None], column: str | None) -> str:
     Parameters
     ----------
     kinds : mapping
-        Column name -> "image", "text", "embedding", or None for labels and the like.
+        Column name -> "image", "audio", "text", "embedding", or None for labels and the like.
     column : str, optional
         What was asked for.
     """
@@ -76,7 +84,7 @@ def pick_column(kinds: Mapping[str, str | None], column: str | None) -> str:
         if column not in kinds:
             raise DataError(f"no column {column!r}: the data has {listed}")
         return column
-    for wanted in ("image", "text", "embedding"):
+    for wanted in (*MEDIA, "text", "embedding"):
         found = [name for name, kind in kinds.items() if kind == wanted]
         named = [name for name in TEXT_NAMES if name in found]
         if len(found) == 1 or named:
@@ -172,9 +180,22 @@ def choose_split(data: Any, split: str | None) -> Any:
     return data[split]
 
 
+def as_stored(data: Any, names: Sequence[str]) -> Any:
+    """Return a dataset of these columns alone, its files as they are stored: decoding is ours."""
+    import datasets
+
+    features = data.features or {}
+    data = data.select_columns(list(names))
+    for name in names:
+        kind = type(features.get(name)).__name__
+        if kind in FILES:
+            data = data.cast_column(name, getattr(datasets, kind)(decode=False))
+    return data
+
+
 def _hf_kind(feature: Any) -> str | None:
-    if type(feature).__name__ == "Image":
-        return "image"
+    if type(feature).__name__ in FILES:
+        return type(feature).__name__.lower()
     dtype = str(getattr(feature, "dtype", ""))
     if type(feature).__name__ in ("Value", "string") and dtype in ("string", "large_string"):
         return "text"
@@ -200,22 +221,24 @@ def open_hf(
     stream = isinstance(data, datasets.IterableDataset)
     whole = data
     features = data.features
+    media: str | None = None
     if features is None:
         first: dict[str, Any] = next(iter(data), {})
         name = pick_column({key: kind_in([value]) for key, value in first.items()}, column)
     else:
         name = pick_column({key: _hf_kind(value) for key, value in features.items()}, column)
-        data = data.select_columns([name])
-        if type(features[name]).__name__ == "Image":
-            data = data.cast_column(name, datasets.Image(decode=False))
+        data = as_stored(data, [name])
+        kind = type(features[name]).__name__
+        media = kind.lower() if kind in FILES else None
     if stream:
         return Reader(
             lambda start: (row[name] for row in data.skip(start)) if start else _values(data, name),
             None,
             name,
-            values_of=lambda other: [row[other] for row in whole],
+            values_of=lambda other: list(_values(whole.select_columns([other]), other)),
             seekable=False,
             repeatable=False,
+            media=media,
         )
     plain = data.with_format(None)
 
@@ -229,7 +252,9 @@ def open_hf(
         pick_column(dict.fromkeys(features), other)
         return list(whole.with_format(None)[other][:])
 
-    return Reader(rows, len(plain), name, base=base, vectors=vectors, values_of=values_of)
+    return Reader(
+        rows, len(plain), name, base=base, vectors=vectors, values_of=values_of, media=media
+    )
 
 
 def _values(data: Any, name: str) -> Iterator[Any]:

@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fmcluster.embedding.data.columns import choose_split, is_hf
+from fmcluster.embedding.data.files.folders import list_files
+from fmcluster.embedding.data.files.remote import fetched, is_url
 from fmcluster.embedding.data.ids import ids_of_paths, row_ids
-from fmcluster.embedding.data.readers import list_images, load_npy, open_reader
+from fmcluster.embedding.data.readers import load_npy, open_reader
 from fmcluster.embedding.data.values import is_missing
 from fmcluster.utils.errors import DataError
 from fmcluster.utils.ids import IdIndex
@@ -23,14 +25,15 @@ def read_labels(
     split: str | None = None,
     ids: ArrayLike | None = None,
     id_column: str | None = None,
+    modality: str | None = None,
 ) -> NDArray[Any]:
     """Return a column of labels (n,): for evaluation only.
 
     Parameters
     ----------
     data : as for `Source`
-        A ``.npy`` file or a 1-D array is taken as the labels themselves; a folder of images
-        without `column` gives the name of each image's own folder.
+        A ``.npy`` file or a 1-D array is taken as the labels themselves; a folder of images or
+        recordings without `column` gives the name of each image's own folder.
     column : str, optional
         The column.
     split : str, optional
@@ -40,6 +43,8 @@ def read_labels(
         the relative paths of a folder, or else row numbers, each once.
     id_column : str, optional
         The column that names the rows, as it was given to `embed`.
+    modality : "image" or "audio", optional
+        Which files of a folder are the rows, where it holds both.
 
     Raises
     ------
@@ -47,8 +52,11 @@ def read_labels(
         No such column, missing labels, or ids that the data does not have.
     """
     names: list[str] | None = None
+    if is_url(data):
+        there = fetched(data)
+        data = there if isinstance(there, Path) else data
     if isinstance(data, (str, Path)) and Path(data).expanduser().is_dir():
-        names = list_images(Path(data).expanduser())
+        names = list_files(Path(data).expanduser(), modality)[1]
     if names and column is None:
         labels = np.asarray([Path(name).parent.name for name in names])
     else:

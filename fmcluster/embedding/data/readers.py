@@ -28,19 +28,22 @@ from fmcluster.embedding.data.columns import (
     open_values,
     pick_column,
 )
-from fmcluster.embedding.data.files.archives import is_archive, open_archive
+from fmcluster.embedding.data.files.archives import is_archive, join_archives, open_archive
 from fmcluster.embedding.data.files.delimited import encoding_of, open_table
+from fmcluster.embedding.data.files.folders import open_folder, reader_of_files
 from fmcluster.embedding.data.files.json_files import lines_of, open_json, open_jsonl
+from fmcluster.embedding.data.files.lance import is_lance, open_lance, tables_in
 from fmcluster.embedding.data.files.packed import PACKED, suffix_of
 from fmcluster.embedding.data.files.parquet import (
-    files_of_split,
     open_arrow,
     open_parquet,
     open_stream,
 )
-from fmcluster.embedding.data.ids import column_from_text, ids_of_paths
-from fmcluster.embedding.data.images import IMAGE_SUFFIXES, readable_suffixes
-from fmcluster.embedding.data.values import is_tensor, looks_like_image_path
+from fmcluster.embedding.data.files.remote import fetched, is_url
+from fmcluster.embedding.data.files.samples import open_samples
+from fmcluster.embedding.data.ids import column_from_text
+from fmcluster.embedding.data.media import MEDIA, suffixes_of
+from fmcluster.embedding.data.values import is_tensor, media_of_text
 from fmcluster.utils.errors import DataError, MissingExtraError
 
 logger = logging.getLogger(__name__)
@@ -49,11 +52,20 @@ FILE_TYPES = (
     *(".parquet", ".csv", ".tsv", ".jsonl", ".json", ".txt", ".npy", ".npz", ".xlsx"),
     *(".zip", ".tar"),
 )
+# Files that a folder may hold several of, which are then one table (or one set of archives).
+SHARD_TYPES = (".csv", ".tsv", ".jsonl", ".ndjson", ".tar", ".zip")
 # What makes a path a pattern of several files, where no file of that very name is there.
-_PATTERN = re.compile(r"[*?\[]")
+_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_PATTERN = re.compile(rf"[*?\[]|{_RANGE.pattern}")
 
 
-def open_reader(data: Any, *, column: str | None = None, split: str | None = None) -> Reader:
+def open_reader(
+    data: Any,
+    *,
+    column: str | None = None,
+    split: str | None = None,
+    modality: str | None = None,
+) -> Reader:
     """Return a reader of `data`.
 
     Raises
@@ -62,8 +74,12 @@ def open_reader(data: Any, *, column: str | None = None, split: str | None = Non
         An unknown type of input or file, no such column or split, or several columns to choose
         from.
     """
+    if is_url(data):
+        return _open_url(data, column, split, modality)
     if isinstance(data, (str, os.PathLike)):
-        return _open_path(Path(data).expanduser(), column, split)
+        return _open_path(Path(data).expanduser(), column, split, modality)
+    if is_lance(data):
+        return open_lance(data, column)
     if type(data).__module__.startswith("pyarrow"):
         return (
             open_arrow(data, column)
@@ -84,16 +100,28 @@ def open_reader(data: Any, *, column: str | None = None, split: str | None = Non
         return open_values(data, None)
     raise DataError(
         f"data of type {type(data).__name__} is not known: pass a datasets.Dataset, a folder of "
-        f"images, a file ({', '.join(FILE_TYPES)}), a DataFrame of any "
+        f"images or recordings, a file ({', '.join(FILE_TYPES)}), a DataFrame of any "
         "library, a list, or an (n, d) array"
     )
 
 
-def _open_path(path: Path, column: str | None, split: str | None) -> Reader:
+def _open_url(url: str, column: str | None, split: str | None, modality: str | None) -> Reader:
+    """Read what is behind a URL by its copy on this machine; errors name the URL."""
+    found = fetched(url)
+    home = found if isinstance(found, Path) else Path(os.path.commonpath(found))
+    try:
+        if isinstance(found, Path):
+            return _open_path(found, column, split, modality)
+        return _open_files(url, found, column, split, modality)
+    except DataError as error:
+        raise DataError(str(error).replace(str(home), url)) from None
+
+
+def _open_path(path: Path, column: str | None, split: str | None, modality: str | None) -> Reader:
     if path.is_dir():
-        return _open_folder(path, column, split)
+        return _open_dir(path, column, split, modality)
     if not path.exists() and is_pattern(path):
-        return _open_pattern(path, column, split)
+        return _open_files(str(path), files_of_pattern(path), column, split, modality)
     if not path.exists():
         raise DataError(
             f"no such file or folder: {path}; a single text is given as a list of one text"
@@ -102,58 +130,106 @@ def _open_path(path: Path, column: str | None, split: str | None) -> Reader:
         raise DataError(f"{path} is no regular file (a pipe or a device): save its content first")
     if split is not None and path.suffix.lower() not in EXCEL_TYPES:
         logger.warning("split=%r has no meaning for the one file %s: it is read whole", split, path)
-    return replace(_open_file(path, column, split), files=(path,))
+    return replace(_open_file(path, column, split, modality), files=(path,))
+
+
+def _open_dir(path: Path, column: str | None, split: str | None, modality: str | None) -> Reader:
+    """Read a folder of files that are rows, of shards of a table, or of Lance's."""
+    tables = tables_in(path)
+    if tables:
+        return open_lance(tables, column, split)
+    reader = open_folder(path, column, split, modality=modality)
+    if reader is not None:
+        return reader
+    shards = [each for each in sorted(path.iterdir()) if not each.name.startswith(".")]
+    known = [each for each in shards if each.is_file() and suffix_of(each) in SHARD_TYPES]
+    if not known:
+        raise DataError(
+            f"{path} is empty of data: it has no image or recording "
+            f"({', '.join(sorted(suffixes_of('image') | suffixes_of('audio')))}) and no file of "
+            f"{', '.join(('.parquet', *SHARD_TYPES))}"
+        )
+    return _open_files(str(path), known, column, split, modality)
 
 
 def is_pattern(path: str | os.PathLike[str]) -> bool:
-    """Return whether a path stands for several files, as ``data/part-*.parquet`` does."""
+    """Return whether a path stands for several files: ``part-*.parquet``, ``part-{00..03}.tar``."""
     return _PATTERN.search(os.fspath(path)) is not None
 
 
-def _open_pattern(path: Path, column: str | None, split: str | None) -> Reader:
-    """Read the files that a pattern matches, in the order of their names, as one table.
+def files_of_pattern(path: Path) -> list[Path]:
+    """Return the files that a pattern matches, in the order of their names; numbers in braces too.
 
     Raises
     ------
     DataError
-        None matches, they are of several types, or one lacks the column.
+        One that the numbers name is not there.
     """
-    found = sorted(Path(name) for name in glob.glob(str(path), recursive=True))
-    paths = [each for each in found if each.is_file()]
+    found: list[Path] = []
+    for name in _braces(str(path)):
+        matched = sorted(Path(each) for each in glob.glob(name, recursive=True))
+        if not matched and name != str(path):
+            raise DataError(f"no file {name}, which {path} names")
+        found += [each for each in matched if each.is_file()]
+    return found
+
+
+def _braces(text: str) -> list[str]:
+    """Return the names that numbers in braces stand for.
+
+    >>> _braces("a-{08..10}.tar")
+    ['a-08.tar', 'a-09.tar', 'a-10.tar']
+    """
+    match = _RANGE.search(text)
+    if match is None:
+        return [text]
+    low, high = match[1], match[2]
+    numbers = [str(n).zfill(len(low)) for n in range(int(low), int(high) + 1)]
+    return [
+        f"{text[: match.start()]}{n}{rest}"
+        for n in numbers
+        for rest in _braces(text[match.end() :])
+    ]
+
+
+def _open_files(
+    label: str, paths: list[Path], column: str | None, split: str | None, modality: str | None
+) -> Reader:
+    """Read several files as one table, or as one set of rows; `label` names them in errors.
+
+    Raises
+    ------
+    DataError
+        There are none, they are of several types, or one lacks the column.
+    """
     if not paths:
-        raise DataError(f"no file matches {path}; a single text is given as a list of one text")
+        raise DataError(f"no file matches {label}; a single text is given as a list of one text")
     kinds = Counter(suffix_of(each) for each in paths)
-    images = readable_suffixes()
-    if set(kinds) <= images:
-        return _open_images(paths)
+    for media in MEDIA:
+        if set(kinds) <= suffixes_of(media):
+            top = Path(os.path.commonpath([each.parent for each in paths]))
+            return reader_of_files(top, [each.relative_to(top).as_posix() for each in paths], media)
     if len(kinds) > 1:
         shown = ", ".join(f"{kind or 'no suffix'} ({count})" for kind, count in kinds.most_common())
-        raise DataError(f"{path} matches files of several types, {shown}: name one type")
+        raise DataError(f"{label} matches files of several types, {shown}: name one type")
     if split is not None:
-        logger.warning("split=%r has no meaning for the files of %s: all are read", split, path)
+        logger.warning("split=%r has no meaning for the files of %s: all are read", split, label)
+    if len(paths) == 1:
+        return replace(_open_file(paths[0], column, None, modality), files=tuple(paths))
+    if is_archive(paths[0]):
+        if column is not None:
+            return open_samples(paths, column)
+        return join_archives(paths, modality=modality)
     if paths[0].suffix.lower() == ".parquet":
         return replace(open_parquet(paths, column), files=tuple(paths))
-    return _joined(paths, column)
+    return _joined(paths, column, modality)
 
 
-def _open_images(paths: list[Path]) -> Reader:
-    """Read image files; ids are their paths below the folder that holds them all."""
-    top = Path(os.path.commonpath([each.parent for each in paths]))
-    names = [each.relative_to(top).as_posix() for each in paths]
-    return Reader(
-        lambda start: iter([Path(name) for name in names[start:]]),
-        len(names),
-        column="image",
-        base=top,
-        ids=ids_of_paths(names),
-    )
-
-
-def _joined(paths: list[Path], column: str | None) -> Reader:
+def _joined(paths: list[Path], column: str | None, modality: str | None) -> Reader:
     """Read text tables one after the other; each holds the column of the first."""
-    readers = [_open_file(paths[0], column)]
+    readers = [_open_file(paths[0], column, None, modality)]
     name = readers[0].column
-    readers += [_open_file(each, name) for each in paths[1:]]
+    readers += [_open_file(each, name, None, modality) for each in paths[1:]]
     if any(reader.vectors or reader.ids for reader in readers):
         raise DataError(
             f"{paths[0].parent}/*{paths[0].suffix}: several files of this type are not read as "
@@ -179,7 +255,7 @@ def _joined(paths: list[Path], column: str | None) -> Reader:
     )
 
 
-def _open_file(path: Path, column: str | None, split: str | None = None) -> Reader:
+def _open_file(path: Path, column: str | None, split: str | None, modality: str | None) -> Reader:
     suffix = suffix_of(path)
     if suffix in (".csv", ".tsv"):
         return _open_csv(path, column)
@@ -190,7 +266,9 @@ def _open_file(path: Path, column: str | None, split: str | None = None) -> Read
     if suffix == ".txt":
         return _open_txt(path)
     if is_archive(path):
-        return open_archive(path)
+        if column is not None:
+            return open_samples([path], column)
+        return open_archive(path, modality=modality)
     if suffix == path.suffix.lower():
         if suffix == ".parquet":
             return open_parquet([path], column)
@@ -255,8 +333,9 @@ def _open_csv(path: Path, column: str | None) -> Reader:
     }
     kinds: dict[str, str | None] = dict.fromkeys(table.columns, "text")
     for name, values in sample.items():
-        if values and all(map(looks_like_image_path, values)):
-            kinds[name] = "image"
+        named = {media_of_text(value) for value in values}
+        if len(named) == 1:
+            kinds[name] = named.pop() or "text"
     name = pick_column(kinds, column)
     return Reader(
         lambda start: itertools.islice(table.values(name), start, None),
@@ -265,69 +344,3 @@ def _open_csv(path: Path, column: str | None) -> Reader:
         values_of=lambda other: column_from_text(list(table.values(other))),
         seekable=False,
     )
-
-
-def _open_folder(folder: Path, column: str | None, split: str | None) -> Reader:
-    """Read a folder of images, of Parquet files, or one that `Dataset.save_to_disk` wrote."""
-    if (folder / "dataset_info.json").exists() or (folder / "dataset_dict.json").exists():
-        import datasets
-
-        return open_hf(datasets.load_from_disk(os.fspath(folder)), column, split, base=folder)
-    images = list_images(folder)
-    if images:
-        return Reader(
-            lambda start: iter(Path(path) for path in images[start:]),
-            len(images),
-            column="image",
-            base=folder,
-            ids=ids_of_paths(images),
-        )
-    parquet = sorted(folder.glob("*.parquet")) or sorted(folder.glob("*/*.parquet"))
-    if parquet:
-        chosen = files_of_split(parquet, folder, split)
-        return replace(open_parquet(chosen, column), files=tuple(chosen))
-    raise DataError(
-        f"{folder} is empty of data: it has no image ({', '.join(sorted(IMAGE_SUFFIXES))}) "
-        "and no .parquet file"
-    )
-
-
-def list_images(folder: Path) -> list[str]:
-    """Return the image files below a folder, sorted relative POSIX paths; hidden ones not.
-
-    Linked folders are entered, except one that leads back to a folder it lies in. Files that are
-    no image, or of a kind that the installed Pillow cannot read, are counted in a warning.
-    """
-    readable = readable_suffixes()
-    found: list[str] = []
-    others: list[str] = []
-    for root, names in _walk(folder, ()):
-        for name in names:
-            path = (root / name).relative_to(folder).as_posix()
-            (found if Path(name).suffix.lower() in readable else others).append(path)
-    if found and others:
-        kinds = Counter(Path(name).suffix.lower() or "no suffix" for name in others)
-        shown = ", ".join(f"{kind} ({count})" for kind, count in kinds.most_common())
-        logger.warning(
-            "%d file(s) of %s are left out, as %r: Pillow here does not read %s",
-            len(others), folder, sorted(others)[0], shown,
-        )  # fmt: skip
-    return sorted(found)
-
-
-def _walk(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[Path, list[str]]]:
-    """Yield folders and the names of their files, links followed, loops not."""
-    about = folder.stat()
-    here = (about.st_dev, about.st_ino)
-    if here in above:
-        logger.warning("%s is a link back to a folder it lies in: not followed", folder)
-        return
-    files = []
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir():
-            yield from _walk(folder / entry.name, (*above, here))
-        else:
-            files.append(entry.name)
-    yield folder, files

@@ -1,9 +1,9 @@
 """Any input as a `Source`: rows with ids, a modality and a fingerprint of their content.
 
-Rows are read in chunks and turned into texts or RGB images only when they are about to be encoded.
-What to do with one that cannot be read is the caller's choice: ``on_error="raise"`` stops and names
-it, ``"skip"`` leaves it out (ids keep the numbering of the data), ``"mark"`` keeps it as a zero row
-and lists its id.
+Rows are read in chunks and turned into texts, RGB images or samples only when they are about to be
+encoded. What to do with one that cannot be read is the caller's choice: ``on_error="raise"`` stops
+and names it, ``"skip"`` leaves it out (ids keep the numbering of the data), ``"mark"`` keeps it as
+a zero row and lists its id.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import logging
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -24,36 +23,37 @@ from numpy.typing import ArrayLike, NDArray
 
 from fmcluster.embedding.data.batches import Digesting
 from fmcluster.embedding.data.columns import Reader
+from fmcluster.embedding.data.digest import update_digest
 from fmcluster.embedding.data.ids import row_ids
 from fmcluster.embedding.data.labels import read_labels
+from fmcluster.embedding.data.media import MEDIA
 from fmcluster.embedding.data.readers import open_reader
 from fmcluster.embedding.data.values import (
     UnreadableRow,
     as_array,
     is_file,
     is_missing,
+    is_written_vector,
     kind_of,
-    looks_like_image_path,
+    media_of_rows,
+    media_of_text,
+    read_audio,
     read_image,
     read_text,
-    update_digest,
 )
 from fmcluster.embedding.data.watch import Watch
 from fmcluster.utils.errors import DataError
 from fmcluster.utils.files import stable_hash
+from fmcluster.utils.frames import kind_of_frame
 from fmcluster.utils.validation import check_in, check_range
 
 __all__ = ["Block", "Source", "read_labels"]
 
 ON_ERROR = ("raise", "skip", "mark")
-MODALITIES = ("image", "text", "embedding")
+MODALITIES = (*MEDIA, "text", "embedding")
 # Rows that tell what the data is, and by which a stream finds its store: more would hold up one
 # whose rows come slowly.
 _HEAD_ROWS = 64
-# Two numbers at least, in brackets: "[0.1, 2e-3]". One alone may be a reference in a text.
-_WRITTEN = re.compile(
-    r"\s*\[\s*[-+]?[\d.]+(e[-+]?\d+)?([\s,]+[-+]?[\d.]+(e[-+]?\d+)?)+\s*,?\s*\]\s*", re.I
-)
 logger = logging.getLogger(__name__)
 
 
@@ -68,7 +68,7 @@ class Block:
     ids : ndarray (m,)
         Row ids.
     rows : list
-        Texts or RGB images; None where a row could not be read.
+        Texts, RGB images or `Sound`; None where a row could not be read.
     problems : dict
         Position in the block -> why that row could not be read.
     is_last : bool
@@ -88,8 +88,8 @@ class Source:
     Parameters
     ----------
     data : Dataset, DatasetDict, IterableDataset, path, DataFrame, mapping, list or array
-        A path is a folder of images (or of Parquet files, or a saved Dataset) or a file:
-        Parquet, CSV, TSV, JSONL, txt (a text a line), npy, npz.
+        A path is a folder of images or recordings (or of Parquet files, or a saved Dataset) or a
+        file: Parquet, CSV, TSV, JSONL, txt (a text a line), npy, npz.
     column : str, optional
         Which column; by default the only image or text column.
     split : str, optional
@@ -98,17 +98,20 @@ class Source:
         Row ids, unique. By default the row number, and for a folder the relative path.
     id_column : str, optional
         Column that holds the row ids.
-    modality : "image", "text" or "embedding", optional
-        Only needed where strings are paths of images that the first row does not reveal.
+    modality : "image", "audio", "text" or "embedding", optional
+        Only needed where strings are paths that the first row does not reveal, or where a folder
+        holds images and recordings.
     n_rows : int, optional
         Read so many rows and no more: for streams.
 
     Attributes
     ----------
     modality : str
-        "image", "text" or "embedding".
+        "image", "audio", "text" or "embedding".
     column, id_column : str or None
         Names of the columns of rows and of their ids.
+    frame_kind : str or None
+        "pandas", "polars" or "arrow" where the data came as a frame.
 
     Raises
     ------
@@ -134,16 +137,19 @@ class Source:
             check_range(n_rows, "n_rows", low=1)
         if ids is not None and id_column is not None:
             raise DataError("give ids or id_column, not both")
-        self.reader: Reader = open_reader(data, column=column, split=split)
+        self.reader: Reader = open_reader(data, column=column, split=split, modality=modality)
         self.column = self.reader.column
+        self.frame_kind = kind_of_frame(data)
         self.id_column = id_column
         self._limit = n_rows
         first = self._first_rows()
         self.base = self.reader.base
-        self._paths = modality == "image" or (modality is None and self._are_paths(first))
+        self._paths = modality in MEDIA or (modality is None and self._are_paths(first))
         self._watch = Watch(self.reader.files, self.base, strings_are_paths=self._paths)
-        self.modality = modality or str(kind_of(first[0], strings_are_paths=self._paths))
-        if modality is None and self.modality == "text" and all(map(_is_written_vector, first)):
+        # What files hold is decided once: a damaged one does not tell by itself.
+        self._media = modality if modality in MEDIA else self.reader.media or media_of_rows(first)
+        self.modality = modality or str(self._kind_of(first[0]))
+        if modality is None and self.modality == "text" and all(map(is_written_vector, first)):
             raise DataError(
                 f"the texts are vectors written out ({first[0][:40]!r}): read them as numbers "
                 "(json.loads for each) and pass the (n, d) array, or say modality='text'"
@@ -175,24 +181,24 @@ class Source:
         return found
 
     def _are_paths(self, first: list[Any]) -> bool:
-        """Return whether strings are paths of images: one that is not there changes nothing.
+        """Return whether strings are paths of files: one that is not there changes nothing.
 
         Relative ones start from the data's own folder; where none is there, from the working
         directory.
         """
-        named = [row for row in first if looks_like_image_path(row)]
+        named = [row for row in first if media_of_text(row)]
         if not named:
             return False
         for base in dict.fromkeys((self.reader.base, None)):
             there = [is_file(row, base) for row in named]
             if (there[0] and named[0] is first[0]) or (any(there) and 2 * len(named) > len(first)):
                 if base != self.reader.base:
-                    logger.warning("image paths are taken from %s", Path.cwd())
+                    logger.warning("file paths are taken from %s", Path.cwd())
                 self.base = base
                 return True
         if len(named) == len(first):
             raise DataError(
-                f"the strings name images, as {named[0][:80]!r}, and no such file is there (looked "
+                f"the strings name files, as {named[0][:80]!r}, and no such file is there (looked "
                 f"in {self.reader.base or Path.cwd()}): give paths that exist, or say "
                 "modality='text' to embed the names themselves"
             )
@@ -234,7 +240,7 @@ class Source:
         del self._watch.rows[:]
         for row in itertools.islice(self.reader.rows(0), limit):
             self._check_kind(row, count)
-            if self.modality == "image" and not self.is_stream:
+            if self.modality in MEDIA and not self.is_stream:
                 self._watch.note(row)
             update_digest(digest, row, base=self.base, strings_are_paths=self._paths)
             count += 1
@@ -261,9 +267,12 @@ class Source:
         """Return raw rows that add up to a digest: by it a stream's shards are known again."""
         return Digesting(raw, base=self.base, strings_are_paths=self._paths)
 
+    def _kind_of(self, row: Any) -> str | None:
+        return kind_of(row, strings_are_paths=self._paths, media=self._media)
+
     def _check_kind(self, row: Any, number: int) -> None:
         try:
-            kind = kind_of(row, strings_are_paths=self._paths)
+            kind = self._kind_of(row)
         except DataError as error:
             raise DataError(f"row {number}: {error}") from None
         if kind is not None and kind != self.modality:
@@ -350,7 +359,7 @@ class Source:
         on_error: str = "raise",
         pool: Executor | None = None,
     ) -> Block:
-        """Turn raw rows into texts or images.
+        """Turn raw rows into texts, images or recordings.
 
         Parameters
         ----------
@@ -361,11 +370,11 @@ class Source:
         on_error : "raise", "skip" or "mark"
             "raise" stops at the first row that cannot be read; else it is None in ``rows``.
         pool : Executor, optional
-            Decodes images side by side.
+            Decodes files side by side.
         """
         for position, row in enumerate(raw):
             self._check_kind(row, start + position)
-        one = read_text if self.modality == "text" else self._image
+        one = read_text if self.modality == "text" else self._file
         attempts = list((pool.map if pool else map)(lambda row: _attempt(one, row), raw))
         ids = self.ids(start, start + len(raw))
         problems = {}
@@ -380,12 +389,8 @@ class Source:
             problems[position] = reason
         return Block(start, ids, [row for row, _ in attempts], problems)
 
-    def _image(self, row: Any) -> Any:
-        return read_image(row, self.base)
-
-
-def _is_written_vector(row: Any) -> bool:
-    return isinstance(row, str) and _WRITTEN.fullmatch(row) is not None
+    def _file(self, row: Any) -> Any:
+        return (read_audio if self.modality == "audio" else read_image)(row, self.base)
 
 
 def _attempt(one: Callable[[Any], Any], row: Any) -> tuple[Any, str | None]:

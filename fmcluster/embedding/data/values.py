@@ -1,50 +1,69 @@
-"""One row of the data: what it is, what its bytes are, and how it becomes a text or an image.
+"""One row of the data: what it is, what its bytes are, and how it is read.
 
-A raw row is a string, a PIL image, a uint8 pixel array, encoded image bytes, a path, the HF
-``Image`` storage struct (``bytes``, ``path``), or None where the value is missing.
+A raw row is a string, a PIL image, a uint8 pixel array, the bytes of an image or a recording, a
+path, the HF ``Image`` or ``Audio`` storage struct (``bytes``, ``path``), samples with their rate
+(``array``, ``sampling_rate``), or None where the value is missing.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fmcluster.embedding.data.audio import (
+    Sound,
+    UnreadableAudio,
+    audio_bytes,
+    decode_audio,
+    is_recording,
+    to_sound,
+)
 from fmcluster.embedding.data.images import (
-    IMAGE_SUFFIXES,
     open_image,
     open_regular,
     read_regular,
     to_rgb,
 )
+from fmcluster.embedding.data.media import MEDIA, media_of_name, media_of_row
 from fmcluster.utils.errors import DataError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# The tag of the camera's orientation in EXIF.
-_ORIENTATION = 0x0112
 # No tokenizer and no UTF-8 file takes them; they come of cut UTF-16, as in "\\ud83d" alone.
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_ADDRESS = re.compile(r" at 0x[0-9a-f]+|<_io\.[^>]*>")
+# Two numbers at least, in brackets: "[0.1, 2e-3]". One alone may be a reference in a text.
+_WRITTEN = re.compile(
+    r"\s*\[\s*[-+]?[\d.]+(e[-+]?\d+)?([\s,]+[-+]?[\d.]+(e[-+]?\d+)?)+\s*,?\s*\]\s*", re.I
+)
+# Memory addresses in messages: no two runs have the same.
+ADDRESS = re.compile(r" at 0x[0-9a-f]+|<_io\.[^>]*>")
+
+
+# Why a row of nothing cannot be read: it is no damage.
+NOTHING = (
+    "the text is missing",
+    "the text is empty",
+    *(f"the {kind} is missing" for kind in MEDIA),
+)
 
 
 class UnreadableRow(Exception):  # noqa: N818 - never leaves the package
-    """A row that cannot become a text or an image; the message is the reason."""
+    """A row that cannot become what is encoded; the message is the reason."""
 
 
 class DamagedBytes(bytes):
-    """In place of the bytes of an image that could not be had: the reason, for the row's error."""
+    """In place of the bytes of a file that could not be had: the reason, for the row's error."""
 
     def __new__(cls, reason: str) -> DamagedBytes:
-        """Hold the reason as bytes: they are no image, and rows damaged alike have one digest."""
+        """Hold the reason as bytes: they are no file, and rows damaged alike have one digest."""
         return super().__new__(cls, reason.encode("utf-8", "backslashreplace"))
 
 
@@ -53,8 +72,8 @@ def is_missing(row: Any) -> bool:
     if row is None or (isinstance(row, (float, np.floating)) and row != row):
         return True
     if isinstance(row, Mapping):
-        return bool({"bytes", "path"} & set(row)) and not (
-            row.get("bytes") is not None or row.get("path")
+        return bool({"bytes", "path", "array"} & set(row)) and not (
+            row.get("bytes") is not None or row.get("path") or row.get("array") is not None
         )
     return type(row).__name__ in ("NAType", "NaTType")
 
@@ -85,8 +104,10 @@ def as_array(value: Any) -> NDArray[Any]:
     return np.asarray(value)
 
 
-def kind_of(row: Any, *, strings_are_paths: bool = False) -> str | None:
-    """Return "text", "image" or "embedding"; None for a missing value.
+def kind_of(row: Any, *, strings_are_paths: bool = False, media: str | None = None) -> str | None:
+    """Return "text", "image", "audio" or "embedding"; None for a missing value.
+
+    What a file holds is `media`, where that is known; else its name or first bytes tell.
 
     Raises
     ------
@@ -95,12 +116,16 @@ def kind_of(row: Any, *, strings_are_paths: bool = False) -> str | None:
     """
     if is_missing(row) or (strings_are_paths and is_blank(row)):
         return None
-    if isinstance(row, str):
-        return "image" if strings_are_paths else "text"
-    if isinstance(row, (bytes, bytearray, os.PathLike)) or is_pil(row):
+    if isinstance(row, str) and not strings_are_paths:
+        return "text"
+    if is_pil(row):
         return "image"
-    if isinstance(row, Mapping) and {"bytes", "path"} & set(row):
-        return "image"
+    if is_recording(row):
+        return "audio"
+    if isinstance(row, (str, bytes, bytearray, os.PathLike)) or (
+        isinstance(row, Mapping) and {"bytes", "path"} & set(row)
+    ):
+        return media or media_of_row(row)
     if isinstance(row, np.ndarray) and row.dtype == np.uint8 and row.ndim in (2, 3):
         return "image"
     if is_tensor(row) or (
@@ -108,15 +133,27 @@ def kind_of(row: Any, *, strings_are_paths: bool = False) -> str | None:
     ):
         return "embedding"
     raise DataError(
-        f"a row of type {type(row).__name__} ({str(row)[:40]!r}) is no text, image or vector"
+        f"a row of type {type(row).__name__} ({str(row)[:40]!r}) is no text, image, recording or "
+        "vector"
     )
 
 
-def looks_like_image_path(row: Any) -> bool:
-    """Return whether a string ends as a file name of an image does."""
+def media_of_text(row: Any) -> str | None:
+    """Return "image" or "audio" where a string ends as a file name of one does."""
     if not isinstance(row, str) or "\n" in row or "\0" in row:
-        return False
-    return os.path.splitext(row)[1].lower() in IMAGE_SUFFIXES
+        return None
+    return media_of_name(row)
+
+
+def media_of_rows(first: list[Any]) -> str:
+    """Return "image" or "audio" by the first of some rows whose name or bytes tell."""
+    named = [row for row in first if not isinstance(row, str) or media_of_text(row)]
+    return media_of_row(named[0]) if named else "image"
+
+
+def is_written_vector(row: Any) -> bool:
+    """Return whether a text is a vector written out."""
+    return isinstance(row, str) and _WRITTEN.fullmatch(row) is not None
 
 
 def is_file(path: str, base: Path | None) -> bool:
@@ -154,39 +191,7 @@ def path_in_row(path: str, base: Path | None) -> Path:
     return base / path
 
 
-def update_digest(digest: Any, row: Any, *, base: Path | None, strings_are_paths: bool) -> None:
-    """Add one row's content to a running SHA-256, so that no two columns of rows collide."""
-    parts = list(_content(row, base, strings_are_paths))
-    for part in parts:
-        digest.update(len(part).to_bytes(8, "little"))
-        digest.update(part)
-    digest.update(b"\n")
-
-
-def _content(row: Any, base: Path | None, strings_are_paths: bool) -> Iterator[bytes]:
-    if is_missing(row) or (strings_are_paths and is_blank(row)):
-        yield b"missing"
-    elif isinstance(row, Mapping) and row.get("bytes") is not None:
-        yield from (b"image", row["bytes"])
-    elif isinstance(row, Mapping):
-        try:
-            yield from (b"image", _file_digest(path_in_row(row["path"], base)))
-        except UnreadableRow as error:
-            yield from (b"image", str(error).encode("utf-8", "surrogatepass"))
-    elif isinstance(row, os.PathLike) or (strings_are_paths and isinstance(row, str)):
-        yield from (b"image", _file_digest(resolve_path(row, base)))
-    elif isinstance(row, str):
-        yield from (b"text", row.encode("utf-8", "surrogatepass"))
-    elif isinstance(row, (bytes, bytearray)):
-        yield from (b"image", bytes(row))
-    elif is_pil(row):
-        yield from (b"pixels", *_look(row))
-    else:
-        array = np.ascontiguousarray(as_array(row))
-        yield from (b"array", f"{array.dtype.str}{array.shape}".encode(), array.tobytes())
-
-
-def _unloaded(image: Image) -> Image:
+def unloaded(image: Image) -> Image:
     """Open an image once more that was opened by name and never read.
 
     Reading the given one would keep its pixels in the caller's list for good.
@@ -196,32 +201,6 @@ def _unloaded(image: Image) -> Image:
     if not name or state.get("_im", state.get("im")) is not None or not os.path.isfile(name):
         return image
     return open_image(read_regular(name))
-
-
-def _look(image: Image) -> Iterator[bytes]:
-    """Yield what decides how an image looks: pixels, palette, transparency, orientation."""
-    try:
-        image = _unloaded(image)
-        image.load()
-        yield f"{image.mode}{image.size}".encode()
-        yield image.tobytes()
-        # Only what is there: plain images keep the digest they always had.
-        if image.mode in ("P", "PA"):
-            yield b"palette" + bytes(image.getpalette("RGBA") or ())
-        if "transparency" in image.info:
-            yield f"transparency{image.info['transparency']!r}".encode()
-        if orientation := image.getexif().get(_ORIENTATION, 1):
-            yield from () if orientation == 1 else (f"orientation{orientation}".encode(),)
-    except (OSError, ValueError, SyntaxError) as error:
-        # Without what memory address the message names: stores of the same data are equal.
-        yield _ADDRESS.sub("", f"unreadable: {error}").encode("utf-8", "backslashreplace")
-
-
-def _file_digest(path: Path) -> bytes:
-    try:
-        return hashlib.sha256(read_regular(path)).digest()
-    except (OSError, ValueError):
-        return b"unreadable"
 
 
 def read_text(row: Any) -> str:
@@ -274,20 +253,20 @@ def read_image(row: Any, base: Path | None = None) -> Image:
         raise
     except Exception as error:
         # A damaged file can raise anything out of PIL's decoders; all of it means this one thing.
-        said = _ADDRESS.sub("", str(error)).strip()
+        said = ADDRESS.sub("", str(error)).strip()
         raise UnreadableRow(f"the image cannot be read: {said}") from None
 
 
 def _opened(row: Any, base: Path | None) -> Image:
     if is_pil(row):
-        return _unloaded(row)
+        return unloaded(row)
     row = _bytes_or_path(row, base)
     # Read whole: an image opened by name would keep its file handle.
     return open_image(read_regular(row) if isinstance(row, os.PathLike) else row)
 
 
 def _bytes_or_path(row: Any, base: Path | None) -> Any:
-    """Return the encoded bytes that an image row holds, or the file that it names."""
+    """Return the bytes of the file that a row holds, or the file that it names."""
     if isinstance(row, Mapping):
         return row["bytes"] if row.get("bytes") is not None else path_in_row(row["path"], base)
     if is_blank(row):
@@ -295,10 +274,36 @@ def _bytes_or_path(row: Any, base: Path | None) -> Any:
     return resolve_path(row, base) if isinstance(row, (str, os.PathLike)) else row
 
 
-def decoded_bytes(row: Any, base: Path | None = None) -> int:
-    """Return how many bytes an image row takes as RGB, by its header; 0 where none can be read."""
+def read_audio(row: Any, base: Path | None = None) -> Sound:
+    """Return a decoded recording by the one rule of `fmcluster.embedding.data.audio`.
+
+    Raises
+    ------
+    UnreadableRow
+        Missing, not a recording of a known format, damaged or cut short, empty, hours long, no
+        regular file, or a path outside the data's folder.
+    MissingExtraError
+        The packages that read audio are not installed.
+    """
+    if is_missing(row):
+        raise UnreadableRow("the audio is missing")
+    if isinstance(row, DamagedBytes):
+        raise UnreadableRow(f"the recording cannot be read: {row.decode('utf-8')}")
+    try:
+        if is_recording(row):
+            return to_sound(row)
+        found = _bytes_or_path(row, base)
+        return decode_audio(read_regular(found) if isinstance(found, os.PathLike) else found)
+    except (UnreadableAudio, OSError, ValueError) as error:
+        raise UnreadableRow(f"the recording cannot be read: {error}") from None
+
+
+def decoded_bytes(row: Any, base: Path | None = None, *, media: str = "image") -> int:
+    """Return how many bytes a row takes as RGB or samples, by its header; 0 where none is read."""
     if is_missing(row):
         return 0
+    if media == "audio":
+        return _sound_bytes(row, base)
     if isinstance(row, np.ndarray):
         return 3 * row.shape[0] * row.shape[1]
     with warnings.catch_warnings():
@@ -317,8 +322,23 @@ def decoded_bytes(row: Any, base: Path | None = None) -> int:
             return 0
 
 
+def _sound_bytes(row: Any, base: Path | None) -> int:
+    try:
+        if is_recording(row):
+            return 4 * len(to_sound(row).samples)
+        found = _bytes_or_path(row, base)
+        if not isinstance(found, os.PathLike):
+            return audio_bytes(found)
+        with open_regular(found) as handle:
+            return audio_bytes(handle)
+    except (UnreadableRow, UnreadableAudio, OSError, ValueError):
+        return 0
+
+
 def file_of(row: Any, base: Path | None, *, strings_are_paths: bool = False) -> Path | None:
-    """Return the file that an image row names; None where it names none that may be read."""
+    """Return the file that a row names; None where it names none that may be read."""
+    if is_recording(row):
+        return None
     named = isinstance(row, os.PathLike) or (strings_are_paths and isinstance(row, str))
     if is_missing(row) or not (named or (isinstance(row, Mapping) and row.get("bytes") is None)):
         return None

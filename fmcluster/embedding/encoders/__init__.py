@@ -21,11 +21,14 @@ __all__ = ["AUTO", "Encoder", "resolve"]
 
 AUTO = {
     "image": "facebook/dinov2-base",
+    "audio": "laion/clap-htsat-unfused",
     "text": "sentence-transformers/all-MiniLM-L6-v2",
 }
-MODALITIES = (None, "image", "text")
+MODALITIES = (None, "image", "audio", "text")
+# How rows of a modality are called.
+ROWS = {"image": "images", "audio": "recordings", "text": "texts"}
 # What a spec may hold beside the options of texts; "local" and "class" come of saved ones.
-KNOWN = {"encoder", "modality", "precision", "local", "class"}
+KNOWN = {"encoder", "modality", "precision", "local", "class", "tower"}
 OPTIONS = ("pooling", "revision", "trust_remote_code", "language")
 
 
@@ -45,13 +48,14 @@ def resolve(
     encoder : str, path, mapping or object
         A Hub id, ``open_clip:ARCH/TAG`` or ``timm:ARCH.TAG`` (or either's ARCH/path/to/checkpoint),
         a local folder of any kind, ``packaged:minilm``, ``packaged:wordllama[@DIM]``,
-        ``packaged:efficientnet-lite2[@SIDE]`` or ``-lite0``, ``tfidf``, ``auto`` (by `modality`);
-        the `spec` of an encoder; or any object with ``encode(list) -> (n, d) array``. A spec
+        ``packaged:efficientnet-lite2[@SIDE]`` or ``-lite0``, ``packaged:resemblyzer``, ``tfidf``,
+        ``auto`` (by `modality`); the `spec` of an encoder; or any object with
+        ``encode(list) -> (n, d) array``. A spec
         carries options: ``{"encoder": "intfloat/e5-base-v2", "prompt": "query: "}``; see
         :class:`fmcluster.embedding.encoders.texts.options.TextOptions`. Beside these there are
         ``pooling``, ``revision``, and ``trust_remote_code``: True lets Python code that a model's
         repository brings run here, and nothing else does.
-    modality : "image" or "text", optional
+    modality : "image", "audio" or "text", optional
         What the rows are: decides ``auto``, and is checked against the encoder's own.
     device : optional
         None takes the one Accelerate gives this process.
@@ -83,8 +87,9 @@ def resolve(
         found = _from_object(encoder, modality)
     if modality and found.modality and found.modality != modality:
         raise ValueError(
-            f"encoder {found.spec.get('encoder')!r} takes {found.modality}s, the data are "
-            f"{modality}s: choose another encoder, or the column that holds {found.modality}s"
+            f"encoder {found.spec.get('encoder')!r} takes {ROWS[found.modality]}, the data are "
+            f"{ROWS[modality]}: choose another encoder, or the column that holds "
+            f"{ROWS[found.modality]}"
         )
     return found
 
@@ -107,6 +112,11 @@ def _from_spec(
             f"encoder {name!r} has no option {', '.join(map(repr, unknown))}: known are "
             f"{', '.join((*OPTIONS, *text_options.NAMES))}"
         )
+    if spec.get("tower") == "text":
+        from fmcluster.embedding.encoders.texts.tower import TextTower
+
+        own = {key: value for key, value in spec.items() if key != "tower"}
+        return TextTower(_from_spec({**own, "modality": "image"}, options, cache_dir))
     asked = {key: spec[key] for key in text_options.NAMES if spec.get(key) is not None}
     extra = {key: spec[key] for key in OPTIONS if spec.get(key) is not None}
     if not isinstance(extra.get("trust_remote_code", False), bool):
@@ -129,7 +139,9 @@ def _from_name(
     """Return the encoder of a string."""
     if name == "auto":
         if modality is None:
-            raise ValueError("encoder='auto' needs the modality: say modality='image' or 'text'")
+            raise ValueError(
+                "encoder='auto' needs the modality: say modality='image', 'audio' or 'text'"
+            )
         name = AUTO[modality]
     if name == "tfidf":
         from fmcluster.embedding.encoders.tfidf import TfidfEncoder
@@ -201,8 +213,13 @@ def _from_folder(
             "give the folder that save_pretrained wrote"
         )
     from fmcluster.embedding.encoders import vision
+    from fmcluster.embedding.encoders.audio import transformer
     from fmcluster.embedding.encoders.images import timm
 
+    if transformer.is_audio(folder):
+        return transformer.AudioEncoder(
+            folder, **_only(name, known, "revision", "pooling"), **options
+        )
     if timm.is_timm(folder):
         return timm.load_folder(folder, **_only(name, known, "revision", "pooling"), **options)
     if vision.is_vision(folder):

@@ -2,7 +2,7 @@
 
 Images (SimCLR, arXiv 2002.05709; "strong" adds RandAugment, 1909.13719, and cutout, 1708.04552):
 random resized crop, flip, colour jitter, grey. Texts (EDA, 1901.11196): word dropout, deletion of
-a span, swaps of neighboring words.
+a span, swaps of neighboring words. Recordings: `fmcluster.embedding.encoders.audio.augment`.
 
 Each row draws from a stream of its own, seeded by (seed, row number): the same bytes however the
 rows are batched, resumed or shared among processes.
@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fmcluster.embedding.data.images import to_rgb
+from fmcluster.embedding.encoders.audio import augment as sounds
 from fmcluster.utils.random import seed_of
 from fmcluster.utils.validation import check_in
 
 if TYPE_CHECKING:
     from PIL import Image
 
+MODALITIES = ("image", "audio", "text")
 STRENGTHS = ("weak", "strong")
 IMAGE = {
     "weak": {"scale": (0.4, 1.0), "flip": 0.5, "jitter": 0.4, "hue": 0.1, "grey": 0.1},
@@ -49,8 +51,8 @@ def augment(
 
     Parameters
     ----------
-    rows : sequence of PIL images or arrays, or of str
-    modality : "image" or "text"
+    rows : sequence of PIL images or arrays, of str, or of recordings
+    modality : "image", "audio" or "text"
     strength : "weak" or "strong"
     seed : int
         One view; another seed is another view of the same rows.
@@ -61,9 +63,9 @@ def augment(
     Returns
     -------
     list
-        RGB images of the sizes given, or strings with at least one word where there was one.
+        RGB images of the sizes given, `Sound`, or strings with at least one word where there was.
     """
-    check_in(modality, ("image", "text"), "modality")
+    check_in(modality, MODALITIES, "modality")
     check_in(strength, STRENGTHS, "augment")
     numbers: Sequence[int] = (
         range(row_offset, row_offset + len(rows)) if isinstance(row_offset, int) else row_offset
@@ -73,6 +75,8 @@ def augment(
     seeds = [seed_of(int(seed), "augment", int(number)) for number in numbers]
     if modality == "image":
         return _images(rows, strength, seeds)
+    if modality == "audio":
+        return list(sounds.augmented(rows, strength, seeds))
     return [
         _text(row, np.random.default_rng(own), **TEXT[strength])
         for row, own in zip(rows, seeds, strict=True)
@@ -81,9 +85,12 @@ def augment(
 
 def augment_fingerprint(modality: str, *, strength: str = "weak", seed: int = 0) -> dict[str, Any]:
     """Return what decides the bytes of :func:`augment`, JSON-able."""
-    check_in(modality, ("image", "text"), "modality")
+    check_in(modality, MODALITIES, "modality")
     check_in(strength, STRENGTHS, "augment")
-    settings: dict[str, Any] = dict((TEXT if modality == "text" else IMAGE)[strength])
+    if modality == "audio":
+        settings = sounds.settings_of(strength)
+    else:
+        settings = dict((TEXT if modality == "text" else IMAGE)[strength])
     if modality == "image":
         settings["scale"] = list(settings["scale"])
         if strength == "strong":

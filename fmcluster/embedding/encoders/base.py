@@ -29,7 +29,7 @@ from fmcluster.utils.validation import check_in
 if TYPE_CHECKING:
     import torch
 
-Modality = Literal["image", "text"]
+Modality = Literal["image", "audio", "text"]
 PRECISIONS = ("auto", "fp32", "bf16", "int8")
 # Threads that make batches of images: resizing one takes as long as a small network does, and what
 # four have ready is memory. Of texts a batch is padding: one thread.
@@ -43,7 +43,7 @@ class Encoder(Protocol):
 
     Attributes
     ----------
-    modality : "image", "text" or None
+    modality : "image", "audio", "text" or None
         What the rows must be; None where a user's own object does not say.
     dim : int or None
         Length of an embedding; None while it is not known yet.
@@ -127,7 +127,7 @@ class TorchEncoder:
     ----------
     module : torch.nn.Module
         Frozen here: eval mode, no gradients, moved to `device` in the chosen precision.
-    modality : "image" or "text"
+    modality : "image", "audio" or "text"
     fingerprint, spec : dict
         What changes an embedding; what rebuilds the encoder. Precision is added to both.
     device : str, torch.device, optional

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from fmcluster.embedding.encoders.audio.resemblyzer import INSTALL, weights_file
 from fmcluster.embedding.encoders.sources import weight_files
 from fmcluster.embedding.encoders.texts.static import wordllama_folder
 from fmcluster.utils import files as _files
@@ -27,7 +28,7 @@ class Known:
     ----------
     name : str
         What `embed` takes as `encoder`.
-    modality : "image", "text" or None
+    modality : "image", "audio", "text" or None
     dim : int or None
         Length of an embedding; None where only loading it tells.
     license : str or None
@@ -37,7 +38,8 @@ class Known:
     about : str
         What it is, and what brings it here.
     pooling : str or None
-        What makes an image's row where nobody chooses; None for texts, and where it is not known.
+        What makes a row of an image or recording where nobody chooses; None for texts, and where
+        it is not known.
     at_hand : bool
         Whether it works here without network.
     """
@@ -85,6 +87,9 @@ PACKAGED = (
         "knows photographs better than Lite0, at twice its time", "mean",
     ),
 )  # fmt: skip
+VOICES = Known(
+    "packaged:resemblyzer", "audio", 256, "Apache-2.0", 17, "tells voices apart, not words", "mean"
+)
 TFIDF = Known(
     "tfidf", "text", 128, "Apache-2.0", 0, "words themselves, fitted on the data", at_hand=True
 )
@@ -119,6 +124,12 @@ HUB = (
         "any model of timm works this way", "pooler",
     ),
     Known(
+        "laion/clap-htsat-unfused", "audio", 512, "Apache-2.0", 615,
+        "'auto' for recordings: sounds of all kinds", "projection",
+    ),
+    Known("facebook/hubert-base-ls960", "audio", 768, "Apache-2.0", 378, "speech", "mean"),
+    Known("openai/whisper-base", "audio", 512, "Apache-2.0", 290, "speech, many languages", "mean"),
+    Known(
         "sentence-transformers/all-MiniLM-L6-v2", "text", 384, "Apache-2.0", 91, "'auto' for texts"
     ),
     Known("sentence-transformers/all-mpnet-base-v2", "text", 768, "Apache-2.0", 438),
@@ -150,11 +161,15 @@ def available(*, cache_dir: str | os.PathLike[str] | None = None) -> list[Known]
         there = _installed(each.name)
         about = each.about if there else f"{each.about}; {_EXTRA}"
         found.append(replace(each, at_hand=there, about=about))
+    there = weights_file() is not None
+    about = VOICES.about if there else f"{VOICES.about}; {INSTALL}"
+    found.append(replace(VOICES, at_hand=there, about=about))
+    n_packaged = len(found)
     cached = _cached(cache_dir)
     for each in HUB:
         mine = cached.pop(_REPOSITORIES.get(each.name, each.name), None)
         found.append(replace(each, at_hand=mine is not None))
-    return [*found[: len(PACKAGED)], TFIDF, *found[len(PACKAGED) :], *cached.values()]
+    return [*found[:n_packaged], TFIDF, *found[n_packaged:], *cached.values()]
 
 
 def _installed(name: str) -> bool:
@@ -179,6 +194,7 @@ def _cached(cache_dir: str | os.PathLike[str] | None) -> dict[str, Known]:
 
 def _described(name: str, folder: Path) -> Known:
     """Return what a cached folder's own files say of it."""
+    from fmcluster.embedding.encoders.audio import transformer
     from fmcluster.embedding.encoders.images.poolings import choose_pooling
     from fmcluster.embedding.encoders.images.timm import is_timm
     from fmcluster.embedding.encoders.vision import is_vision
@@ -193,11 +209,14 @@ def _described(name: str, folder: Path) -> Known:
     projected = (folder / "open_clip_config.json").is_file()
     own = bool(config) and is_timm(folder)
     pooling = "projection" if projected else "pooler" if own else None
-    if pooling is None and config and is_vision(folder):
+    sound = bool(config) and transformer.is_audio(folder)
+    if sound:
+        pooling = transformer.POOLINGS.get(str(config.get("model_type")), (None,))[0]
+    elif pooling is None and config and is_vision(folder):
         pooling = choose_pooling(str(config.get("model_type")), config, None)
     return Known(
         name,
-        "image" if pooling else "text",
+        "audio" if sound else "image" if pooling else "text",
         config.get("projection_dim") or config.get("hidden_size") or config.get("num_features"),
         None,
         round(size / 1e6),

@@ -22,7 +22,7 @@ class ObjectEncoder:
     encoder : object
         Its attribute `fingerprint` (dict or str), where it has one, identifies it; else its class
         weights, plain attributes and the code of `encode`.
-    modality : "image" or "text", optional
+    modality : "image", "audio" or "text", optional
         What it takes; None reads the object's own `modality`, if any.
     """
 

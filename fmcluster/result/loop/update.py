@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,7 +50,7 @@ def update(
     *,
     new_clusters: str | None = None,
     alpha: float = ALPHA,
-    column: str | None = None,
+    column: str | Mapping[str, str] | None = None,
     id_column: str | None = None,
     encoder: Any = None,
     on_error: str = "raise",
@@ -78,7 +79,8 @@ def update(
         False discovery rate: of the rows called novel a share of at most about `alpha` is chance,
         and a batch without novelty has any with about that chance.
     column, id_column : str, optional
-        Columns of the raw rows and of their ids; the latter by default as the result's.
+        Columns of the raw rows (of pairs a mapping) and of their ids; the latter by default as the
+        result's.
     encoder : object or path, optional
         Where the encoder is an object of yours or a folder that was moved; its fingerprint is held
         against the result's.

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from fmcluster.utils.frames import to_kind
 from fmcluster.utils.validation import check_in
 
 # A column: an array (n,), or a list where its values are lists or may be missing.
@@ -22,8 +23,9 @@ def as_frame(columns: Columns, kind: str = "pandas") -> Any:
     ----------
     columns : mapping of str to (n,) array or list
         All of one length. None in a list is a missing value.
-    kind : {"pandas", "arrow"}
-        A ``pandas.DataFrame`` with rows numbered from 0, or a ``pyarrow.Table``.
+    kind : {"pandas", "arrow", "polars"}
+        A ``pandas.DataFrame`` with rows numbered from 0, a ``pyarrow.Table`` or a
+        ``polars.DataFrame``.
 
     Raises
     ------
@@ -46,4 +48,12 @@ def _arrow(columns: Columns) -> Any:
     return pa.table(dict(columns))
 
 
-KINDS: dict[str, Callable[[Columns], Any]] = {"pandas": _pandas, "arrow": _arrow}
+def _polars(columns: Columns) -> Any:
+    return to_kind(_arrow(columns), "polars")
+
+
+KINDS: dict[str, Callable[[Columns], Any]] = {
+    "pandas": _pandas,
+    "arrow": _arrow,
+    "polars": _polars,
+}

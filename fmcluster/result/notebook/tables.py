@@ -76,15 +76,16 @@ def table(result: ClusterResult, *, n_examples: int = 3, items: Any = None) -> p
     )
 
 
-def frame(result: ClusterResult, *, kind: str = "pandas") -> Any:
+def frame(result: ClusterResult, *, kind: str | None = None) -> Any:
     """Return one row a row, in the order of ``result.ids``.
 
     Parameters
     ----------
     result : ClusterResult
         The result.
-    kind : {"pandas", "arrow"}
-        A ``pandas.DataFrame`` or a ``pyarrow.Table``.
+    kind : {"pandas", "arrow", "polars"}, optional
+        A ``pandas.DataFrame``, a ``pyarrow.Table`` or a ``polars.DataFrame``. Default: what the
+        data came as, where the result still has them; else pandas.
 
     Returns
     -------
@@ -120,7 +121,7 @@ def frame(result: ClusterResult, *, kind: str = "pandas") -> Any:
         columns["answer"] = [
             None if (label := given.get(one)) is None else str(label) for one in result.ids.tolist()
         ]
-    return as_frame(columns, kind)
+    return as_frame(columns, kind or getattr(result.source, "frame_kind", None) or "pandas")
 
 
 def _next_clusters(result: ClusterResult) -> NDArray[np.int64]:

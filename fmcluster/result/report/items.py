@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import importlib
 import io
 import itertools
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fmcluster.embedding.data.audio import is_recording, playable, to_sound
 from fmcluster.embedding.data.values import is_pil, read_image
 from fmcluster.utils.ids import IdIndex
 
@@ -152,20 +152,18 @@ def _kind(items: Any, first: Any) -> str:
         return str(modality)
     if isinstance(first, str):
         return "text"
-    return "audio" if hasattr(first, "samples") else "image"
+    return "audio" if is_recording(first) else "image"
 
 
 def _held(row: Any) -> Any:
     """Return what is held of a row until the page is made: little, for hundreds are."""
     if row is None or isinstance(row, str):
         return row
-    return _clip(row) if hasattr(row, "samples") else _shrunk(row)
+    return _clip(row) if is_recording(row) else _shrunk(row)
 
 
-def _clip(sound: Any) -> Clip:
-    # By its name: only data that came through it has recordings.
-    audio = importlib.import_module("fmcluster.embedding.data.audio")
-    content, mime = audio.playable(sound, seconds=CLIP_SECONDS)
+def _clip(row: Any) -> Clip:
+    content, mime = playable(to_sound(row), seconds=CLIP_SECONDS)
     return Clip(f"data:{mime};base64," + base64.b64encode(content).decode())
 
 

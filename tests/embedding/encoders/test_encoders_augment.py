@@ -103,16 +103,18 @@ def test_words_come_from_the_text(texts):
 def test_fingerprint_and_errors(images):
     prints = [
         augment_fingerprint(modality, strength=strength, seed=seed)
-        for modality in ("image", "text")
+        for modality in ("image", "audio", "text")
         for strength in ("weak", "strong")
         for seed in (0, 1)
     ]
-    assert len({json.dumps(p, sort_keys=True) for p in prints}) == 8
+    assert len({json.dumps(p, sort_keys=True) for p in prints}) == 12
     with pytest.raises(ValueError, match="augment='wild'"):
         augment(images, "image", strength="wild")
     with pytest.raises(ValueError, match="2 row numbers for 1 rows"):
         augment(["a b"], "text", row_offset=[1, 2])
-    with pytest.raises(ValueError, match="modality='audio'"):
+    with pytest.raises(ValueError, match="modality='video'"):
+        augment(images, "video")
+    with pytest.raises(TypeError, match="needs recordings, got Image"):
         augment(images, "audio")
     with pytest.raises(TypeError, match="needs strings"):
         augment(images[:1], "text")

@@ -88,8 +88,8 @@ def test_names_that_are_nothing(name):
 def test_auto_needs_a_modality_and_bad_ids_are_named():
     with pytest.raises(ValueError, match="modality="):
         resolve("auto")
-    with pytest.raises(ValueError, match="modality='audio'"):
-        resolve("auto", modality="audio")
+    with pytest.raises(ValueError, match="modality='video'"):
+        resolve("auto", modality="video")
     with pytest.raises(ValueError, match="Hub id"):
         resolve("a/b/c/d")
 

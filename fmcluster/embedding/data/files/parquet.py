@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from fmcluster.embedding.data.arrow import vectors_of_column
 from fmcluster.embedding.data.batches import in_batches, rows_for
-from fmcluster.embedding.data.columns import Reader, open_values, pick_column
+from fmcluster.embedding.data.columns import FILES, Reader, open_values, pick_column
 from fmcluster.utils.errors import DataError
 
 _SHARD = re.compile(r"(?P<split>.+?)(-\d+(-of-\d+)?)?")
@@ -38,12 +39,22 @@ def kind_of_type(kind: Any) -> str | None:
     return None
 
 
+def media_of_schema(schema: Any, name: str) -> str | None:
+    """Return "image" or "audio" where HF datasets noted that a column's files are of that kind."""
+    try:
+        about = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        kind = about["info"]["features"][name]["_type"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return str(kind).lower() if kind in FILES else None
+
+
 def open_arrow(data: Any, column: str | None) -> Reader:
     """Read a column of a pyarrow Table or RecordBatch."""
     import pyarrow as pa
 
     table = data if isinstance(data, pa.Table) else pa.Table.from_batches([data])
-    kinds = {field.name: kind_of_type(field.type) for field in table.schema}
+    kinds = _kinds(table.schema)
     name = pick_column(kinds, column)
     chunked = table.column(name)
 
@@ -58,7 +69,12 @@ def open_arrow(data: Any, column: str | None) -> Reader:
         name,
         vectors=(lambda: vectors_of_column(chunked, name)) if kinds[name] == "embedding" else None,
         values_of=lambda other: table.column(pick_column(kinds, other)).to_pylist(),
+        media=media_of_schema(table.schema, name),
     )
+
+
+def _kinds(schema: Any) -> dict[str, str | None]:
+    return {f.name: media_of_schema(schema, f.name) or kind_of_type(f.type) for f in schema}
 
 
 def open_stream(data: Any, column: str | None) -> Reader:
@@ -163,7 +179,7 @@ def open_parquet(paths: list[Path], column: str | None) -> Reader:
 
     metadata = [_about(path) for path in paths]
     schemas = [about.schema.to_arrow_schema() for about in metadata]
-    kinds = {field.name: kind_of_type(field.type) for field in schemas[0]}
+    kinds = _kinds(schemas[0])
     name = pick_column(kinds, column)
 
     def rows(start: int) -> Iterator[Any]:
@@ -203,4 +219,5 @@ def open_parquet(paths: list[Path], column: str | None) -> Reader:
         base=paths[0].parent,
         vectors=vectors if kinds[name] == "embedding" else None,
         values_of=lambda other: [value for part in whole(other) for value in part.to_pylist()],
+        media=media_of_schema(schemas[0], name),
     )

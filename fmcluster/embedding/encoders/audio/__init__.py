@@ -1,0 +1,1 @@
+"""Encoders of recordings: resampled, cut into windows, one vector a row."""
