@@ -19,8 +19,8 @@ r"""The toolkit's own head: partitions of many families, refined, scored and joi
    are a distribution, estimated ones or balanced ones, and none is imposed (`vote`).
 6. *Student*, landmarks times a discriminant, on all rows: probabilities for any row (`student`).
 7. *Level.* The mean confidence is that of the vote times how far partitions of two halves agree,
-   to the power 3/4 (`agreement`), nor, as far as sizes are even, less than .95 of the student's
-   own; and not above :math:`1 - \tfrac12 \sum_r |s_r - q_r|`: if the true sizes are s and the
+   to a power of at most 3/4 (`agreement`); as far as sizes are even, no less than .95 of the
+   student's own; and not above :math:`1 - \tfrac12 \sum_r |s_r - q_r|`: if the true sizes are s and the
    partition's are q, both sorted, no more of the rows can be right.
 """
 
@@ -34,7 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmcluster.functional.labels.answers import RowAnswers
-from fmcluster.heads.auto.agreement import split_agreement
+from fmcluster.heads.auto.agreement import discount, split_agreement
 from fmcluster.heads.auto.answered import answer
 from fmcluster.heads.auto.candidates import make_candidates
 from fmcluster.heads.auto.points import Points, points_of
@@ -57,9 +57,6 @@ logger = logging.getLogger(__name__)
 PRIORS = ("auto", "uniform", "estimate")
 # Partitions are made of so many nodes: of fewer, rows of two classes share one (log, 33).
 MAX_NODES = 4_000
-# Errors of two halves that were independent would make it 1/2, the same errors 1; between them the
-# mean error of the level was least (log, 34).
-AGREEMENT_POWER = 0.75
 # Halves cut without the sizes agree less than a partition that is held to even ones is right: then
 # the student, which is right on even worlds, is the floor (log, 38).
 EVEN_FLOOR = 0.95
@@ -223,7 +220,7 @@ class AutoHead(ClusterHead):
             [c.labels[node].astype(np.int32) for c in candidates],
             V,
             sizes,
-            sure * agreed**AGREEMENT_POWER,
+            sure * discount(agreed, len(few.rows) / k),
             even,
             self.families_,
             self.space_,

@@ -13,7 +13,7 @@ from fmcluster.functional.assignment import align_labels
 from fmcluster.functional.metrics import evaluate
 from fmcluster.functional.softmax import softmax
 from fmcluster.heads.auto import student
-from fmcluster.heads.auto.agreement import split_agreement
+from fmcluster.heads.auto.agreement import ROWS_TO_BE_FOUND, discount, split_agreement
 from fmcluster.heads.auto.head import student_of
 from fmcluster.heads.auto.starts import FAMILIES, FINENESS, starts
 from fmcluster.heads.auto.vote import TEMPERATURE, balance_evidence, support, vote
@@ -218,6 +218,13 @@ def test_halves_agree_where_there_are_clusters(blobs):
     assert split_agreement(field_of(clear.x), 5, seed=0) > 0.97
     assert split_agreement(field_of(none.x), 5, seed=0) < 0.8
     assert split_agreement(field_of(clear.x[:12]), 5, seed=0) == 1.0
+
+
+def test_halves_of_clusters_of_few_rows_say_less():
+    assert discount(0.5, 10_000) == pytest.approx(0.5**0.75, abs=1e-4)
+    assert discount(0.5, ROWS_TO_BE_FOUND) == pytest.approx(0.5**0.375)
+    assert discount(0.5, 2) > 0.98
+    assert discount(1.0, 100) == 1
 
 
 def test_score_is_networkx_free_modularity(even):
