@@ -20,8 +20,8 @@ r"""The toolkit's own head: partitions of many families, refined, scored and joi
 6. *Student*, landmarks times a discriminant, on all rows: probabilities for any row (`student`).
 7. *Level.* The mean confidence is that of the vote times how far partitions of two halves agree,
    to a power of at most 3/4 (`agreement`); as far as sizes are even, no less than .95 of the
-   student's own; and not above :math:`1 - \tfrac12 \sum_r |s_r - q_r|`: if the true sizes are s and the
-   partition's are q, both sorted, no more of the rows can be right.
+   student's own; and not above :math:`1 - \tfrac12 \sum_r |s_r - q_r|`: if the true sizes are s
+   and the partition's are q, both sorted, no more of the rows can be right.
 """
 
 from __future__ import annotations
