@@ -140,6 +140,7 @@ def smoothing_matrix(graph: KNNGraph) -> Any:
     """Return S: weights exp((cosine - cosine of the last neighbor) / 0.1), rows summing to one."""
     from scipy.sparse import csr_matrix
 
+    # A cosine lower by a tenth counts for a third: a temperature, as of contrastive losses.
     weights = np.exp((graph.similarities - graph.similarities[:, -1:]) / 0.1).astype(np.float32)
     weights /= weights.sum(axis=1, keepdims=True)
     n, k = graph.indices.shape
