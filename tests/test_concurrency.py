@@ -13,6 +13,7 @@ from fmcluster.embedding.store.store import EmbeddingStore
 from fmcluster.heads import load_head, make_head
 from fmcluster.hub import from_pretrained, save_pretrained
 from fmcluster.vectors.graph import KNNGraph
+from fmcluster.vectors.index import KNNIndex
 
 SAVES, READS = 6, 12
 
@@ -58,6 +59,10 @@ def check_graph(graph):
     assert graph.indices.max() < graph.n_rows
 
 
+def check_index(index):
+    assert index.search(np.eye(6), index.n_rows)[1].max() == index.n_rows - 1
+
+
 KINDS = {
     "store": (store_of, lambda made, f: made.save(f), EmbeddingStore.open, check_store),
     "result": (
@@ -78,6 +83,12 @@ KINDS = {
         lambda made, f: made.save(f),
         KNNGraph.load,
         check_graph,
+    ),
+    "index": (
+        lambda x, result: KNNIndex.build(x, method="ivfpq"),
+        lambda made, f: made.save(f),
+        KNNIndex.load,
+        check_index,
     ),
 }
 

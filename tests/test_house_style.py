@@ -1,6 +1,7 @@
 """Rules of the house that no linter holds, read from the source itself."""
 
 import ast
+import graphlib
 import importlib
 import inspect
 import re
@@ -67,6 +68,37 @@ def test_the_contract_is_eight_floors():
     assert len(floors) == 8 and "ignore_imports" not in text
     packages = {f"fmcluster.{p.name}" for p in PACKAGE.iterdir() if (p / "__init__.py").is_file()}
     assert packages | {"fmcluster.api", "fmcluster.integrations"} == rooms
+
+
+def imported(node):
+    """Yield what a tree imports, in functions too; what only types need is left out."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            continue
+        if isinstance(child, ast.ImportFrom) and child.module:
+            yield from (f"{child.module}.{alias.name}" for alias in child.names)
+            yield child.module
+        elif isinstance(child, ast.Import):
+            yield from (alias.name for alias in child.names)
+        yield from imported(child)
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    def name_of(path):
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+    names = {name_of(path) for path in FILES}
+    below = {}
+    for path, tree in TREES.items():
+        found = names & set(imported(tree))
+        # `from package import module` is of the module: the package is only where it lies.
+        finer = {name.rpartition(".")[0] for name in found}
+        below[name_of(path)] = (found - finer) - {name_of(path)}
+    try:
+        list(graphlib.TopologicalSorter(below).static_order())
+    except graphlib.CycleError as error:
+        pytest.fail(" imports ".join(error.args[1]))
 
 
 @pytest.mark.parametrize("path", FILES, ids=NAMES)

@@ -11,11 +11,7 @@ from sklearn.preprocessing import StandardScaler
 import fmcluster as fmc
 from fmcluster.heads import make_head
 from fmcluster.integrations import TopicClusterer, mteb_clustering
-from fmcluster.partition.scorers import (
-    confidence_scorer,
-    modularity_silhouette_scorer,
-    partition_score,
-)
+from fmcluster.partition.scorers import modularity_silhouette_scorer, partition_score
 from fmcluster.utils.errors import MissingExtraError
 
 
@@ -83,12 +79,11 @@ def test_a_search_goes_through_a_pipeline(data):
     assert search.best_params_["head__n_clusters"] == 4
 
 
-def test_no_scorer_reads_labels(data):
+def test_the_scorer_reads_no_labels(data):
     head = make_head("kmeans", n_clusters=4, random_state=0).fit(data.x)
-    for scorer in (modularity_silhouette_scorer, confidence_scorer):
-        plain = scorer(head, data.x)
-        assert scorer(head, data.x, data.y) == plain
-        assert scorer(head, data.x, np.zeros(len(data.y))) == plain
+    plain = modularity_silhouette_scorer(head, data.x)
+    assert modularity_silhouette_scorer(head, data.x, data.y) == plain
+    assert modularity_silhouette_scorer(head, data.x, np.zeros(len(data.y))) == plain
 
 
 def test_the_score_ranks_as_the_silhouette_does_and_ignores_names(data):
@@ -112,11 +107,6 @@ def test_a_score_says_what_is_wrong(data):
         partition_score(data.x, np.zeros(3, int))
     with pytest.raises(ValueError, match="at least 3"):
         partition_score(data.x[:2], np.zeros(2, int))
-
-
-def test_confidence_is_between_chance_and_one(data):
-    head = make_head("kmeans", n_clusters=4, random_state=0).fit(data.x)
-    assert 0.25 <= confidence_scorer(head, data.x) <= 1
 
 
 # -- BERTopic ---------------------------------------------------------------------------------

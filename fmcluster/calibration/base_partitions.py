@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from fmcluster.functional.assignment import align_labels
 from fmcluster.partition.kmeans import spherical_kmeans
+from fmcluster.partition.mini_clusters import MINI_PER_CLUSTER
 from fmcluster.utils.random import seed_of
 from fmcluster.vectors.rows import iter_blocks, unit_rows
 
@@ -36,8 +37,8 @@ STABILITY_SCALE = 0.15
 SHARE_OF_BOOTSTRAP = 0.3
 # Restarts where they are cheap: a poor start of k-means must not look like instability.
 KMEANS_WORK = 1_000_000
-# Mini-clusters: eight tell a cluster's shape; a linkage of 1,500 takes a second.
-MINI_PER_CLUSTER, LEAST_MINI, MOST_MINI = 8, 200, 1_500
+# Mini-clusters, beside those a cluster: a linkage of 1,500 takes a second.
+LEAST_MINI, MOST_MINI = 200, 1_500
 
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int64]

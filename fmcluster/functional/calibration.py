@@ -254,7 +254,7 @@ def shift_to_mean(
         Share of each; equal where None.
     """
     low, high = -reach, reach
-    for _ in range(50):
+    for _ in range(50):  # halvings: to the last bit of a float64
         middle = (low + high) / 2
         if np.average(expit(logits + middle), weights=mass) < level:
             low = middle
@@ -302,6 +302,7 @@ def fit_temperature(
         return float(-(importance * np.log(np.clip(hit, EPSILON, 1.0))).sum() / importance.sum())
 
     bound = np.log(MAX_TEMPERATURE)
+    # Four digits of its logarithm: labels are too few to tell more.
     best = minimize_scalar(loss, bounds=(-bound, bound), method="bounded", options={"xatol": 1e-4})
     return float(np.exp(best.x))
 
@@ -314,7 +315,7 @@ def temperature_for_mean(proba: ArrayLike, mean_confidence: float) -> float:
     """
     values = np.asarray(proba, dtype=np.float64)
     low, high = -np.log(MAX_TEMPERATURE), np.log(MAX_TEMPERATURE)
-    for _ in range(40):
+    for _ in range(40):  # halvings: a temperature to eleven digits
         middle = (low + high) / 2
         if apply_temperature(values, float(np.exp(middle))).max(axis=1).mean() > mean_confidence:
             low = middle

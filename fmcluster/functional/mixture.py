@@ -75,6 +75,7 @@ def fit_tied(
             logs.sub_(total).exp_()
             counts += logs.sum(dim=0)
             sums += logs.T @ block
+        # As scikit-learn does: no division by an empty component.
         counts += 10 * torch.finfo(torch.float64).eps
         mu = sums / counts[:, None]
         covariance = (moment - (mu * counts[:, None]).T @ mu) / counts.sum() + ridge

@@ -285,6 +285,8 @@ def fit_pool(evidence: list[Floats], likelihood: Floats, start: Floats) -> NDArr
         slope = weights * np.tensordot(stack, pull, 2)
         return -float(np.log(total).mean(dtype=np.float64)), -slope / len(p)
 
+    # Weights from 1/400 (an expert unheard) to 20 (one heard alone); a few steps each round, since
+    # the rounds around them move the experts again.
     bounds = [(-6.0, 3.0)] * len(evidence)
     first = np.clip(np.log(start), -6, 3)
     options = {"maxiter": 15, "ftol": 1e-6}
@@ -331,6 +333,7 @@ def denoise(
     n = len(given)
     estimate = adaptive_transition if adaptive else estimate_transition
     n_folds = max(2, min(n_folds, n))
+    # A fifth of the neighbors: the nearest know more where classes are small.
     narrow = max(1, indices.shape[1] // 5)
     experts: list[Any] = [
         Discriminant(x, stratified_folds(given, n_folds, seed), n_folds),
@@ -344,12 +347,14 @@ def denoise(
     sample = np.arange(n)
     if n > POOL_ROWS:
         sample = np.sort(np.random.default_rng(seed).choice(n, POOL_ROWS, replace=False))
+    # Experts begin with little to say beside the prior: they have not seen each other yet.
     weights = np.array([0.2] * len(experts) + [1.0])
     transition: NDArray[np.float64] | None = None
     score = np.ones(n)
     for _ in range(n_iter):
         for expert in experts:
             expert.update(q)
+        # No class dies of having lost all of its rows for a round.
         prior = np.log(q.mean(axis=0) + 1e-3 / n_classes)[None].astype(np.float32)
         blocks = _row_blocks(n)
         # Few rows are looked at once, many block by block and the sample for itself.

@@ -152,6 +152,7 @@ class _Dual:
         self.n_iter += 1
         g = self.center(g)
         q = np.maximum(self.reduce(self.rows.column_sums(g)), 1e-300)
+        # exp(700) is near the largest float64.
         target = self.mass * np.exp(np.clip(-g * self.ratio(), -700, 700))
         return _Point(g, q, target, float(np.abs(q - target).sum() / self.rho))
 
@@ -172,6 +173,7 @@ class _Dual:
         system[np.diag_indices(k)] += self.ratio() * at.target / at.q
         root = np.sqrt(at.q)
         direction = np.linalg.solve(system, (at.target - at.q) / root) / root
+        # A factor of e^20 on a column is as far as one linearization can be meant.
         return direction * min(1.0, 20.0 / max(np.abs(direction).max(), 1e-300))
 
     def newton_step(self, at: _Point) -> _Point | None:
@@ -184,6 +186,7 @@ class _Dual:
         if not np.isfinite(slope) or slope <= 0:
             return None
         length, low = 1.0, 0.0
+        # Secants end sooner where the slope is near a line at all; else Sinkhorn steps go on.
         for _ in range(6):
             to = self.evaluate(at.g + length * direction)
             there = float(direction @ (to.target - to.q))
@@ -215,7 +218,9 @@ class _Dual:
             else:
                 step = self.newton_step(at)
                 if step is None or step.error > 2 * at.error:
+                    # Twice the Sinkhorn steps each time; after 64 Newton is as good as off.
                     plain, backoff = backoff, min(2 * backoff, 64)
+                # Too little gained for what it cost: the curvature wants more rows.
                 if step is None or step.error > 0.25 * at.error:
                     self.stride = max(1, self.stride // 2)
                 at = step or at
@@ -328,6 +333,7 @@ def _solve(dual: _Dual, init: Any, tol: float, max_iter: int) -> _Point:
     stage = max(epsilon, _mean_span(dual) / SPAN)
     while stage > epsilon:
         rows.rescale(stage)
+        # A stage need only be a start for the next, four times colder.
         at = dual.climb(potential / stage, 0.05, min(max_iter, dual.n_iter + 20))
         potential, stage = at.g * stage, max(stage / 4, epsilon)
     rows.rescale(epsilon)

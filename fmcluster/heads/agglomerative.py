@@ -33,7 +33,13 @@ from fmcluster.heads.base import ClusterHead
 from fmcluster.heads.kmeans import MARGIN_ROWS
 from fmcluster.partition.kmeans import median_margin
 from fmcluster.partition.linkage import LINKAGES, cut_tree, merge_tree
-from fmcluster.partition.mini_clusters import MiniClusters, group_sums, mini_clusters, smooth_rows
+from fmcluster.partition.mini_clusters import (
+    MINI_PER_CLUSTER,
+    MiniClusters,
+    group_sums,
+    mini_clusters,
+    smooth_rows,
+)
 from fmcluster.utils.validation import check_in, check_range
 from fmcluster.vectors.fit_data import HeadData
 from fmcluster.vectors.graph import KNNGraph
@@ -41,6 +47,8 @@ from fmcluster.vectors.rows import joint, unit_rows
 
 # A bound: by mean cosine (`unit=False`) nothing says that moves come to an end.
 ROUNDS = 10
+# Mini-clusters of few clusters, where rows allow it: a linkage of 512 takes no time.
+FINE_MINI = 512
 
 
 def settle(mini: MiniClusters, groups: NDArray[np.int64], *, unit: bool) -> NDArray[np.int64]:
@@ -110,7 +118,7 @@ class AgglomerativeHead(ClusterHead):
         if self.n_mini is not None:
             check_range(self.n_mini, "n_mini", low=data.n_clusters)
         x = data.sample_rows(self.max_rows)
-        wanted = self.n_mini or max(8 * data.n_clusters, min(512, len(x) // 4))
+        wanted = self.n_mini or max(MINI_PER_CLUSTER * data.n_clusters, min(FINE_MINI, len(x) // 4))
         mini = mini_clusters(x, min(wanted, len(x)), seed=data.seed("mini"))
         self.centroids_ = mini.centroids
         self.temperature_ = median_margin(x[:: 1 + len(x) // MARGIN_ROWS] @ mini.centroids.T)

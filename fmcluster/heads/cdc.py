@@ -45,7 +45,7 @@ from fmcluster.heads.training.objective import Objective
 from fmcluster.heads.training.prior import PriorTarget
 from fmcluster.heads.training.views import Batch
 from fmcluster.heads.training.warm_start import start_labels
-from fmcluster.partition.kmeans import spherical_kmeans
+from fmcluster.partition.kmeans import MINI_ROUNDS, spherical_kmeans
 from fmcluster.utils import distributed
 from fmcluster.utils.validation import check_in, check_range
 from fmcluster.vectors.fit_data import HeadData
@@ -196,7 +196,9 @@ class CDCObjective(Objective):
             np.clip(data.n_rows / ROWS_PER_MINI_CLUSTER, 4 * data.n_clusters, MAX_MINI_CLUSTERS)
         )
         n_mini = max(1, min(asked, len(rows) // 2))
-        centroids = torch.from_numpy(spherical_kmeans(rows, n_mini, max_iter=10, seed=seed))
+        centroids = torch.from_numpy(
+            spherical_kmeans(rows, n_mini, max_iter=MINI_ROUNDS, seed=seed)
+        )
         return data.map(lambda xs: (self._unit(xs) @ centroids.T).argmax(dim=1), torch.int64)
 
     @torch.no_grad()

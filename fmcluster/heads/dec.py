@@ -166,6 +166,7 @@ class DECHead(RepresentationHead):
     min_steps: int = 2_000
 
     def _network(self, dims: list[int], n_clusters: int) -> nn.Module:
+        # The papers' ten outputs, or one a cluster.
         n_out = self.n_out or max(n_clusters, 10)
         return AutoEncoder(dims, self.hidden, n_out, n_clusters, orthogonal=self._orthogonal)
 
@@ -192,6 +193,7 @@ class DECHead(RepresentationHead):
             network, cluster_weight=cluster, reconstruction_weight=reconstruction
         )
         rate = self._rate if self.learning_rate is None else self.learning_rate
+        # Clustering refines what the first stage learnt: a quarter of its steps.
         schedule = Schedule(self.epochs, self.batch_size, rate, min_steps=self.min_steps // 4)
         self._stage("cluster", objective, rows, schedule)
 

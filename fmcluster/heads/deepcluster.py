@@ -45,6 +45,7 @@ def lloyd(z: Tensor, centroids: Tensor, n_rounds: int = LLOYD_ROUNDS) -> tuple[T
         size = torch.bincount(labels, minlength=len(centroids))
         for empty in torch.nonzero(size == 0).flatten().tolist():
             largest = int(size.argmax())
+            # Far enough for rows to choose between the halves, too little to move what they mean.
             shift = 1e-3 * torch.sign(sums[largest] + 1e-12)
             shift[::2] *= -1
             mean = F.normalize(sums[largest], dim=0)

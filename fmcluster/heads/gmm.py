@@ -19,7 +19,7 @@ from sklearn.cluster import KMeans
 from sklearn.mixture import GaussianMixture
 
 from fmcluster.heads.base import ClusterHead
-from fmcluster.partition.kmeans import nearest_centroid, spherical_kmeans
+from fmcluster.partition.kmeans import N_INIT, nearest_centroid, spherical_kmeans
 from fmcluster.partition.mini_clusters import group_sums
 from fmcluster.utils import distributed
 from fmcluster.utils.validation import check_in, check_range
@@ -35,6 +35,8 @@ COVARIANCES = ("tied", "full", "diag", "spherical")
 EMPTY = 1e-6
 # Rows of the first covariances: they cost a k-means of so many.
 START_ROWS = 20_000
+# Rows a cluster where clusters are so many: with fewer the inner covariance is of single rows.
+ROWS_A_START = 10
 
 
 class Mixture(GaussianMixture):
@@ -96,7 +98,7 @@ class GMMHead(ClusterHead):
         x = data.sample_rows(self.max_rows)
         self.map_ = PCAMap.fit(x, self.n_components)
         z = self.map_(x)
-        start = spherical_kmeans(x, k, n_init=4, max_iter=50, seed=data.seed("kmeans"))
+        start = spherical_kmeans(x, k, n_init=N_INIT, seed=data.seed("kmeans"))
         labels = nearest_centroid(x, start)
         counts = np.bincount(labels, minlength=k) + EMPTY
         means = (group_sums(z, labels, k) + EMPTY * z.mean(axis=0)) / counts[:, None]
@@ -150,7 +152,7 @@ class GMMHead(ClusterHead):
         Those inside the clusters of its k-means, which it would run on all rows.
         """
         if len(z) > START_ROWS:
-            size = min(len(z), max(START_ROWS, 10 * k))
+            size = min(len(z), max(START_ROWS, ROWS_A_START * k))
             z = z[np.random.default_rng(seed).choice(len(z), size, replace=False)]
         labels = KMeans(k, n_init=1, random_state=seed).fit(z).labels_
         counts = np.bincount(labels, minlength=k) + EMPTY

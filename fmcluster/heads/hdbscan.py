@@ -106,6 +106,7 @@ class HDBSCANHead(GraphHead):
         return check_n_clusters(self.n_clusters, data.n_rows)
 
     def _labels(self, x: NDArray[np.floating], asked: int) -> NDArray[np.int64]:
+        # At least HDBSCAN's own default of five rows; of many rows, half a percent.
         largest = self.min_cluster_size or max(5, len(x) // 200)
         if asked == 0:
             return density_labels(x, largest, self.min_samples)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from fmcluster.heads.families.graph import GraphHead
-from fmcluster.partition.kmeans import spherical_kmeans
+from fmcluster.partition.kmeans import N_INIT, spherical_kmeans
 from fmcluster.partition.landmarks import LandmarkMap, landmark_graph, normalized_graph
 from fmcluster.utils.validation import check_range
 from fmcluster.vectors.fit_data import HeadData
@@ -60,7 +60,9 @@ class NMFHead(GraphHead):
         check_range(self.max_iter, "max_iter", low=1)
         k = data.n_clusters
         nodes, graph = landmark_graph(data, self.n_neighbors, max(self.max_nodes, 2 * k))
-        centroids = spherical_kmeans(nodes, k, n_init=4, max_iter=50, seed=data.seed("kmeans"))
+        centroids = spherical_kmeans(nodes, k, n_init=N_INIT, seed=data.seed("kmeans"))
+        # Nothing is zero: a multiplicative step could not move it. The offset is that of Ding, Li &
+        # Jordan, "Convex and semi-nonnegative matrix factorizations", PAMI 2010.
         start = np.eye(k)[(nodes @ centroids.T).argmax(axis=1)] + 0.2
         start /= np.sqrt(start.sum(axis=0))
         factors, self.n_iter_ = symmetric_nmf(

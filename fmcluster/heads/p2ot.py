@@ -45,6 +45,7 @@ MAJORIZATION_STEPS = 3
 
 def ramp(progress: float, rho: float) -> float:
     """Return the mass at `progress` in [0, 1]: a sigmoid-shaped rise from `rho` to one."""
+    # Five in the exponent is the usual sigmoid ramp-up (Laine & Aila, ICLR 2017).
     return rho + (1 - rho) * math.exp(-5 * (1 - progress) ** 2)
 
 

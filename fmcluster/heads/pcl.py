@@ -26,7 +26,7 @@ from fmcluster.heads.families.representation import AdapterHead, PairObjective, 
 from fmcluster.heads.simclr import neighbor_pairs
 from fmcluster.heads.training.data import TrainData
 from fmcluster.heads.training.views import Batch
-from fmcluster.partition.kmeans import spherical_kmeans
+from fmcluster.partition.kmeans import ROUGH_ROUNDS, spherical_kmeans
 from fmcluster.utils.validation import check_range
 from fmcluster.vectors.fit_data import HeadData
 
@@ -75,7 +75,7 @@ class PCLObjective(PairObjective):
         rows = np.ascontiguousarray(z.numpy())
         for times in self.granularities:
             k = min(times * data.n_clusters, data.n_rows)
-            found = spherical_kmeans(rows, k, max_iter=20, seed=data.seed % 2**16 + epoch)
+            found = spherical_kmeans(rows, k, max_iter=ROUGH_ROUNDS, seed=data.seed % 2**16 + epoch)
             centroids = torch.from_numpy(found.copy())
             labels = (z @ centroids.T).argmax(dim=1)
             phi = concentration(z, centroids, labels, self.temperature)

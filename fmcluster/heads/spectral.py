@@ -63,6 +63,7 @@ def _largest(
     if n <= max(DENSE_NODES, 2 * n_vectors):
         values, vectors = np.linalg.eigh(matrix.toarray())
         return values[-n_vectors:], vectors[:, -n_vectors:]
+    # Positive, as the first vector is, and of no symmetry: Lanczos finds none it is orthogonal to.
     start = np.random.default_rng(seed).uniform(0.5, 1.5, n)
     return eigsh(matrix, k=n_vectors, which="LA", tol=1e-6, v0=start)
 

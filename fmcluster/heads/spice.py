@@ -203,6 +203,7 @@ class SPICEHead(TrainedHead):
             semi = SPICESemiObjective(
                 network, prior=prior, agreement=self.agreement, confidence=self.confidence
             )
+            # As in SCAN: labels of its own only sharpen it.
             schedule = Schedule(self.semi_epochs, self.batch_size, self.learning_rate / 10)
             self._stage("semi", semi, rows, schedule)
         self.cluster_prior_ = prior.shares(network, rows)

@@ -66,6 +66,7 @@ class ProjectionHeads(nn.Module):
         self.bias = nn.Parameter(torch.zeros(n_heads, 1, bottleneck))
         self.last = nn.Parameter(torch.empty(n_heads, bottleneck, n_clusters))
         nn.init.zeros_(self.first.bias)
+        # The deviation of vision transformers' layers.
         for weight in (self.first.weight, self.second, self.last):
             nn.init.trunc_normal_(weight, std=0.02, generator=draws.generator())
 

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from fmcluster.utils.validation import check_range
 from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.near_pairs import NEAR_DUPLICATE, near_duplicates
+from fmcluster.vectors.rows import BLOCK_ROWS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,8 +66,8 @@ def find_outliers(
     names = _ids(graph, ids)
     own = 1 - graph.similarities.mean(axis=1, dtype=np.float64)
     around = np.empty(graph.n_rows)
-    for i in range(0, graph.n_rows, 65_536):
-        around[i : i + 65_536] = own[graph.indices[i : i + 65_536]].mean(axis=1)
+    for i in range(0, graph.n_rows, BLOCK_ROWS):
+        around[i : i + BLOCK_ROWS] = own[graph.indices[i : i + BLOCK_ROWS]].mean(axis=1)
     score = np.minimum(1, (around + 1e-9) / (own + 1e-9))
     n_found = int(np.ceil(share * graph.n_rows)) if share > 0 else 0
     rows = np.lexsort((np.arange(graph.n_rows), score))[:n_found]

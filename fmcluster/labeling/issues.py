@@ -180,6 +180,7 @@ def _from_proba(
             "one row per label, one column per class"
         )
     agreement = float((values.argmax(axis=1) == target).mean())
+    # A good classifier is right about all of a few labels.
     if agreement > IN_SAMPLE_AGREEMENT and len(target) >= 50:
         warnings.warn(
             f"proba agrees with {agreement:.1%} of the labels it is to judge: it looks in-sample. "

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from fmcluster.labeling.inputs import LabelingInput
-from fmcluster.partition.kmeans import spherical_kmeans
+from fmcluster.partition.kmeans import ROUGH_ROUNDS, spherical_kmeans
 from fmcluster.utils.ids import IdIndex
 from fmcluster.utils.random import seed_of
 from fmcluster.vectors.rows import unit_rows
@@ -183,7 +183,7 @@ def _parts(inputs: LabelingInput, budget: int, seed: int) -> _Parts:
         count = max(1, min(count, len(own) // PART_ROWS))
         centers = x[own].mean(axis=0, keepdims=True)
         if count > 1:
-            centers = spherical_kmeans(x[own], count, max_iter=20, seed=seed)
+            centers = spherical_kmeans(x[own], count, max_iter=ROUGH_ROUNDS, seed=seed)
         cosine = x[own] @ unit_rows(centers).T
         nearest = cosine.argmax(axis=1)
         for part in np.unique(nearest):

@@ -57,6 +57,7 @@ class Recipe(NamedTuple):
 
 
 # Of recipes that agree equally often the first wins: smoother ones stand before trusting ones.
+# Trust: none, half and most of what is given.
 RECIPES = (
     Recipe(True, 0.5),
     Recipe(True, 0.0),
@@ -262,6 +263,7 @@ class RobustClassifier(ClassifierMixin, BaseEstimator):
         clusters: NDArray[np.int64] | None,
     ) -> dict[Recipe, NDArray[np.bool_]]:
         """Return where each recipe agrees with given labels that it has not seen."""
+        # The standard error of a share of 50 is up to seven points: of fewer no recipe is told.
         if len(given) < max(50, CONTEST_ROWS_PER_CLASS * n_classes):
             return {}
         seed = seed_of(self.random_state, "contest")

@@ -24,10 +24,10 @@ from fmcluster.functional.selection import (
 from fmcluster.heads.kmeans import KMeansHead
 from fmcluster.labeling.inputs import LabelingInput
 from fmcluster.labeling.propagate import propagate
-from fmcluster.partition.kmeans import spherical_kmeans
+from fmcluster.partition.kmeans import ROUGH_ROUNDS, spherical_kmeans
 from fmcluster.utils.random import seed_of
 from fmcluster.vectors.graph import KNNGraph, evidence_graph
-from fmcluster.vectors.rows import unit_rows
+from fmcluster.vectors.rows import BLOCK_ROWS, unit_rows
 
 # Neighbor entries that herding may hold: pool rows * (pool rows / budget).
 POOL_ENTRIES = 6_000_000
@@ -37,6 +37,8 @@ MIN_NEIGHBORS = 40
 MAX_CLUSTERS = 500  # TypiClust's own cap
 PURITY = 0.95  # ProbCover's own level
 TYPICAL_NEIGHBORS = 20  # TypiClust's own number
+# What k-means learns a partition from: 20 rows a cluster, 50,000 at least, which take a second.
+PARTITION_ROWS, PARTITION_ROWS_A_CLUSTER = 50_000, 20
 # Above a fifth, undecided rows crowd into few classes and a plain classifier on the picks suffers.
 UNCERTAINTY_WEIGHT = 0.2
 # The chance of a false promise for which `certify` is planned; its own default.
@@ -140,8 +142,9 @@ def _herding(ask: Round) -> NDArray[np.int64]:
 
 def _coverage(ask: Round) -> NDArray[np.int64]:
     pool, rows, graph = _pool(ask, center=False)
+    # Five rows a cluster at least: balls of fewer say nothing of their purity.
     k = int(min(ask.total, MAX_CLUSTERS, max(2, len(pool) // 5)))
-    centroids = spherical_kmeans(rows, k, max_iter=20, seed=ask.seed("coverage"))
+    centroids = spherical_kmeans(rows, k, max_iter=ROUGH_ROUNDS, seed=ask.seed("coverage"))
     clusters = (rows @ centroids.T).argmax(axis=1)
     # The largest radius at which balls still hold one cluster: of the purity levels of all radii.
     same = clusters[graph.indices] == clusters[:, None]
@@ -195,6 +198,7 @@ def _pool(
     """
     n = ask.inputs.n_rows
     wide = min(np.sqrt(POOL_ENTRIES * ask.total), POOL_ENTRIES / MIN_NEIGHBORS)
+    # Four rows to choose from for each that is chosen, at least.
     size = int(min(n, max(wide, 4 * ask.total)))
     pool = np.arange(n)
     if size < n:
@@ -206,6 +210,7 @@ def _pool(
     rows = np.asarray(ask.inputs.rows[pool], dtype=np.float32)
     if center:
         rows = unit_rows(rows - rows.mean(axis=0, dtype=np.float64))
+    # A tenth of a small pool: wider, all rows would be near all.
     least = max(2, min(MIN_NEIGHBORS, len(pool) // 10))
     width = int(np.clip(round(len(pool) / ask.total), least, len(pool) - 1))
     return pool, rows, evidence_graph(rows, k=width, random_state=ask.seed("graph"))
@@ -217,13 +222,15 @@ def _partition(
     """Return k-means clusters, one per label to come, and each row's cosine to its centroid."""
     inputs = ask.inputs
     n_clusters = int(min(ask.total, cap, inputs.n_rows))
-    rows = _sampled(ask, max(50_000, 20 * n_clusters))
-    centroids = spherical_kmeans(rows, n_clusters, max_iter=50, seed=ask.seed("partition"))
+    rows = _sampled(ask, max(PARTITION_ROWS, PARTITION_ROWS_A_CLUSTER * n_clusters))
+    centroids = spherical_kmeans(rows, n_clusters, seed=ask.seed("partition"))
     labels = np.empty(inputs.n_rows, np.int64)
     cosine = np.empty(inputs.n_rows, np.float32)
-    for i in range(0, inputs.n_rows, 16_384):
-        scores = np.asarray(inputs.rows[i : i + 16_384]) @ centroids.T
-        labels[i : i + 16_384], cosine[i : i + 16_384] = scores.argmax(axis=1), scores.max(axis=1)
+    size = 2 * BLOCK_ROWS
+    for i in range(0, inputs.n_rows, size):
+        block = slice(i, i + size)
+        scores = np.asarray(inputs.rows[block]) @ centroids.T
+        labels[block], cosine[block] = scores.argmax(axis=1), scores.max(axis=1)
     return labels, cosine
 
 
@@ -252,6 +259,7 @@ def _clustering(ask: Round) -> tuple[NDArray[np.int64], NDArray[Any], NDArray[An
         if prior is None or len(prior) != k:
             prior = np.bincount(inputs.labels, minlength=k) / inputs.n_rows
         return inputs.labels, proba.max(axis=1) if confidence is None else confidence, prior
+    # A stand-in where there is no result: few clusters, of twenty rows at least.
     k = int(np.clip(ask.total, 2, max(2, min(100, inputs.n_rows // 20))))
     head = KMeansHead(k, n_init=1, random_state=ask.seed("head")).fit(inputs.rows)
     confidence = head.predict_proba(inputs.rows).max(axis=1)

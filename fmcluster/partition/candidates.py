@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from fmcluster.partition.kmeans import kmeans_partition, nearest_centroid
 from fmcluster.partition.linkage import LINKAGES, cut_tree, merge_tree
-from fmcluster.partition.mini_clusters import default_n_mini, group_sums, mini_clusters
+from fmcluster.partition.mini_clusters import default_n_mini, mini_clusters
 from fmcluster.partition.scores import NodeEdges, score_partition
 from fmcluster.utils.random import seed_of
 from fmcluster.utils.validation import check_in
@@ -74,10 +74,6 @@ class Partition:
     def predict(self, X: Any) -> NDArray[np.int64]:
         """Return the cluster of the nearest centroid of each row of X (n, d)."""
         return self.groups[nearest_centroid(unit_rows(np.asarray(X)), self.centroids)]
-
-    def cluster_centroids(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the unit mean of each cluster's rows of X (n, d), (k, d)."""
-        return unit_rows(group_sums(X, self.labels, self.n_clusters))
 
 
 def candidate_partitions(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, diags
 
 from fmcluster.functional.softmax import softmax
-from fmcluster.partition.kmeans import median_margin, plus_plus_centroids
+from fmcluster.partition.kmeans import MINI_ROUNDS, median_margin, plus_plus_centroids
 from fmcluster.partition.lloyd import two_level
 from fmcluster.vectors.fit_data import HeadData
 from fmcluster.vectors.graph import KNNGraph
@@ -39,7 +39,7 @@ def landmark_graph(
         return data.joint[:], data.graph(n_neighbors)
     x = data.sample_rows(NODE_ROWS * max_nodes)
     n_nodes = max(max_nodes // 3, 2 * data.n_clusters, 2)
-    nodes, _ = two_level(x, n_nodes, max_iter=10, seed=data.seed("nodes"))
+    nodes, _ = two_level(x, n_nodes, max_iter=MINI_ROUNDS, seed=data.seed("nodes"))
     nodes = np.unique(nodes, axis=0)
     return nodes, KNNGraph.build(nodes, k=min(n_neighbors, len(nodes) - 1))
 

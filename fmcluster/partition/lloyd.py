@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from fmcluster.partition.kmeans import SEED_ROWS, spherical_kmeans
+from fmcluster.partition.kmeans import SEED_ROWS, SEEDING_ROUNDS, spherical_kmeans
 from fmcluster.utils import distributed
 from fmcluster.utils.progress import bar
 from fmcluster.utils.random import seed_of
@@ -61,7 +61,7 @@ def seed_centroids(X: Any, n_clusters: int, *, seed: int, n_init: int = 1) -> ND
     room = max(SEED_BYTES // (4 * X.shape[1]), 2 * n_clusters)
     rows = sample_indices(X, min(SEED_ROWS * n_clusters, room), seed)
     sample = unit_rows(np.asarray(X[rows]))
-    return spherical_kmeans(sample, n_clusters, n_init=n_init, max_iter=10, seed=seed)
+    return spherical_kmeans(sample, n_clusters, n_init=n_init, max_iter=SEEDING_ROUNDS, seed=seed)
 
 
 def one_round(X: Any, centroids: NDArray[np.float32]) -> Round:

@@ -15,6 +15,8 @@ from fmcluster.vectors.rows import GATHER_ROWS, unit_rows
 SUM_VALUES = 2**24
 # Linkages decide more the more mini-clusters there are, and cost their square.
 MINI_PER_CLUSTER = 8
+# At least so many, where rows allow it: a linkage of 64 takes no time.
+LEAST_MINI = 64
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def smooth_rows(
 
 def default_n_mini(n_rows: int, n_clusters: int) -> int:
     """Return how many mini-clusters to merge: eight a cluster, more where n allows it."""
-    return int(min(max(MINI_PER_CLUSTER * n_clusters, 64), max(n_rows // 2, n_clusters)))
+    return int(min(max(MINI_PER_CLUSTER * n_clusters, LEAST_MINI), max(n_rows // 2, n_clusters)))
 
 
 def mini_clusters(

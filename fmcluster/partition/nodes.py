@@ -10,37 +10,25 @@ would not.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fmcluster.partition.mini_clusters import grouped
+from fmcluster.partition.refine import RefinementContext, affinities
 from fmcluster.partition.scores import NodeEdges
 
-if TYPE_CHECKING:
-    from fmcluster.partition.refine import RefinementContext
-    from fmcluster.vectors.graph import KNNGraph
+__all__ = ["affinities", "coarsen", "contracted", "node_context"]
 
 Ints = NDArray[np.int64]
 
-# Cosines this far apart differ e-fold, as in the smoothing matrix of refinements.
-WIDTH = 0.1
 # Nodes whose best neighbor is taken by another try the next: four passes match all but a few.
 PASSES = 4
 # A round that joins fewer of the nodes than this would be one of hundreds.
 FEW = 0.05
 # Odd factors of a hash of 64 bits (those of MurmurHash3's last step).
 MIX = (np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53))
-
-
-def affinities(graph: KNNGraph) -> Any:
-    """Return the symmetric affinities of rows that an edge joins, csr (n, n)."""
-    matrix = graph.to_csr(symmetric=True)
-    matrix.data -= 1
-    matrix.data /= WIDTH
-    np.exp(matrix.data, out=matrix.data)
-    return matrix
 
 
 def coarsen(matrix: Any, n_nodes: int, *, sizes: NDArray[np.float64] | None = None) -> Ints:
@@ -164,8 +152,6 @@ def node_context(context: RefinementContext, node: Ints) -> RefinementContext:
     joins their rows.
     """
     from scipy.sparse import csr_matrix, diags
-
-    from fmcluster.partition.refine import RefinementContext
 
     n = len(node)
     if node[-1] == n - 1:  # each is one of its own

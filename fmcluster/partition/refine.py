@@ -54,6 +54,8 @@ MODEL_DIFFUSION = {"vmf": 0, "lda": 2}
 LEAST_SHARE = 0.1
 # 20 move cifar10_test by up to three points, others by less than one (28).
 N_NEIGHBORS = 10
+# Cosines this far apart weigh e-fold apart, in the smoothing and in the affinities.
+WIDTH = 0.1
 # Keeps logarithms and divisions of float32 shares finite.
 TINY = 1e-6
 
@@ -92,8 +94,6 @@ class RefinementContext:
     @cached_property
     def affinity(self) -> Any:
         """Symmetric sums of affinities, csr (n, n), by which `partition.nodes` joins rows."""
-        from fmcluster.partition.nodes import affinities
-
         return affinities(self.near)
 
     @cached_property
@@ -140,11 +140,20 @@ def smoothing_matrix(graph: KNNGraph) -> Any:
     """Return S: weights exp((cosine - cosine of the last neighbor) / 0.1), rows summing to one."""
     from scipy.sparse import csr_matrix
 
-    weights = np.exp((graph.similarities - graph.similarities[:, -1:]) / 0.1).astype(np.float32)
+    weights = np.exp((graph.similarities - graph.similarities[:, -1:]) / WIDTH).astype(np.float32)
     weights /= weights.sum(axis=1, keepdims=True)
     n, k = graph.indices.shape
     pointers = np.arange(0, n * k + 1, k)
     return csr_matrix((weights.ravel(), graph.indices.ravel(), pointers), shape=(n, n))
+
+
+def affinities(graph: KNNGraph) -> Any:
+    """Return the symmetric affinities of rows that an edge joins, csr (n, n)."""
+    matrix = graph.to_csr(symmetric=True)
+    matrix.data -= 1
+    matrix.data /= WIDTH
+    np.exp(matrix.data, out=matrix.data)
+    return matrix
 
 
 def one_hot(labels: NDArray[Any], n_clusters: int) -> Array:

@@ -1,4 +1,4 @@
-r"""Label-free scores, usable as ``scoring=`` in scikit-learn's searches.
+r"""A label-free score of partitions, usable as ``scoring=`` in scikit-learn's searches.
 
 The score of a partition is :math:`Q + S`: Newman's modularity of the partition on the k-neighbor
 graph plus the mean simplified silhouette of the rows, both of the rows that are scored. No label is
@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmcluster.partition.scores import score_partition
-from fmcluster.utils.validation import check_range
 from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.rows import JointRows, as_spaces
 
@@ -73,13 +72,3 @@ def modularity_silhouette_scorer(estimator: Any, X: Any, y: Any = None) -> float
     {'n_clusters': 3}
     """
     return partition_score(X, np.asarray(estimator.predict(X)))
-
-
-def confidence_scorer(estimator: Any, X: Any, y: Any = None) -> float:
-    """Return the mean largest probability of rows `X`: how decided a head is, not how right.
-
-    Use it to compare runs of one head only; over-confident heads score high by being so.
-    """
-    proba = np.asarray(estimator.predict_proba(X))
-    check_range(len(proba), "n_rows", low=1)
-    return float(proba.max(axis=1).mean())

@@ -171,6 +171,7 @@ def silhouette(
         at = np.arange(len(block)), own_of
         dot = np.einsum("ij,ij->i", block, sums[own_of])
         rest = np.sqrt(np.maximum(square[own_of] - 2 * w * dot + w * w, 0))
+        # What is left of a cluster without a row may be nothing but rounding.
         own = np.divide(dot - w, rest, out=np.zeros(len(block)), where=rest > 1e-3)
         cosines[at] = -np.inf
         other = cosines.max(axis=1)

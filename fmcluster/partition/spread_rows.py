@@ -11,7 +11,7 @@ from fmcluster.functional.labels.spread import affinity, spread_labels
 from fmcluster.functional.labels.spread_accuracy import SpreadAccuracy, spread_accuracy
 from fmcluster.utils import distributed
 from fmcluster.vectors.graph import KNNGraph, evidence_graph
-from fmcluster.vectors.rows import unit_rows
+from fmcluster.vectors.rows import BLOCK_ROWS, unit_rows
 
 # No row without an answer is surer: one in two hundred is an answer's own error.
 MOST_SURE = 0.995
@@ -31,7 +31,7 @@ class Centered:
 
     def __init__(self, rows: Any) -> None:
         self.rows, self.shape = rows, rows.shape
-        size = 65_536
+        size = 8 * BLOCK_ROWS
         total = np.zeros(rows.shape[1])
         for i in range(0, rows.shape[0], size):
             total += np.asarray(rows[i : i + size]).sum(axis=0, dtype=np.float64)

@@ -95,11 +95,6 @@ def one_blas_thread() -> Iterator[None]:
                     library.set_num_threads(_Inside.counts[library.filepath])
 
 
-def choose_method(n_rows: int, n_dims: int, *, memory_bytes: int | None = None) -> str:
-    """Pick the index family by rows, dimensions and the memory that it would take."""
-    return families_for(n_rows, n_dims, memory_bytes=memory_bytes)[0]
-
-
 def families_for(
     n_rows: int, n_dims: int, *, memory_bytes: int | None = None, exact_rows: int = EXACT_ROWS
 ) -> list[str]:

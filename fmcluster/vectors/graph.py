@@ -47,7 +47,14 @@ SAVED = ("indices.npy", "similarities.npy", "graph.json")
 
 @dataclass(frozen=True)
 class KNNGraph:
-    """Every row's k nearest other rows by cosine.
+    """Every row's k nearest other rows by cosine: build it once, and give it to what needs it.
+
+    Examples
+    --------
+    >>> X = np.repeat(np.eye(3), 4, axis=0)
+    >>> graph = KNNGraph.build(X, k=3)
+    >>> graph.indices[0].tolist(), graph.similarities[0].tolist()
+    ([1, 2, 3], [1.0, 1.0, 1.0])
 
     Attributes
     ----------
@@ -95,7 +102,16 @@ class KNNGraph:
         memory_bytes: int | None = None,
         random_state: int = 0,
     ) -> KNNGraph:
-        """Find the `k` nearest other rows of every row of `X` (n, d); see `KNNIndex.build`.
+        """Find the `k` nearest other rows of every row.
+
+        Parameters
+        ----------
+        X : (n, d) array, memory map or store's space
+            At least two rows; read in blocks.
+        k : int
+            Neighbors a row, at most n - 1 of them.
+        method, target_recall, memory_bytes, random_state
+            Of the index: as of `KNNIndex.build`.
 
         Raises
         ------
@@ -157,7 +173,13 @@ class KNNGraph:
         return cls(indices, similarities, index.method, index.recall)
 
     def take(self, k: int) -> KNNGraph:
-        """Return the graph of the `k` nearest neighbors (k at most ``self.k``)."""
+        """Return the graph of the `k` nearest neighbors.
+
+        Raises
+        ------
+        ValueError
+            More than the graph holds, or fewer than one.
+        """
         if k == self.k:
             return self
         if not 1 <= k <= self.k:
@@ -165,7 +187,13 @@ class KNNGraph:
         return KNNGraph(self.indices[:, :k], self.similarities[:, :k], self.method, self.recall)
 
     def to_csr(self, *, symmetric: bool = False) -> csr_matrix:
-        """Return the similarities as a sparse (n, n) matrix, sorted, without a diagonal."""
+        """Return the similarities as a sparse (n, n) matrix, sorted, without a diagonal.
+
+        Parameters
+        ----------
+        symmetric : bool
+            Whether an edge that one of two rows has counts for both.
+        """
         from scipy.sparse import csr_matrix
 
         pointers = np.arange(0, self.indices.size + 1, self.k, dtype=np.int64)
@@ -179,9 +207,12 @@ class KNNGraph:
         return matrix
 
     def among(self, kept: NDArray[np.bool_]) -> KNNGraph | None:
-        """Return the graph of some of its rows (n,): as many neighbors as each has among them.
+        """Return the graph of some rows alone; None where one of them has no neighbor among them.
 
-        None where some row has none.
+        Parameters
+        ----------
+        kept : (n,) bool
+            Which rows. Each keeps as many neighbors as every one of them has.
         """
         place = np.where(kept, np.cumsum(kept) - 1, -1)
         near, close = place[self.indices[kept]], self.similarities[kept]
@@ -209,6 +240,13 @@ class KNNGraph:
     @classmethod
     def load(cls, folder: str | os.PathLike[str], *, mmap: bool = False) -> KNNGraph:
         """Read a graph that `save` wrote.
+
+        Parameters
+        ----------
+        folder : path
+            Where it is.
+        mmap : bool
+            Leave the arrays on disk.
 
         Raises
         ------

@@ -14,21 +14,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fmcluster.utils.errors import CorruptShardError
 from fmcluster.utils.files import (
     as_corrupt,
-    atomic_path,
-    digest_file,
     read_array,
     read_json,
     safe_child,
     write_array,
     write_json,
 )
+from fmcluster.utils.folders import check_digests, digests, read_whole, replaced_folder
 from fmcluster.utils.validation import check_in
 from fmcluster.vectors.faiss_index import METHODS, faiss_module, families_of, on_cpu
 from fmcluster.vectors.rows import unit_rows
 from fmcluster.vectors.search import TARGET_RECALL, Refiner, Searcher, found_index
+
+# What a saved index is made of.
+SAVED = ("index.faiss", "index.json", "values.npy", "scale.npy")
 
 
 @dataclass
@@ -117,9 +118,26 @@ class KNNIndex:
         return cls(searcher.method, n_rows, n_dims, recall, searcher)
 
     def search(self, queries: ArrayLike, k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Return (similarities, indices), each (m, k), nearest first; k is capped at n_rows.
+        """Find the nearest indexed rows of each query.
 
-        Where an approximate index finds fewer, the rest of the indices are -1.
+        Parameters
+        ----------
+        queries : (m, d) array-like
+            Need not be of unit length.
+        k : int
+            Neighbors a query, at most `n_rows` of them.
+
+        Returns
+        -------
+        similarities : (m, k) float32
+            Cosines, nearest first.
+        indices : (m, k) int64
+            Row numbers; -1 where an approximate index finds fewer.
+
+        Raises
+        ------
+        ValueError
+            Queries of other dimensions than what was indexed.
         """
         rows = np.asarray(queries)
         if rows.ndim != 2 or rows.shape[1] != self.n_dims:
@@ -127,49 +145,65 @@ class KNNIndex:
         return self._searcher(unit_rows(rows), min(k, self.n_rows))
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write ``index.faiss``, ``index.json`` and, of IVF-PQ, the rows for the second look."""
-        folder = Path(folder)
+        """Write `SAVED` files, whole or not at all: those of the second look are of IVF-PQ alone.
+
+        Raises
+        ------
+        DataError
+            The folder holds other things and no index.
+        """
         searcher = self._searcher
-        with atomic_path(folder / "index.faiss") as temporary:
-            faiss_module().write_index(on_cpu(searcher.index), os.fspath(temporary))
         arrays = searcher.refiner.arrays() if searcher.refiner else {}
-        for name, values in arrays.items():
-            write_array(folder / f"{name}.npy", values)
-        about = {
-            "method": self.method,
-            "n_rows": self.n_rows,
-            "n_dims": self.n_dims,
-            "recall": self.recall,
-            "effort": list(searcher.effort),
-            "second_look": sorted(arrays),
-            "digest": digest_file(folder / "index.faiss"),
-        }
-        write_json(folder / "index.json", about)
+        with replaced_folder(folder, marker="index.json", owned=SAVED) as target:
+            faiss_module().write_index(on_cpu(searcher.index), os.fspath(target / "index.faiss"))
+            for name, values in arrays.items():
+                write_array(target / f"{name}.npy", values)
+            about = {
+                "method": self.method,
+                "n_rows": self.n_rows,
+                "n_dims": self.n_dims,
+                "recall": self.recall,
+                "effort": list(searcher.effort),
+                "second_look": sorted(arrays),
+                "files": digests(target),
+            }
+            write_json(target / "index.json", about)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str], *, mmap: bool = False) -> KNNIndex:
-        """Read an index that `save` wrote; with `mmap` the rows for the second look stay on disk.
+        """Read an index that `save` wrote.
+
+        Parameters
+        ----------
+        folder : path
+            Where it is.
+        mmap : bool
+            Leave the rows for the second look on disk.
 
         Raises
         ------
         CorruptShardError
             A file is damaged, or not the one that `save` wrote.
         """
-        with as_corrupt(folder):
-            about = read_json(safe_child(folder, "index.json"))
-            path = safe_child(folder, "index.faiss")
-            if digest_file(path) != about["digest"]:
-                raise CorruptShardError(f"{path} does not match index.json: build the index again")
-            arrays = {
-                name: read_array(safe_child(folder, f"{name}.npy"), mmap=mmap)
-                for name in about["second_look"]
-            }
-            reach, factor = about["effort"]
-            searcher = Searcher(
-                faiss_module().read_index(os.fspath(path)),
-                check_in(about["method"], METHODS, "method"),
-                (int(reach), int(factor)),
-                Refiner(**arrays) if arrays else None,
-            )
-            shape = int(about["n_rows"]), int(about["n_dims"])
-            return cls(about["method"], *shape, float(about["recall"]), searcher)
+
+        def read() -> KNNIndex:
+            with as_corrupt(folder):
+                about = read_json(safe_child(folder, "index.json"))
+                # Version 0.1 had a digest of the index alone.
+                files = about.get("files") or {"index.faiss": about["digest"]}
+                check_digests(Path(folder), files, marker="index.json", what="index")
+                arrays = {
+                    name: read_array(safe_child(folder, f"{name}.npy"), mmap=mmap)
+                    for name in about["second_look"]
+                }
+                reach, factor = about["effort"]
+                searcher = Searcher(
+                    faiss_module().read_index(os.fspath(safe_child(folder, "index.faiss"))),
+                    check_in(about["method"], METHODS, "method"),
+                    (int(reach), int(factor)),
+                    Refiner(**arrays) if arrays else None,
+                )
+                shape = int(about["n_rows"]), int(about["n_dims"])
+                return cls(about["method"], *shape, float(about["recall"]), searcher)
+
+        return read_whole(Path(folder), "index.json", read)

@@ -1,8 +1,10 @@
-"""Nasty files through `fmc.embed`: one table of what each gives, or of the words that refuse it."""
+"""Nasty files through `embed`, by Python and by command line: one table of what each gives."""
 
 from __future__ import annotations
 
+import json
 import os
+import re
 
 import numpy as np
 import pandas as pd
@@ -10,6 +12,8 @@ import pytest
 from corpus_of import corpus
 
 import fmcluster as fmc
+from fmcluster.cli.main import main
+from fmcluster.embedding import encoders
 from fmcluster.embedding.data.labels import read_labels
 from fmcluster.utils.errors import DataError
 
@@ -118,6 +122,34 @@ def test_every_file_gives_its_rows_or_says_why_not(root, name):
     else:
         wanted = corpus.TextEncoder().encode(expected).astype(np.float32)
         np.testing.assert_array_equal(np.asarray(store), wanted)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_command_line_gives_the_same_or_says_the_same(
+    root, name, tmp_path, monkeypatch, capsys
+):
+    file, options, expected, ids = CASES[name]
+    if name in NEEDS_POSIX and os.name != "posix":
+        pytest.skip("links, pipes and byte names")
+    encoder = corpus.ImageEncoder() if "images" in file else corpus.TextEncoder()
+    monkeypatch.setattr(
+        encoders,
+        "_from_name",
+        lambda name, extra, modality, *_: encoders._from_object(encoder, modality),
+    )
+    words = [f"--{key.replace('_', '-')}={value}" for key, value in options.items()]
+    folder = tmp_path / "store"
+    code = main(["embed", str(root / file), *words, "--encoder", "x", "--dtype", "float32",
+                 "--out", str(folder), "--json", "--quiet"])  # fmt: skip
+    out, said = capsys.readouterr()
+    if isinstance(expected, str):
+        assert code == 2 and out == ""
+        assert re.search(f"^error: .*{expected}", said), said
+        return
+    assert code == 0, said
+    store = fmc.EmbeddingStore.open(folder)
+    assert store.ids.tolist() == ids and json.loads(out)["rows"] == len(ids)
+    np.testing.assert_array_equal(np.asarray(store), np.asarray(embed(root / file, **options)))
 
 
 @pytest.mark.parametrize("mode", corpus.modes())

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fmcluster.partition import kmeans as _plus_plus
+from fmcluster.partition import kmeans
 from fmcluster.partition.kmeans import plus_plus_centroids, spherical_kmeans
+from fmcluster.vectors.rows import unit_rows
 
 
 def unit(x):
@@ -37,7 +38,7 @@ def test_random_starts_split_and_merge_planted_clusters_where_these_do_not(blobs
 
 def test_comparing_over_all_rows_ends_where_few_rows_would_not(blobs, monkeypatch):
     """Of two rows a cluster, no sample tells the seedings apart."""
-    monkeypatch.setattr(_plus_plus, "SEED_ROWS", 2)
+    monkeypatch.setattr(kmeans, "SEED_ROWS", 2)
     x = unit(blobs(n=900, k=9, d=8, spread=0.25).x)
 
     def objective(**given):
@@ -61,3 +62,31 @@ def test_as_many_clusters_as_rows_and_rows_that_are_all_one(blobs):
     x = unit(blobs(n=5, k=1, d=6).x)
     assert plus_plus_centroids(x, 5, seed=0).shape == (5, 6)
     assert np.isfinite(plus_plus_centroids(np.repeat(x[:1], 9, axis=0), 2, seed=0)).all()
+
+
+def test_rounds_and_starts_are_enough_on_the_digits():
+    """What the constants' comments say, measured."""
+    from sklearn.datasets import load_digits
+
+    x = load_digits().data.astype(np.float32)
+    x = unit_rows(x - x.mean(axis=0))
+
+    def reached(k, rounds, **more):
+        centroids = kmeans.spherical_kmeans(x, k, max_iter=rounds, **more)
+        return float((x @ centroids.T).max(axis=1).sum())
+
+    for k, rounds, share in (
+        (10, kmeans.ROUNDS, 1.0),
+        (80, kmeans.ROUNDS, 1.0),
+        (10, kmeans.ROUGH_ROUNDS, 0.99),
+        (80, kmeans.ROUGH_ROUNDS, 0.9999),
+        (80, kmeans.MINI_ROUNDS, 0.996),
+    ):
+        rest = [reached(k, 200, seed=seed) for seed in range(6)]
+        for seed in range(6):
+            assert reached(k, rounds, seed=seed) >= share * rest[seed] * (1 - 1e-6)
+    ones = [reached(10, kmeans.ROUNDS, seed=seed) for seed in range(12)]
+    best = max(ones)
+    assert min(ones) < 0.975 * best
+    fours = [reached(10, kmeans.ROUNDS, seed=seed, n_init=kmeans.N_INIT) for seed in range(4)]
+    assert min(fours) >= 0.994 * best

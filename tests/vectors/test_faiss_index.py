@@ -1,5 +1,6 @@
 """Approximate neighbors: the recall that is asked for is found, what is reported is true."""
 
+import json
 import logging
 from types import SimpleNamespace
 
@@ -10,7 +11,6 @@ import pytest
 from fmcluster.utils.errors import CorruptShardError
 from fmcluster.vectors import faiss_index as approximate
 from fmcluster.vectors.faiss_index import (
-    choose_method,
     families_for,
     filled_index,
     index_bytes,
@@ -85,13 +85,13 @@ def test_a_target_out_of_reach_is_said_and_not_claimed(X, truth, caplog):
 
 
 def test_the_family_is_chosen_by_rows_dimensions_and_memory():
-    assert choose_method(10_000, 64) == "exact"
-    assert choose_method(100_000, 128) == "exact"
-    assert choose_method(100_001, 128) == "ivfpq"
-    assert choose_method(1_000_000, 16, memory_bytes=2**34) == "ivf"
-    assert choose_method(1_000_000, 128, memory_bytes=2**34) == "ivfpq"
-    assert choose_method(10_000_000, 768, memory_bytes=2**30) == "ivfpq"
-    assert choose_method(150_000, 768, memory_bytes=2**28) == "ivfpq"
+    assert families_for(10_000, 64)[0] == "exact"
+    assert families_for(100_000, 128)[0] == "exact"
+    assert families_for(100_001, 128)[0] == "ivfpq"
+    assert families_for(1_000_000, 16, memory_bytes=2**34)[0] == "ivf"
+    assert families_for(1_000_000, 128, memory_bytes=2**34)[0] == "ivfpq"
+    assert families_for(10_000_000, 768, memory_bytes=2**30)[0] == "ivfpq"
+    assert families_for(150_000, 768, memory_bytes=2**28)[0] == "ivfpq"
     assert families_for(100_001, 128) == ["ivfpq", "ivf", "exact"]
     assert families_for(100_001, 16) == ["ivf", "exact"]
     assert families_for(60_000, 128, exact_rows=50_000) == ["ivfpq", "ivf", "exact"]
@@ -203,12 +203,29 @@ def test_a_damaged_index_is_refused(X, tmp_path):
     KNNIndex.build(X, method="ivf").save(tmp_path)
     whole = (tmp_path / "index.faiss").read_bytes()
     (tmp_path / "index.faiss").write_bytes(whole[:-9])
-    with pytest.raises(CorruptShardError, match="does not match index.json"):
+    with pytest.raises(CorruptShardError, match="index.faiss .*checksum in index.json"):
         KNNIndex.load(tmp_path)
     (tmp_path / "index.faiss").write_bytes(whole)
     (tmp_path / "index.json").write_text("{}")
     with pytest.raises(CorruptShardError, match="malformed"):
         KNNIndex.load(tmp_path)
+
+
+def test_changed_rows_of_the_second_look_are_refused(X, tmp_path):
+    KNNIndex.build(X, k=10, method="ivfpq").save(tmp_path)
+    values = np.load(tmp_path / "values.npy")
+    values[7] *= -1
+    np.save(tmp_path / "values.npy", values)
+    with pytest.raises(CorruptShardError, match=r"values.npy .*checksum in index.json"):
+        KNNIndex.load(tmp_path, mmap=True)
+
+
+def test_an_index_of_version_0_1_loads(X, tmp_path):
+    KNNIndex.build(X, k=10, method="ivfpq").save(tmp_path)
+    about = json.loads((tmp_path / "index.json").read_text())
+    about["digest"] = about.pop("files")["index.faiss"]
+    (tmp_path / "index.json").write_text(json.dumps(about))
+    assert KNNIndex.load(tmp_path).n_rows == 4000
 
 
 def test_odd_dimensions_have_codes_too(X):

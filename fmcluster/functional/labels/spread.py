@@ -92,6 +92,7 @@ def spread_labels(
     pinned = np.zeros((n, n_classes), np.float32)
     pinned[rows, target] = 1
     votes = diffuse(graph, pinned, device=device)
+    # Classes that no walk reached keep a ten thousandth of the best one's votes.
     votes += 1e-4 * votes.max(axis=1, keepdims=True) + 1e-12
     votes /= votes.sum(axis=1, keepdims=True)
     model = fit_softmax(np.asarray(x[rows], np.float32), pinned[rows])
@@ -108,6 +109,7 @@ def spread_labels(
             if turn == 0:
                 alone[i : i + BLOCK_ROWS] = scores.argmax(axis=1)
             if turn < n_rounds:
+                # Neither alone may exclude a class: at worst it says one in a thousand.
                 scores = np.log(softmax(scores, dtype=None) + 1e-3)
                 scores += np.log(votes[i : i + BLOCK_ROWS] + 1e-3)
             guess[i : i + BLOCK_ROWS] = softmax(scores, dtype=None)

@@ -172,6 +172,7 @@ def spread_accuracy(
     apart = _apart(x, rows, rng)
     crowded = max(float(np.log2(NEIGHBORHOOD * len(rows) / (n_rows or n))), 0.0)
     left = min(LEFT * float(np.exp(-CROWDED * crowded + BLURRED * (1 - met))), 1.0)
+    # However few rows are known, one in a hundred is of a class that is.
     unseen = min(single * (1 - apart + apart * left), 0.99)
     accuracy = met * (1 - unseen)
     gap = HALF_WIDTH + FEWER_HIDDEN * (1 - weight)

@@ -30,7 +30,7 @@ from fmcluster.heads.training.determinism import one_thread
 from fmcluster.heads.training.head import TrainedHead
 from fmcluster.heads.training.objective import Objective
 from fmcluster.heads.training.views import Batch
-from fmcluster.partition.kmeans import median_margin, spherical_kmeans
+from fmcluster.partition.kmeans import N_INIT, ROUNDS, median_margin, spherical_kmeans
 from fmcluster.vectors.fit_data import HeadData
 from fmcluster.vectors.pca import PCAMap
 from fmcluster.vectors.rows import BLOCK_ROWS
@@ -39,7 +39,7 @@ from fmcluster.vectors.rows import BLOCK_ROWS
 HIDDEN = 256
 # From unit rows (n, d), a number of clusters, `max_iter` and `seed` to centroids (k, d).
 KMeans = Callable[..., NDArray[np.float32]]
-best_of_four: KMeans = partial(spherical_kmeans, n_init=4)
+best_of_four: KMeans = partial(spherical_kmeans, n_init=N_INIT)
 
 
 class Adapter(nn.Module):
@@ -77,7 +77,7 @@ class Readout(nn.Module):
         """Set centroids by spherical k-means of rows `z` (n, d); return the labels (n,)."""
         k = len(self.centroids)
         rows = np.ascontiguousarray(z.cpu().numpy(), np.float32)
-        found = kmeans(rows, k, max_iter=50, seed=seed)
+        found = kmeans(rows, k, max_iter=ROUNDS, seed=seed)
         self.centroids.copy_(torch.from_numpy(found.copy()))
         cosines = rows @ found.T
         self.scale.fill_(1 / median_margin(cosines))

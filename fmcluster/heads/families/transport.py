@@ -20,7 +20,7 @@ from fmcluster.heads.training.head import TrainedHead
 from fmcluster.heads.training.objective import Objective
 from fmcluster.heads.training.prior import PriorTarget
 from fmcluster.heads.training.views import Batch
-from fmcluster.partition.kmeans import spherical_kmeans
+from fmcluster.partition.kmeans import N_INIT, spherical_kmeans
 from fmcluster.utils import distributed
 from fmcluster.vectors.fit_data import HeadData
 
@@ -28,6 +28,10 @@ from fmcluster.vectors.fit_data import HeadData
 SAMPLE_ROWS = 200_000
 # Log-probability of all other clusters for a row whose class is known: out of a neighbor's reach.
 FAR = -30.0
+# By what share the marginals of a plan may be off: it is made anew every epoch.
+PLAN_TOLERANCE = 1e-3
+# Passes over the rows at most: a plan that has not come so near is taken as it is.
+PLAN_PASSES = 200
 
 
 class CosineNetwork(nn.Module):
@@ -44,7 +48,7 @@ class CosineNetwork(nn.Module):
         self.input.fit(data.sample())
         sample = F.normalize(self.input(data.sample(SAMPLE_ROWS)), dim=1).cpu().numpy()
         k = data.n_clusters
-        found = spherical_kmeans(sample, k, n_init=4, max_iter=50, seed=data.seed % 2**31)
+        found = spherical_kmeans(sample, k, n_init=N_INIT, seed=data.seed % 2**31)
         start = torch.from_numpy(found.copy())
         if data.fixed is not None:
             known = F.normalize(self.input(data.take(data.fixed.rows)), dim=1)
@@ -122,8 +126,8 @@ class TransportObjective(Objective):
                 epsilon=self.epsilon,
                 rho=self.rho,
                 col_penalty=self.col_penalty,
-                tol=1e-3,
-                max_iter=200,
+                tol=PLAN_TOLERANCE,
+                max_iter=PLAN_PASSES,
                 reduce=distributed.sum_over_ranks,
             )
 

@@ -128,7 +128,7 @@ class BatchNorm(nn.BatchNorm1d):
         var = distributed.mean_over_ranks((x - mean).pow(2).mean(dim=0))
         with torch.no_grad():
             n = len(x) * distributed.world_size()
-            momentum = self.momentum or 0.1
+            momentum = self.momentum or 0.1  # torch's own default
             self.running_mean.lerp_(mean.detach(), momentum)
             self.running_var.lerp_(var.detach() * n / max(n - 1, 1), momentum)
             self.num_batches_tracked += 1

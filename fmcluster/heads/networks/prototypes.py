@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fmcluster.partition.kmeans import spherical_kmeans
+from fmcluster.partition.kmeans import ROUGH_ROUNDS, spherical_kmeans
 
 # The paper's factor on the cosines.
 SHARPNESS = 5.0
@@ -41,7 +41,11 @@ def prototypes(x: Tensor, n_prototypes: int, *, seed: int, n_init: int = 1) -> T
     found = min(n_prototypes, len(x))
     centroids = torch.from_numpy(
         spherical_kmeans(
-            np.ascontiguousarray(x.cpu().numpy()), found, n_init=n_init, max_iter=20, seed=seed
+            np.ascontiguousarray(x.cpu().numpy()),
+            found,
+            n_init=n_init,
+            max_iter=ROUGH_ROUNDS,
+            seed=seed,
         ).copy()
     )
     if found < n_prototypes:
@@ -56,6 +60,7 @@ def spread(weight: Tensor, *, n_steps: int = 100, learning_rate: float = 0.5) ->
     if n_steps == 0:
         return weight
     copy, kept = nn.Parameter(weight.clone()), nn.Parameter(weight.clone())
+    # The usual momentum: with the cosine schedule a hundred steps are enough.
     optimizer = torch.optim.SGD([copy, kept], lr=learning_rate, momentum=0.9, foreach=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
     identity = torch.arange(len(weight), device=weight.device)

@@ -228,6 +228,7 @@ class _Loop:
             done = (progress - schedule.warmup_epochs) / max(
                 self.n_epochs - schedule.warmup_epochs, 1
             )
+            # Down to a hundredth, not to zero: the last epochs still learn.
             factor = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
         for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = rate * factor

@@ -94,6 +94,7 @@ class Views:
 
     def restart(self, epoch: int) -> None:
         """Begin the stream of an epoch."""
+        # A prime above any number of epochs: streams of two seeds never meet.
         for generator in (self.generator, self.host_generator):
             generator.manual_seed((self.seed * 1_000_003 + epoch) % 2**63)
 

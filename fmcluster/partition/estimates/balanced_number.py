@@ -75,8 +75,10 @@ def balanced_k(
     with one_blas_thread():
         context = _context(rows, seed)
         starts = _starts(context, MINI, seed)
+        # The best score of any number of clusters is looked for up to four times the preferred one.
         wide = starts if 4 * preferred <= MINI else _starts(context, 4 * preferred, seed)
         goal = _best_free(context, wide, min(preferred, len(context.rows) // 4))
+        # Clusters of four rows at least.
         last = min(k_range[1], MOST_CLUSTERS, len(context.rows) // 4)
         found = {}
         for k in range(k_range[0], last + 1):

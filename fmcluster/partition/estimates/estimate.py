@@ -172,8 +172,11 @@ def estimate_n_clusters(
     if not 2 <= low <= high:
         raise ValueError(f"k_range={k_range} must be (low, high) with 2 <= low <= high")
     rows, graph, _ = _rows_and_graph(emb, 2, random_state)
-    if len(rows) < 8:
-        raise ValueError(f"n_samples={len(rows)}: at least 8 rows are needed to count clusters")
+    if len(rows) < _n_clusters.FEWEST_ROWS:
+        raise ValueError(
+            f"n_samples={len(rows)}: at least {_n_clusters.FEWEST_ROWS} rows are needed to count "
+            "clusters"
+        )
     found = _n_clusters.estimate_number(
         rows, graph, k_range=(int(low), int(high)), n_seeds=n_seeds, random_state=random_state
     )
@@ -244,6 +247,7 @@ def _describe(
     prior: NDArray[np.float64], n_rows: int, ratios: NDArray[np.float64]
 ) -> PriorEstimate:
     ratio = float(prior.max() / max(prior.min(), 1.0 / n_rows))
+    # The middle 95 % of the draws.
     low, high = np.quantile(ratios, [0.025, 0.975])
     interval = (float(min(low, ratio)), float(max(high, ratio)))
     profile = fit_profile(np.maximum(prior, 0.5 / n_rows))

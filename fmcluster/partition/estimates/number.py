@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 # Intervals wider than this factor are worth a warning: few coarse or many fine clusters fit alike.
 UNSURE = 3
+# Of fewer rows two clusters of four are not told from one.
+FEWEST_ROWS = 8
 # As wherever partitions are scored; wider graphs miss clusters of few rows.
 N_NEIGHBORS = 10
 # Numbers tried, an eighth apart on 2..200: each costs a cut and a score per linkage.
@@ -157,7 +159,7 @@ def _carried(
 
 
 def _n_mini(n_rows: int, ks: NDArray[np.int64], rows_each: int) -> int:
-    """Return how many mini-clusters to make: some for each cluster, of so many rows each."""
+    """Return how many mini-clusters to make: four for each cluster, of so many rows each."""
     return int(min(max(4 * ks.max(), 64), max(n_rows // rows_each, ks.max()), n_rows))
 
 
@@ -188,7 +190,7 @@ def structure_gain(rows: NDArray[np.float32], k: int, *, seed: int) -> float:
     """Return by how much a sample's score at `k` exceeds that of one Gaussian like it."""
     step = -(-len(rows) // NULL_ROWS)
     sample = np.ascontiguousarray(rows[::step])
-    ks = np.array([min(k, max(2, len(sample) // 4))])
+    ks = np.array([min(k, max(2, len(sample) // 4))])  # four rows a cluster
     scores = []
     for one in (sample, gaussian_like(sample, seed)):
         graph = KNNGraph.build(one, k=min(N_NEIGHBORS, len(one) - 1))
@@ -206,7 +208,7 @@ def estimate_number(
 ) -> ClusterNumber:
     """Estimate the number of clusters of unit rows (n, d) with their neighbor graph."""
     n = len(rows)
-    high = min(k_range[1], max(2, n // 4))
+    high = min(k_range[1], max(2, n // 4))  # four rows a cluster
     low = min(k_range[0], high)
     ks = k_grid(low, high)
     curves = []
@@ -232,7 +234,7 @@ def estimate_number(
 
 def choose_n_clusters(data: HeadData, *, k_range: tuple[int, int] = (2, 200)) -> int:
     """Return the estimated number of clusters of the rows a head is fitted on."""
-    if data.n_rows < 8:
+    if data.n_rows < FEWEST_ROWS:
         return min(2, data.n_rows)
     rows, graph = sample_with_graph(data, k=N_NEIGHBORS)
     found = estimate_number(rows, graph, k_range=k_range, random_state=data.seed("k"))

@@ -273,6 +273,7 @@ def _shares(
 def _em(old: NDArray[np.float32], new: NDArray[np.float32]) -> Floats:
     source = np.maximum(old.mean(axis=0, dtype=np.float64), 1e-9)
     source /= source.sum()
+    # Shares are shown in tenths of a percent: two digits fewer than the steps stop at.
     return em_prior(new, source_prior=source, max_iter=EM_STEPS, tol=1e-5).prior
 
 

@@ -280,6 +280,7 @@ def _joined_rows(result: ClusterResult, batch: Batch) -> tuple[Any, KNNGraph | N
         np.concatenate([np.asarray(space, np.float32), x])
         for space, x in zip(old, batch.xs, strict=True)
     ]
+    # Without a graph before, as many as `KNNGraph.build` takes.
     k = 20 if result.graph is None else result.graph.k
     seed = int(result.provenance.get("random_state") or 0)
     graph = KNNGraph.build(JointRows(as_spaces(one_or_list(joined))), k=k, random_state=seed)

@@ -16,6 +16,7 @@ from fmcluster.heads.config import head_record
 from fmcluster.result.expected import expected
 from fmcluster.result.loop.answers import Answers
 from fmcluster.result.naming import name_by_source
+from fmcluster.result.naming.unique import unique_names
 
 if TYPE_CHECKING:
     from fmcluster.result.result import ClusterResult
@@ -154,7 +155,11 @@ def answered(
     told = {place[c]: str(name) for c, name in enumerate(classes) if c in place}
     if not told and not result.names:
         return found
-    return found.with_pipeline(names=_unique(told, names))
+    # Classes keep their names; the others' are made different from those and from each other.
+    others = [name for j, name in enumerate(names) if j not in told]
+    fresh = iter(unique_names(others, told.values()))
+    mixed = tuple(told[j] if j in told else next(fresh) for j in range(len(names)))
+    return found.with_pipeline(names=mixed)
 
 
 def number_as_before(before: Ints, after: Ints, n_clusters: int) -> tuple[Ints, Ints]:
@@ -198,18 +203,3 @@ def _unfitted(result: ClusterResult, n_classes: int) -> ClusterHead:
     if isinstance(prior, (list, np.ndarray)) and len(prior) != head.n_clusters:
         head.set_params(cluster_prior="estimate")  # shares of clusters that are no more
     return head
-
-
-def _unique(told: dict[int, str], names: Sequence[str]) -> tuple[str, ...]:
-    """Return names of which none occurs twice; classes keep theirs."""
-    out, taken = [], set(told.values())
-    for number, name in enumerate(names):
-        if number not in told:
-            fresh, turn = name, 2
-            while fresh in taken:
-                fresh, turn = f"{name} ({turn})", turn + 1
-            taken.add(fresh)
-            out.append(fresh)
-        else:
-            out.append(told[number])
-    return tuple(out)

@@ -213,3 +213,15 @@ def test_numbers_are_kept_where_clusters_match():
     assert order.tolist() == [2, 0, 1, 3] and old.tolist() == [0, 1, 2, -1]
     fewer, old = number_as_before(before, np.array([1, 1, 0, 0, 0, 0, 0]), 2)
     assert fewer.tolist() == [1, 0] and old[0] == 0
+
+
+def test_names_beside_the_answered_ones_are_made_up_once(blobs):
+    """A class keeps its name, a name of the texts its own; only what repeats gets a number."""
+    data = blobs(n=120, k=4)
+    made = fmc.cluster(data.x, n_clusters=4, head="kmeans")
+    made = made.rename({0: "card", 1: "card (2)", 2: "other"})
+    row = int(np.flatnonzero(made.labels == 3)[0])
+    told = made.with_answers(labels={row: "card"})
+    names = {told.names[c] for c in told.labels}
+    assert len(names) == 4 and told.names[told.labels[row]] == "card"
+    assert "card (2)" in names and "card (2) (2)" not in names
