@@ -56,6 +56,8 @@ logger = logging.getLogger(__name__)
 PRIORS = ("auto", "uniform", "estimate")
 # Partitions are made of so many nodes: of fewer, rows of two classes share one (log, 33).
 MAX_NODES = 4_000
+# No partition has more clusters than nodes; to choose them there are some for each.
+NODES_PER_CLUSTER = 2
 # Errors of two halves that were independent would make it 1/2, the same errors 1; between them the
 # mean error of the level was least (log, 34).
 AGREEMENT_POWER = 0.75
@@ -181,9 +183,10 @@ class AutoHead(ClusterHead):
         """Partition the rows by all families and let the partitions vote."""
         k, prior = data.n_clusters, self.cluster_prior
         shares = resolve_shares(prior, k)
-        points = points_of(data, self.max_rows)
+        n_nodes = max(MAX_NODES, NODES_PER_CLUSTER * k)
+        points = points_of(data, max(self.max_rows, NODES_PER_CLUSTER * k))
         raw = RefinementContext(points.rows, points.graph, weights=points.weights)
-        node = coarsen(raw.affinity, MAX_NODES, sizes=points.weights)
+        node = coarsen(raw.affinity, n_nodes, sizes=points.weights)
         asked = not isinstance(prior, str) or prior == "uniform"
         estimated = None if asked else self._estimated(raw, node, data)
         known = shares if estimated is None else estimated
