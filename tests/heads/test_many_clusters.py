@@ -29,7 +29,6 @@ try:
     sys.exit("no limit")
 except MemoryError:
     head = make_head("kmeans", n_clusters=k, **few).fit(x)
-    assert (head.predict(x) == head.labels_).all()
     print(head.n_clusters_)
 """
 
