@@ -41,8 +41,8 @@ from fmcluster.vectors.rows import (
     is_store,
 )
 
-# Probabilities of a block that is predicted, of which there are some copies: 128 MiB in float64.
-BLOCK_VALUES = 2**24
+# Probabilities of a block that is predicted, of which there are some copies: 32 MiB in float64.
+BLOCK_VALUES = 2**22
 
 
 @dataclass(eq=False, repr=False)

@@ -33,6 +33,8 @@ from fmcluster.vectors.rows import iter_blocks, joint
 
 # Rows of the median margin: a median of so many is certain to a percent of the distribution.
 MARGIN_ROWS = 20_000
+# Its cosines: of thousands of clusters fewer rows, 64 MiB.
+MARGIN_VALUES = 2**24
 # Above it starts are compared on a sample, and all rows are for the best one.
 WHOLE_ROWS = 100_000
 
@@ -107,7 +109,9 @@ class KMeansHead(ClusterHead):
                 max_iter=self.max_iter,
                 seed=seed,
             )
-        sample = data.joint[np.arange(0, data.n_rows, max(1, data.n_rows // MARGIN_ROWS))]
+        values = data.n_rows * data.n_clusters
+        step = max(1, data.n_rows // MARGIN_ROWS, -(-values // MARGIN_VALUES))
+        sample = data.joint[np.arange(0, data.n_rows, step)]
         self.temperature_ = median_margin(sample @ self.centroids_.T)
 
     @property

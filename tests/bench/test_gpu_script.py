@@ -40,7 +40,7 @@ def test_every_part_holds_where_the_processor_stands_in(script, monkeypatch, tmp
     assert all(found["passed"] for name, found in parts.items() if name.startswith("check"))
     assert not any("error" in found or "left_out" in found for found in parts.values())
     assert all(parts[f"time epoch {name}"]["epoch_seconds"] for name in script.TRAINED)
-    assert parts["time auto"]["acc"] > 0.95
+    assert parts["time auto"]["acc"] > 0.9
     assert parts["time neighbors"]["recall"] == 1.0
 
 

@@ -60,6 +60,8 @@ MAX_NODES = 4_000
 # Halves cut without the sizes agree less than a partition that is held to even ones is right: then
 # the student, which is right on even worlds, is the floor (log, 38).
 EVEN_FLOOR = 0.95
+# No partition has more clusters than nodes; to choose them there are some for each.
+NODES_PER_CLUSTER = 2
 Floats = NDArray[np.float64]
 
 
@@ -184,9 +186,10 @@ class AutoHead(ClusterHead):
         """Partition the rows by all families and let the partitions vote."""
         k, prior = data.n_clusters, self.cluster_prior
         shares = resolve_shares(prior, k)
-        points = points_of(data, self.max_rows)
+        n_nodes = max(MAX_NODES, NODES_PER_CLUSTER * k)
+        points = points_of(data, max(self.max_rows, NODES_PER_CLUSTER * k))
         raw = RefinementContext(points.rows, points.graph, weights=points.weights)
-        node = coarsen(raw.affinity, MAX_NODES, sizes=points.weights)
+        node = coarsen(raw.affinity, n_nodes, sizes=points.weights)
         asked = not isinstance(prior, str) or prior == "uniform"
         estimated = None if asked else self._estimated(raw, node, data)
         known = shares if estimated is None else estimated

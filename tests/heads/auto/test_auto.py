@@ -109,6 +109,15 @@ def test_many_rows_are_fitted_as_nodes(tailed):
     assert evaluate(tailed.y, head.labels_)["macro_acc"] > 0.8
 
 
+@pytest.mark.parametrize("max_rows", [600, 45])
+def test_there_are_more_nodes_than_clusters(blobs, monkeypatch, max_rows):
+    monkeypatch.setattr("fmcluster.heads.auto.head.MAX_NODES", 20)
+    data = blobs(n=600, k=30, d=16, spread=0.1, seed=3)
+    head = AutoHead(30, max_rows=max_rows, random_state=0).fit(data.x)
+    assert head.n_clusters_ == 30
+    assert accuracy(head, data.y) > 0.95
+
+
 def test_new_rows_are_placed_without_a_graph(blobs, tmp_path):
     data = blobs(n=800, k=4, seed=4)
     head = AutoHead(4, random_state=0).fit(data.x[:500])
