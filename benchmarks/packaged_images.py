@@ -3,7 +3,8 @@
     OMP_NUM_THREADS=1 FMCLUSTER_THREADS=1 python benchmarks/packaged_images.py --data ../shared/data
 
 An encoder each: CPU seconds of `embed` and of `cluster`, and accuracy, NMI and calibration error
-of three seeds. Writes ``results/packaged_images.json``.
+of three seeds. Writes ``results/packaged_images.json``; with ``--only NAME`` the entry of one
+encoder there.
 """
 
 from __future__ import annotations
@@ -51,9 +52,13 @@ def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    data = parser.parse_args().data / "cifar10_test.parquet"
+    parser.add_argument("--only", choices=ENCODERS)
+    args = parser.parse_args()
+    data = args.data / "cifar10_test.parquet"
     labels = pd.read_parquet(data, columns=["label"])["label"].to_numpy()
-    found = {encoder: measured(data, encoder, labels) for encoder in ENCODERS}
+    found = json.loads(RESULT.read_text())["encoders"] if args.only and RESULT.is_file() else {}
+    for encoder in [args.only] if args.only else ENCODERS:
+        found[encoder] = measured(data, encoder, labels)
     RESULT.write_text(json.dumps({"rows": len(labels), "encoders": found}, indent=1) + "\n")
     print(json.dumps(found, indent=1))
 

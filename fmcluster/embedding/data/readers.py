@@ -54,6 +54,8 @@ FILE_TYPES = (
 )
 # Files that a folder may hold several of, which are then one table (or one set of archives).
 SHARD_TYPES = (".csv", ".tsv", ".jsonl", ".ndjson", ".tar", ".zip")
+# More names than data sets have shards are a slip, and would be tried one by one.
+MOST_SHARDS = 100_000
 # What makes a path a pattern of several files, where no file of that very name is there.
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _PATTERN = re.compile(rf"[*?\[]|{_RANGE.pattern}")
@@ -184,6 +186,8 @@ def _braces(text: str) -> list[str]:
     if match is None:
         return [text]
     low, high = match[1], match[2]
+    if int(high) - int(low) >= MOST_SHARDS:
+        raise DataError(f"{text} names over {MOST_SHARDS:,} files: give their folder, or a pattern")
     numbers = [str(n).zfill(len(low)) for n in range(int(low), int(high) + 1)]
     return [
         f"{text[: match.start()]}{n}{rest}"

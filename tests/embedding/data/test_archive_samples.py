@@ -126,6 +126,8 @@ def test_shards(name, tmp_path):
     assert whole.ids(0, 1).tolist() == ["s-000.tar/000000.png"]
     with pytest.raises(DataError, match=r"no file .*s-003\.tar"):
         Source(tmp_path / "d" / "s-{000..003}.tar", column="txt")
+    with pytest.raises(DataError, match="names over 100,000 files"):
+        Source(tmp_path / "d" / "s-{0..9999999999}.tar", column="txt")
 
 
 def test_keys_that_several_shards_have_are_told_apart(tmp_path):
