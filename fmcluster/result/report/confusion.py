@@ -118,8 +118,8 @@ def find_confusions(result: ClusterResult) -> Confusions:
     for at in chosen:
         one_, other = sorted((int(a[at]), int(b[at])), key=lambda c: (-sizes[c], c))
         between = _between(result, near, one_, other)
-        told = (float(each[one_, other]) for each in (rows, overlap, shared))
-        pairs.append(Confusion(one_, other, *told, between))
+        count, doubt, near_by = (float(each[one_, other]) for each in (rows, overlap, shared))
+        pairs.append(Confusion(one_, other, count, doubt, near_by, between))
     return Confusions(rows, overlap, tuple(pairs))
 
 
