@@ -9,9 +9,9 @@ rows. Only rows that could be in either count, those where both have a share of 
 a head leaves a little of every row on a cluster near the mean of all, and many such rows would make
 it everybody's neighbor. Pairs are compared by how much of the smaller cluster that is.
 
-Doubt about the rows at a border does not say that there is none: by the classes, seven in ten of
-the pairs with most such rows were two (benchmarks/results/report.md). What may be one is told by
-the neighbors of all rows, with :math:`e_{ab}` those of the rows of a that lie in b or the reverse,
+Doubt about the rows at a border does not say that there is none: by the classes, most of the pairs
+with many such rows were two (benchmarks/results/report.md). What may be one is told by the
+neighbors of all rows, with :math:`e_{ab}` those of the rows of a that lie in b or the reverse,
 
 .. math:: s_{ab} = \max\left(\frac{e_{ab}}{\sum_c e_{ac}}, \frac{e_{ab}}{\sum_c e_{bc}}\right),
 
@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 
 # A row could be in a cluster that has this share of it; what is less is not told from nothing.
 COULD_BE = 0.1
-# Of the neighbors of one cluster's rows a fifth lie in the other: then somebody should look.
-MAY_BE_ONE = 0.2
+# Of the neighbors of one cluster's rows three in ten lie in the other: then somebody should look.
+# Of pairs with a fifth half were two (benchmarks/results/report.md).
+MAY_BE_ONE = 0.3
 # Neighbors of a row that are asked; those further away are of other clusters anyway.
 NEAREST = 15
 # Pairs that a page lists, and the clusters beside a card.
