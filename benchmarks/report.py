@@ -162,8 +162,8 @@ def tables(cells: list[dict[str, Any]]) -> str:
     sums = [[each for c in cells for each in _named(c, *rule)] for rule in rules]
     rows.append(["**all**", "", *map(_of, sums), ""])
     first = [each for c in cells for each in _named(c, *rules[0])[:NAMED]]
-    head = ["set", "seed", "three in ten neighbors (the rule)", "a fifth of neighbors"]
-    text += markdown([*head, "doubt on a fifth of rows", "of all pairs"], rows)
+    head = ["set", "seed", f"neighbors, {MAY_BE_ONE:.2f} (the rule)", f"neighbors, {FIFTH:.1f}"]
+    text += markdown([*head, f"doubt, {FIFTH:.1f}", "of all pairs"], rows)
     return text + f"\nOf those that the sentence names, at most {NAMED} a set: {_of(first)}.\n"
 
 

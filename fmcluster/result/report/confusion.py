@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
 # A row could be in a cluster that has this share of it; what is less is not told from nothing.
 COULD_BE = 0.1
-# Of the neighbors of one cluster's rows three in ten lie in the other: then somebody should look.
-# Of pairs with a fifth half were two (benchmarks/results/report.md).
-MAY_BE_ONE = 0.3
+# So many of the neighbors of one cluster's rows lie in the other: then somebody should look. By
+# the classes of eight sets half of such pairs were one, of those with fewer most were two.
+MAY_BE_ONE = 0.35
 # Neighbors of a row that are asked; those further away are of other clusters anyway.
 NEAREST = 15
 # Pairs that a page lists, and the clusters beside a card.
