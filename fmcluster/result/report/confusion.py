@@ -9,9 +9,9 @@ rows. Only rows that could be in either count, those where both have a share of 
 a head leaves a little of every row on a cluster near the mean of all, and many such rows would make
 it everybody's neighbor. Pairs are compared by how much of the smaller cluster that is.
 
-Doubt about the rows at a border does not say that there is none: by the classes, seven in ten of
-the pairs with most such rows were two (benchmarks/results/report.md). What may be one is told by
-the neighbors of all rows, with :math:`e_{ab}` those of the rows of a that lie in b or the reverse,
+Doubt about the rows at a border does not say that there is none: by the classes, most of the pairs
+with many such rows were two (benchmarks/results/report.md). What may be one is told by the
+neighbors of all rows, with :math:`e_{ab}` those of the rows of a that lie in b or the reverse,
 
 .. math:: s_{ab} = \max\left(\frac{e_{ab}}{\sum_c e_{ac}}, \frac{e_{ab}}{\sum_c e_{bc}}\right),
 
@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 
 # A row could be in a cluster that has this share of it; what is less is not told from nothing.
 COULD_BE = 0.1
-# Of the neighbors of one cluster's rows a fifth lie in the other: then somebody should look.
-MAY_BE_ONE = 0.2
+# So many of the neighbors of one cluster's rows lie in the other: then somebody should look. By
+# the classes of eight sets half of such pairs were one, of those with fewer most were two.
+MAY_BE_ONE = 0.35
 # Neighbors of a row that are asked; those further away are of other clusters anyway.
 NEAREST = 15
 # Pairs that a page lists, and the clusters beside a card.
@@ -118,8 +119,8 @@ def find_confusions(result: ClusterResult) -> Confusions:
     for at in chosen:
         one_, other = sorted((int(a[at]), int(b[at])), key=lambda c: (-sizes[c], c))
         between = _between(result, near, one_, other)
-        told = (float(each[one_, other]) for each in (rows, overlap, shared))
-        pairs.append(Confusion(one_, other, *told, between))
+        count, doubt, near_by = (float(each[one_, other]) for each in (rows, overlap, shared))
+        pairs.append(Confusion(one_, other, count, doubt, near_by, between))
     return Confusions(rows, overlap, tuple(pairs))
 
 
