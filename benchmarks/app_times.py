@@ -2,8 +2,8 @@
 
 Starts ``fmcluster app`` on a saved run in a process of its own, opens a headless Chromium on the
 address that it prints, and takes the time from the start of the process to the first paint of the
-page (paint timing of the browser) and to the first points on the map. Then, warm: the time from a
-key that answers a question to the next question on the page, while earlier answers are taken in.
+page (paint timing of the browser) and to the first points on the map. Then, warm: the time from
+sending an answer until the page counts it, while earlier answers are taken in.
 
     python benchmarks/app_times.py RUN [--data FILE --column text] [--answers 5] [--starts 3]
 
@@ -75,7 +75,7 @@ def opened(driver: Any, run: Path, options: list[str], n_answers: int) -> dict[s
 
 
 def answers(driver: Any, count: int) -> list[float]:
-    """Return the seconds from an answer to the next question."""
+    """Return the seconds from sending an answer until the page counts it."""
     driver.find_element("id", "tab-label").click()
     until(
         driver,
