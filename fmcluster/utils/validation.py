@@ -172,6 +172,7 @@ def check_prior(prior: ArrayLike, n_clusters: int, *, name: str = "cluster_prior
             f"{name} must be positive, entry {where} is {array[where]:.4g}: "
             "give every cluster a share above zero"
         )
+    # Four digits written out still sum so near to one.
     if abs(array.sum() - 1) > 1e-4:
         raise ValueError(f"{name} must sum to 1, it sums to {array.sum():.6g}: divide it by that")
     return array / array.sum()
