@@ -217,6 +217,7 @@ def check_row_mass(marginal: Any, n: int, n_total: int, summed: Reduce) -> NDArr
     if not mass.min(initial=1.0) > 0 or not np.isfinite(mass).all():
         raise ValueError(f"row_marginal must be positive and finite, its least is {mass.min()}")
     total = float(summed(np.array([mass.sum()]))[0])
+    # Four digits written out still sum so near to one.
     if abs(total - 1) > 1e-4:
         raise ValueError(f"row_marginal must sum to 1, it sums to {total:.6g}: divide it by that")
     return mass / total

@@ -192,6 +192,7 @@ class CDCObjective(Objective):
 
     def _mini_clusters(self, rows: NDArray[np.float32], data: TrainData, seed: int) -> Tensor:
         """Return the mini-cluster (N,) of each row; they are made from the rows given."""
+        # Four a cluster at least, or a mini-cluster holds rows of several.
         asked = self.n_mini_clusters or int(
             np.clip(data.n_rows / ROWS_PER_MINI_CLUSTER, 4 * data.n_clusters, MAX_MINI_CLUSTERS)
         )

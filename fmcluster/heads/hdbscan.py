@@ -121,6 +121,7 @@ class HDBSCANHead(GraphHead):
     def _fit(self, data: HeadData) -> None:
         check_in(self.outliers, OUTLIERS, "outliers")
         nodes, graph = landmark_graph(data, self.n_neighbors, self.max_nodes)
+        # Of few clusters sixteen directions, as spectral clustering takes: density needs them.
         n_vectors = self.n_vectors or max(data.n_clusters, 16)
         _, vectors = laplacian_vectors(graph, n_vectors, seed=data.seed("lanczos"))
         x = unit_rows(vectors)

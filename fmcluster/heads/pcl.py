@@ -75,6 +75,7 @@ class PCLObjective(PairObjective):
         rows = np.ascontiguousarray(z.numpy())
         for times in self.granularities:
             k = min(times * data.n_clusters, data.n_rows)
+            # 2**16 leaves room for epochs in the 31 bits that faiss takes.
             found = spherical_kmeans(rows, k, max_iter=ROUGH_ROUNDS, seed=data.seed % 2**16 + epoch)
             centroids = torch.from_numpy(found.copy())
             labels = (z @ centroids.T).argmax(dim=1)

@@ -91,6 +91,7 @@ class SpectralHead(GraphHead):
         check_range(self.diffusion, "diffusion", low=0)
         k = data.n_clusters
         nodes, graph = landmark_graph(data, self.n_neighbors, max(self.max_nodes, 2 * k))
+        # Small eigenvalues fade by diffusion: more vectors than clusters do no harm.
         n_vectors = self.n_vectors or max(k, 16)
         values, vectors = laplacian_vectors(graph, n_vectors, seed=data.seed("lanczos"))
         vectors = vectors * values.clip(0, 1) ** self.diffusion

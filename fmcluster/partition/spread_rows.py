@@ -23,6 +23,7 @@ TRIAL_ROWS = 5_000
 
 def believable(level: float, n_classes: int) -> float:
     """Return an expected accuracy above chance and below what answers themselves allow."""
+    # A little above chance: at it, a temperature would have nothing to fit.
     return float(np.clip(level, 1 / n_classes + 1e-3, MOST_SURE))
 
 

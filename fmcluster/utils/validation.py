@@ -5,7 +5,7 @@ An error quotes what was given, says what was expected and what to do about it.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -79,6 +79,11 @@ def check_finite_rows(
 def check_labels(y: ArrayLike, n_rows: int | None = None, *, name: str = "labels") -> NDArray[Any]:
     """Return 1-D labels (any dtype), of length `n_rows` where that is given."""
     check_unmasked(y, name=name)
+    if isinstance(y, Mapping):
+        raise ValueError(
+            f"{name} must be one a row in the order of the ids, got a {type(y).__name__} of "
+            f"{len(y)}: give [{name}[i] for i in result.ids.tolist()]"
+        )
     try:
         array = np.asarray(y)
     except ValueError:  # lists of several lengths
@@ -172,6 +177,7 @@ def check_prior(prior: ArrayLike, n_clusters: int, *, name: str = "cluster_prior
             f"{name} must be positive, entry {where} is {array[where]:.4g}: "
             "give every cluster a share above zero"
         )
+    # Four digits written out still sum so near to one.
     if abs(array.sum() - 1) > 1e-4:
         raise ValueError(f"{name} must sum to 1, it sums to {array.sum():.6g}: divide it by that")
     return array / array.sum()

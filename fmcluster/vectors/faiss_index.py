@@ -137,7 +137,9 @@ def index_bytes(n_rows: int, n_dims: int, method: str) -> int:
     """Return about how many bytes an index takes: vectors or codes, row numbers, cells, links."""
     cells = n_cells(n_rows) * n_dims * 4
     if method == "ivfpq":
+        # Two dimensions a half byte, a row number, and what blocks of codes leave empty.
         return n_rows * (n_dims // 4 + 9) + cells
+    # Row numbers of 8 bytes; HNSW's 2 * 32 links of 4 and what it keeps of levels.
     links = {"exact": 0, "ivf": 8, "hnsw": 280}[method]
     return n_rows * (n_dims * 4 + links) + (cells if method == "ivf" else 0)
 
@@ -151,11 +153,13 @@ def memory_budget(memory_bytes: int | None) -> int:
 
 def index_training_rows(n_rows: int) -> int:
     """Return how many rows train an IVF quantizer: 64 a cell, at most a million."""
+    # faiss asks for 39 a cell at least; beyond a million training takes longer than it helps.
     return min(n_rows, 64 * n_cells(n_rows), 1_000_000)
 
 
 def n_cells(n_rows: int) -> int:
     """Return how many cells an inverted file of so many rows has."""
+    # Cells and rows of a cell grow alike; at most what faiss' own guidelines take for 10^8 rows.
     return int(min(65_536, max(16, 2 * np.sqrt(n_rows))))
 
 
@@ -179,6 +183,7 @@ def _empty_index(faiss: Any, method: str, n_rows: int, n_dims: int) -> Any:
     if method == "exact":
         return faiss.IndexFlatIP(n_dims)
     if method == "hnsw":
+        # faiss' own 32 links, and twice its 40 candidates while it is built: found are more.
         index = faiss.IndexHNSWFlat(n_dims, 32, inner_product)
         index.hnsw.efConstruction = 80
         return index
@@ -187,6 +192,7 @@ def _empty_index(faiss: Any, method: str, n_rows: int, n_dims: int) -> Any:
     if method == "ivf":
         index = faiss.IndexIVFFlat(quantizer, n_dims, cells, inner_product)
     elif n_gpus(faiss):
+        # The widest code that a GPU takes and the dimensions divide into.
         codes = next(m for m in (64, 48, 32, 24, 16, 12, 8, 4, 2, 1) if n_dims % m == 0)
         index = faiss.IndexIVFPQ(quantizer, n_dims, cells, codes, 8, inner_product)
     else:

@@ -197,6 +197,7 @@ def _same_length(spaces: list[Rows]) -> list[Rows]:
 def count_distinct(rows: Any, at_least: int) -> int:
     """Return the number of distinct rows, or any number >= `at_least` once that many are seen."""
     n_rows = rows.shape[0]
+    # Blocks that grow with what is looked for: most data ends in the first.
     size, seen = max(1_024, 4 * at_least), np.empty((0, rows.shape[1]), np.float32)
     for start in range(0, n_rows, size):
         block = np.concatenate([seen, np.asarray(rows[start : start + size], np.float32)])

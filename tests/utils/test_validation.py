@@ -299,3 +299,8 @@ def test_bad_seeds_are_quoted():
     for bad in ("0", 1.0, True):
         with pytest.raises(TypeError, match="random_state must be"):
             seed_of(bad)
+
+
+def test_labels_by_id_are_told_how_to_become_one_a_row():
+    with pytest.raises(ValueError, match=r"order of the ids, got a dict of 2: give \[y\[i\] for"):
+        check_labels({"a": 0, "b": 1}, 2, name="y")

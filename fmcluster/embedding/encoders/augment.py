@@ -26,12 +26,15 @@ if TYPE_CHECKING:
 
 MODALITIES = ("image", "audio", "text")
 STRENGTHS = ("weak", "strong")
+# SimCLR's and MoCo's crops, jitter and flips; weak ones keep more of the picture.
 IMAGE = {
     "weak": {"scale": (0.4, 1.0), "flip": 0.5, "jitter": 0.4, "hue": 0.1, "grey": 0.1},
     "strong": {"scale": (0.2, 1.0), "flip": 0.5, "jitter": 0.4, "hue": 0.1, "grey": 0.2},
 }
 # RandAugment's usual two operations of magnitude 9, one cutout of a quarter of the side.
 RAND_OPERATIONS, RAND_MAGNITUDE, CUTOUT_SHARE = 2, 9, 0.25
+# Share of the words left out, of a run of them cut out, and of neighbors exchanged; weak ones keep
+# nine words of ten.
 TEXT = {
     "weak": {"drop": 0.1, "span": 0.1, "swap": 0.05},
     "strong": {"drop": 0.2, "span": 0.25, "swap": 0.15},
@@ -147,6 +150,7 @@ def _transform(strength: str, size: tuple[int, int]) -> Callable[[Any], Any]:
             (size[1], size[0]), scale=settings["scale"], interpolation=InterpolationMode.BICUBIC
         ),
         v2.RandomHorizontalFlip(settings["flip"]),
+        # SimCLR's chance of a jitter.
         v2.RandomApply([v2.ColorJitter(jitter, jitter, jitter / 2, settings["hue"])], p=0.8),
         v2.RandomGrayscale(settings["grey"]),
     ]
@@ -155,6 +159,7 @@ def _transform(strength: str, size: tuple[int, int]) -> Callable[[Any], Any]:
         hole = (CUTOUT_SHARE, CUTOUT_SHARE)
         steps += [
             v2.PILToTensor(),
+            # Middle grey, always, a square.
             v2.RandomErasing(p=1.0, scale=hole, ratio=(1.0, 1.0), value=127),
             v2.ToDtype(torch.uint8),
             v2.ToPILImage(),

@@ -205,6 +205,7 @@ class TorchEncoder:
 
     def rows_per_batch(self, length: int) -> int:
         """Return the automatic batch size for rows of `length`."""
+        # Images of 224 pixels: so many keep the cores of a CPU, or a GPU, busy.
         return 32 if self.device.type == "cpu" else 256
 
     def encode(self, rows: Sequence[Any]) -> NDArray[np.float32]:

@@ -167,7 +167,7 @@ class OpenClipEncoder(TorchEncoder):
     def encode_text(self, texts: list[str]) -> NDArray[np.float32]:
         """Return text-tower embeddings (n, d) in the images' space, L2-normalized: a vocabulary."""
         parts = []
-        size = self.batch_size or 64
+        size = self.batch_size or 64  # of 77 tokens: little memory anywhere
         with eval_mode(self.module):
             for start in range(0, len(texts), size):
                 tokens = self.tokenizer(list(texts[start : start + size])).to(self.device)

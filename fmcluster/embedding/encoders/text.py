@@ -288,6 +288,7 @@ def _weights(folder: Path, trusted: bool) -> Any:
 def _token_limit(asked: int | None, tokenizer: Any, config: Any) -> int:
     """Return the tokens kept: what was asked, the tokenizer's limit or the position table's."""
     limits = [tokenizer.model_max_length, getattr(config, "max_position_embeddings", None)]
+    # A tokenizer without a limit says 10^30.
     known = [int(limit) for limit in limits if limit and limit < 10**6]
     if asked:
         return min([int(asked), *known])

@@ -100,6 +100,7 @@ class TfidfEncoder:
         if weights.shape[1] == 1:
             directions = np.ones((1, 1))
         else:
+            # Seven power iterations: what scikit-learn takes by itself for few components.
             svd = TruncatedSVD(dim, n_iter=7, random_state=self.random_state)
             directions = svd.fit(weights).components_
         self._directions = np.ascontiguousarray(directions.T, dtype=np.float32)

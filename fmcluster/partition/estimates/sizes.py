@@ -29,6 +29,8 @@ from fmcluster.vectors.graph import KNNGraph
 if TYPE_CHECKING:
     from fmcluster.vectors.fit_data import HeadData
 
+# As many neighbors as the number of clusters is told by.
+N_NEIGHBORS = 10
 # More of it prefers the balanced clusters of k-means to the truth on skewed data.
 MODULARITY_SHARE = 0.1
 # Weight of a partition is exp(score / this): lower is one partition's chance, higher their mean.
@@ -64,7 +66,7 @@ def size_profile(
     n_seeds, random_state : int
     """
     if isinstance(graph, KNNGraph):
-        graph = graph.take(min(10, graph.k))
+        graph = graph.take(min(N_NEIGHBORS, graph.k))
         smooth = smooth_rows(rows, graph) if smooth is None else smooth
     assert smooth is not None
     mass = np.ones(len(rows)) if weights is None else weights

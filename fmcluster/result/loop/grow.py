@@ -29,7 +29,7 @@ from scipy.special import expit
 
 from fmcluster.functional.labels.few_labels import LinePrior, fit_line
 from fmcluster.heads import make_head
-from fmcluster.partition.estimates.number import STRUCTURE, estimate_number
+from fmcluster.partition.estimates.number import N_NEIGHBORS, STRUCTURE, estimate_number
 from fmcluster.result.editing.chain import Edit, Names, Prior, full_names
 from fmcluster.result.editing.columns import Labels, Proba
 from fmcluster.result.loop.reference import Reference
@@ -170,7 +170,7 @@ def _groups(x: NDArray[np.float32], seed: int) -> NDArray[np.int64]:
     one = np.zeros(len(x), np.int64)
     if len(x) < FEWEST_COUNTED:
         return one
-    graph = KNNGraph.build(x, k=min(10, len(x) - 1))
+    graph = KNNGraph.build(x, k=min(N_NEIGHBORS, len(x) - 1))
     found = estimate_number(x, graph, k_range=(2, max(2, len(x) // FEWEST)), random_state=seed)
     if found.gain < STRUCTURE:
         return one

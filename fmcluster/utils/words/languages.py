@@ -93,6 +93,7 @@ def language_shares(texts: Sequence[str]) -> dict[str, float]:
     least = LEAST_SURE if has_model() else LEAST_SURE_BY_WORDS
     told = {c: s for c, s, p in zip(codes, shares.tolist(), sure, strict=True) if p >= least}
     ordered = sorted(told.items(), key=lambda pair: (-pair[1], pair[0]))
+    # Of fewer than one row in a hundred a language is a foreign word or a name.
     return {code: share for code, share in ordered if share >= 0.01}
 
 

@@ -101,6 +101,7 @@ def script_of(text: str) -> str | None:
     )
     if not counts:
         return None
+    # Japanese is of kana for a third and more; a tenth leaves out Chinese that quotes a name.
     if 10 * counts["kana"] >= counts["han"] + counts["kana"] > 0:
         counts["kana"] += counts.pop("han", 0)
     return counts.most_common(1)[0][0]

@@ -60,6 +60,7 @@ class LengthBatched(TorchEncoder):
     def rows_per_batch(self, length: int) -> int:
         """Return how many texts of `length` tokens make a batch."""
         budget = CPU_TOKENS if self.device.type == "cpu" else GPU_TOKENS
+        # Of texts of a word or two no more at once: their strings are held, too.
         return max(1, min(budget // max(length, 1), 4096))
 
     def encode(self, rows: Sequence[Any]) -> NDArray[np.float32]:

@@ -217,6 +217,7 @@ def _export(body: torch.nn.Module, target: Path) -> None:
             "use backend='torch', or give a folder that holds onnx/model.onnx"
         ) from error
     graph = Graph(target, "onnx", None)
+    # Other sizes than it was exported with: one row and several, short and longer.
     for shape in ((1, 3), (3, 7)):
         ids, mask = _sample(body, *shape)
         with torch.no_grad():
@@ -233,6 +234,7 @@ def _sample(body: torch.nn.Module, n_rows: int, length: int) -> tuple[torch.Tens
     """Return token ids and a mask (n, l) in which the last row is shorter."""
     config: Any = body.config
     size = int(config.vocab_size)
+    # Steps of seven: tokens from all over, none twice in a row.
     ids = (torch.arange(n_rows * length).reshape(n_rows, length) * 7 + 5) % size
     mask = torch.ones_like(ids)
     if n_rows > 1:

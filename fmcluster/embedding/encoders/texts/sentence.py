@@ -110,6 +110,7 @@ class SentenceEncoder(LengthBatched):
 
     def rows_per_batch(self, length: int) -> int:
         """Return how many texts of `length` characters make a batch."""
+        # Four characters a token, as of English.
         return super().rows_per_batch(1 + length // 4)
 
     def batch(self, prepared: Any, take: NDArray[np.int64]) -> Any:
