@@ -20,8 +20,8 @@ from fmcluster.utils.threads import n_threads
 from fmcluster.vectors.graph import KNNGraph
 
 rng = np.random.default_rng(0)
-y = rng.choice(12, 3000, p=np.arange(1, 13) / 78)
-x = rng.normal(size=(12, 24))[y] + 0.7 * rng.normal(size=(3000, 24))
+y = rng.choice(6, 3000, p=np.arange(1, 7) / 21)
+x = rng.normal(size=(6, 24))[y] + 0.7 * rng.normal(size=(3000, 24))
 x = x.astype(np.float32)
 
 def told(name, values):
@@ -30,12 +30,12 @@ def told(name, values):
 graph = KNNGraph.build(x, k=15, method="exact")
 told("neighbors", graph.indices)
 told("neighbors of an index", KNNGraph.build(x, k=5, method="ivf").indices)
-head = make_head("auto", n_clusters=12, max_rows=1500, random_state=0).fit(x, graph=graph)
+head = make_head("auto", n_clusters=6, max_rows=1500, random_state=0).fit(x, graph=graph)
 told("auto", head.labels_)
 told("probabilities of auto", head.predict_proba(x))
-told("kmeans", make_head("kmeans", n_clusters=12, random_state=0).fit(x).labels_)
+told("kmeans", make_head("kmeans", n_clusters=6, random_state=0).fit(x).labels_)
 few = {"epochs": 1, "self_label_epochs": 1, "min_steps": 1}
-told("scan", make_head("scan", n_clusters=12, random_state=0, **few).fit(x, graph=graph).labels_)
+told("scan", make_head("scan", n_clusters=6, random_state=0, **few).fit(x, graph=graph).labels_)
 print("threads", n_threads())
 """
 
