@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 THREADS = (1, 2, 8)
-# Several blocks of all there is: neighbors, an index, candidates, nodes, a student, predictions.
+# Several blocks of most there is: neighbors, an index, candidates, nodes, a student, predictions.
 SCRIPT = """
 import zlib
 import numpy as np
@@ -20,8 +20,8 @@ from fmcluster.utils.threads import n_threads
 from fmcluster.vectors.graph import KNNGraph
 
 rng = np.random.default_rng(0)
-y = rng.choice(6, 3000, p=np.arange(1, 7) / 21)
-x = rng.normal(size=(6, 24))[y] + 0.7 * rng.normal(size=(3000, 24))
+y = rng.choice(6, 1800, p=np.arange(1, 7) / 21)
+x = rng.normal(size=(6, 24))[y] + 0.7 * rng.normal(size=(1800, 24))
 x = x.astype(np.float32)
 
 def told(name, values):
@@ -30,7 +30,7 @@ def told(name, values):
 graph = KNNGraph.build(x, k=15, method="exact")
 told("neighbors", graph.indices)
 told("neighbors of an index", KNNGraph.build(x, k=5, method="ivf").indices)
-head = make_head("auto", n_clusters=6, max_rows=1500, random_state=0).fit(x, graph=graph)
+head = make_head("auto", n_clusters=6, max_rows=900, random_state=0).fit(x, graph=graph)
 told("auto", head.labels_)
 told("probabilities of auto", head.predict_proba(x))
 told("kmeans", make_head("kmeans", n_clusters=6, random_state=0).fit(x).labels_)

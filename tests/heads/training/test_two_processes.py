@@ -26,11 +26,11 @@ from fmcluster.vectors.rows import Rows
 kinds = {
     "kmeans": ("kmeans", 2**31, {}),
     "kmeans on disk": ("kmeans", 1000, {}),
-    "scan": ("scan", 2**31, {"epochs": 3, "min_steps": 150, "self_label_epochs": 1}),
-    "scan on disk": ("scan", 1000, {"epochs": 3, "min_steps": 150, "self_label_epochs": 1}),
-    "sela": ("sela", 2**31, {"epochs": 4, "batch_size": 64}),
-    "p2ot on disk": ("p2ot", 1000, {"epochs": 4, "batch_size": 64}),
-    "sp2ot": ("sp2ot", 2**31, {"epochs": 4, "batch_size": 64}),
+    "scan": ("scan", 2**31, {"epochs": 3, "min_steps": 60, "self_label_epochs": 1}),
+    "scan on disk": ("scan", 1000, {"epochs": 3, "min_steps": 60, "self_label_epochs": 1}),
+    "sela": ("sela", 2**31, {"epochs": 2, "batch_size": 64}),
+    "p2ot on disk": ("p2ot", 1000, {"epochs": 2, "batch_size": 64}),
+    "sp2ot": ("sp2ot", 2**31, {"epochs": 2, "batch_size": 64}),
 }
 
 def work(folder, name):
