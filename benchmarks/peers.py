@@ -38,11 +38,13 @@ def main(argv: Any = None) -> None:
     """Measure what is missing."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--limit", type=int, default=10**9)
+    parser.add_argument("--seeds", type=int, nargs="+", help="of these alone")
     args = parser.parse_args(argv)
     runner, left = Runner(), args.limit
     for cell in read_cells(ANSWERS):
         path = RESULTS / f"{cell['world']}_{cell['seed']}.json"
-        if path.is_file() or left <= 0:
+        other = args.seeds is not None and cell["seed"] not in args.seeds
+        if path.is_file() or left <= 0 or other:
             continue
         write_cell(path, measure(runner, cell["world"], cell["seed"]))
         left -= 1
