@@ -45,4 +45,5 @@ def apply_edit(result: ClusterResult, op: str, given: Mapping[str, Any]) -> Clus
 
 def state_of(result: ClusterResult) -> str:
     """Return a digest of which row is in which cluster: an edit is repeated on no other state."""
+    # Eight bytes: that other labels have the same is a matter of billions of versions.
     return hashlib.blake2b(result.labels.tobytes(), digest_size=8).hexdigest()

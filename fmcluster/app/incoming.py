@@ -82,6 +82,7 @@ def place_of(run: Path, batch: str, name: str, result: ClusterResult) -> Path:
     if (
         re.search(r'[\x00-\x1f<>:"/\\|?*]', name)
         or name.startswith(".")
+        # File systems end a name at 255 bytes; some are left for a temporary ending.
         or len(os.fsencode(name)) > 200
     ):
         raise ValueError(f"{name!r} cannot be the name of a file here: rename it")

@@ -20,6 +20,7 @@ from fmcluster.utils.files import atomic_path, read_array
 if TYPE_CHECKING:
     from fmcluster.result.result import ClusterResult
 
+# The largest number of two bytes: finer than the points of any screen.
 FULL = 65_535
 
 
@@ -80,6 +81,7 @@ def quick_points(result: ClusterResult) -> NDArray[np.uint16]:
 
 
 def _path(result: ClusterResult, folder: Path) -> Path:
+    # Eight bytes: that other ids have the same is a matter of billions of results.
     key = hashlib.blake2b(repr(result.ids.dtype).encode() + result.ids.tobytes(), digest_size=8)
     return folder / f"map-{key.hexdigest()}.npy"
 

@@ -85,6 +85,7 @@ class CheckSample:
         """Ids of rows that are still to be labeled."""
         return [one for one in self.ids if one not in self.labels]
 
+    # As `ClusterResult.certify`: one promise in twenty may be false.
     def certify(self, result: ClusterResult, *, delta: float = 0.05) -> Certificate:
         """Return the certificate.
 

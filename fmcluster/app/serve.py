@@ -179,6 +179,7 @@ def _listening(port: int) -> Iterator[socket.socket]:
             listener.bind((ADDRESS, port))
         except (OSError, OverflowError) as error:
             raise ValueError(f"port {port} cannot be had: {error}; leave --port away") from None
+        # Waiting connections: with fewer, some are refused when a page asks for many pictures.
         listener.listen(64)
         yield listener
     finally:

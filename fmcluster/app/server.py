@@ -46,6 +46,7 @@ TYPES = {".css": "text/css", ".js": "text/javascript"}
 LONGEST_WAIT = 20
 # Rows that a list shows at a time, and pictures: these take room.
 MOST_ROWS = 200
+# Statuses of HTTP.
 BAD, CONFLICT, LATER, GONE = 400, 409, 503, 404
 Json = dict[str, Any]
 
@@ -136,6 +137,7 @@ class Host:
     def outliers(self, asked: Json) -> Any:
         """Return rows unlike all others, the least alike first."""
         result = self._work().session.result
+        # As `ClusterResult.outliers`.
         return {"rows": result.rows_of(result.outliers(float(asked.get("alpha", 0.01)))).tolist()}
 
     def added(self, asked: Json) -> Any:
@@ -154,10 +156,12 @@ class Host:
         work = self._work()
         session = work.session
         if asked.get("of") == "sample":
+            # Five: the next is at hand while one is read, and a page holds few texts in full.
             left = session.sample.left[:5] if session.sample else []
             rows = session.result.rows_of(left) if left else np.empty(0, np.int64)
         else:
             rows = work.next_rows(5)
+        # More than in a list: who labels a row has to read it.
         return views.rows(session, rows, length=2_000)
 
     def pair(self, asked: Json) -> Any:
@@ -173,6 +177,7 @@ class Host:
         session = self._work().session
         if session.sample is None:
             raise ValueError("no sample was drawn: draw one first")
+        # As `ClusterResult.certify`.
         delta = float(asked.get("delta", 0.05))
         return session.sample.certify(session.result, delta=delta).to_dict()
 

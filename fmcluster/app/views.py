@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fmcluster.result.result import ClusterResult
 
 # Rows that stand for a cluster in the list.
+# Three show what they have in common; more make the list a long one.
 EXAMPLES = 3
 # A leading one of these makes a spreadsheet run the cell as a formula.
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -47,6 +48,7 @@ def state(session: Session) -> dict[str, Any]:
             "answers": len(session.wanted),
             "pending": max(0, session.n_pending),
             "classes": _classes(session),
+            # Three lines: what the last answers did, not the history.
             "changes": session.changes[-3:][::-1],
             "problem": session.problem,
             "lost": session.lost,
@@ -134,6 +136,7 @@ def colors(session: Session, *, n_clusters: int | None = None) -> bytes:
     told = session.wanted.labels
     number = {name: at for at, name in enumerate(_classes(session), 1)}
     classes = np.zeros(result.n_rows, np.uint8)
+    # A byte each: classes after that are marked alike.
     named = [min(number[str(value)], 255) for value in told.values()]
     classes[result.index.find(list(told))] = named
     parts = (result.labels.astype("<i4"), _bytes(result.confidence), _bytes(odd), classes)
@@ -156,6 +159,7 @@ def level(session: Session, n_clusters: int) -> list[dict[str, Any]]:
     return [{"label": c, "name": names[c], "size": sizes[c]} for c in range(result.n_clusters)]
 
 
+# A few screens of rows; further neighbors are less and less alike.
 def similar(session: Session, row: int, *, count: int = 50) -> list[dict[str, Any]]:
     """Return the row and its nearest neighbors with their cosine, nearest first.
 
@@ -184,6 +188,7 @@ def table(session: Session, numbers: NDArray[np.int64]) -> str:
     texts = session.rows
     has_text = texts.kind == "text"
     writer.writerow(["id", "cluster", "name", "confidence", *(["text"] if has_text else [])])
+    # In a file texts are whole, but for those as long as a book.
     shown = texts.show(numbers, length=100_000) if has_text else [{}] * len(numbers)
     for row, item in zip(numbers.tolist(), shown, strict=True):
         label = int(result.labels[row])

@@ -70,6 +70,7 @@ class Peak:
     _stop: threading.Event = field(default_factory=threading.Event)
 
 
+# Shorter peaks are missed; looking more often takes time of what is measured.
 @contextmanager
 def peak_memory(interval: float = 0.05) -> Iterator[Peak]:
     """Watch this process's resident memory from a thread while the block runs."""

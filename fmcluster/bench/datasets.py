@@ -27,6 +27,7 @@ SUITES: dict[str, list[str]] = {
         *(
             f"{name}@{r}"
             for name in ("stackoverflow", "banking77", "agnews")
+            # Largest class over smallest: from a mild tail to one of a handful of rows.
             for r in (10, 50, 100)
         ),
     ],

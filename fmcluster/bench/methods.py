@@ -100,6 +100,7 @@ def _average(data: BenchData, seed: int) -> Outcome:
 def _agglomerative(data: BenchData, **options: Any) -> Outcome:
     from sklearn.cluster import AgglomerativeClustering
 
+    # Of so many rows there are 98 million pairs: 0.8 GB in float64.
     if len(data.y) > 14_000:
         raise ValueError("the distance matrix would not fit: more than 14,000 rows")
     found = AgglomerativeClustering(data.n_classes, **options).fit(unit_rows(data.x))
@@ -110,6 +111,7 @@ def _umap_hdbscan(data: BenchData, seed: int) -> Outcome:
     from sklearn.cluster import HDBSCAN
 
     umap = require("umap", extra="baselines", package="umap-learn")
+    # BERTopic's defaults, of both steps: what people run.
     z = umap.UMAP(
         n_neighbors=15, n_components=5, min_dist=0.0, metric="cosine", random_state=seed
     ).fit_transform(data.x)
@@ -118,6 +120,7 @@ def _umap_hdbscan(data: BenchData, seed: int) -> Outcome:
 
 def _fast_hdbscan(data: BenchData, seed: int) -> Outcome:
     module = require("fast_hdbscan", extra="baselines", package="fast-hdbscan")
+    # As after UMAP above: larger joins small topics to noise, smaller makes many of one.
     return Outcome(module.HDBSCAN(min_cluster_size=10).fit_predict(unit_rows(data.x)))
 
 

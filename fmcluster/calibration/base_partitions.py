@@ -111,6 +111,7 @@ def fit_base_partitions(
             unit_rows(part),
             n_clusters,
             n_init=int(np.clip(KMEANS_WORK // (len(part) * n_clusters), 1, 4)),
+            # Fewer rounds would look like instability; those after it move few rows.
             max_iter=20,
             seed=seed_of(random_state, "kmeans", space, number),
         )
@@ -119,6 +120,7 @@ def fit_base_partitions(
         centroids = spherical_kmeans(
             unit_rows(sample[:, columns]),
             n_mini_clusters(len(sample), n_clusters),
+            # Regions only have to be small: no optimum is needed.
             max_iter=10,
             seed=seed_of(random_state, "regions", space, number),
         )

@@ -265,6 +265,7 @@ def from_labels(
     elif base is not None:
         score = base.confidence(values, xs)
     mean, sd = float(score.mean()), max(float(score.std()), 1e-9)
+    # Nearer than this is rounding, not another score.
     same = np.allclose(score, own, atol=1e-4)
     calibrated = is_confidence or base is not None or not same
     left = 1.0 - m / max(n_rows_total or n_rows, m)

@@ -21,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SPEC",
         help="a head (name:key=value,...) or peer/NAME; repeat (default: kmeans and all peers)",
     )
+    # Two hardly tell how far seeds differ; each more is a whole run.
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="seeds 0..N-1")
     parser.add_argument("--k", choices=("given", "auto"), default="given")
     parser.add_argument("--no-calibrate", action="store_true", help="keep the heads' own scores")

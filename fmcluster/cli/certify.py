@@ -22,9 +22,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "`fmcluster query --strategy certify` or `--strategy random` drew, all of them",
     )
     parser.add_argument(
+        # One row in twenty may be wrong; a higher promise holds for fewer rows.
         "--accuracy", type=float, default=0.95, metavar="SHARE", help="to promise (default: 0.95)"
     )
     parser.add_argument(
+        # One promise in twenty may be false, the usual level; less takes more labels.
         "--delta",
         type=float,
         default=0.05,

@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="exit 3 where more than this share of the labels looks wrong",
     )
+    # Lower calls rows alike that only say the same, higher misses copies that were touched.
     parser.add_argument("--duplicates", type=float, default=0.99, metavar="COSINE")
     parser.add_argument(
         "--out",

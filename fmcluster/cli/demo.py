@@ -89,6 +89,7 @@ def _scans(limit: int | None) -> pa.Table:
     if limit is not None and not 2 <= limit <= len(digits.images):
         raise ValueError(f"--limit {limit}: give a number of 2 to {len(digits.images)}")
     pictures = []
+    # The scans' grays are 0 to 16, a PNG's 0 to 255.
     for scan in (digits.images[:limit] * (255 / 16)).round().astype(np.uint8):
         file = io.BytesIO()
         Image.fromarray(scan).save(file, "PNG")

@@ -129,6 +129,7 @@ def _reachable(endpoint: str) -> bool:
     parts = urlsplit(endpoint)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     try:
+        # Seconds: who is there answers in a fraction of one, and a diagnosis must not hang.
         with socket.create_connection((parts.hostname or "", port), timeout=3):
             return True
     except OSError:

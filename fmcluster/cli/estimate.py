@@ -15,6 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     options.add_data(parser)
     options.add_encoder(parser)
+    # One is no clustering; each number more takes a cut and scores.
     parser.add_argument("--k-range", nargs=2, type=int, default=(2, 200), metavar=("LOW", "HIGH"))
 
 

@@ -25,6 +25,7 @@ from fmcluster.utils.version import __version__
 
 # All but newline and tab; of the eight-bit ones, too, some terminals take orders.
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# Wrong usage is 2 in argparse; 130 is a shell's for Ctrl-C: 128 and the signal's 2.
 DONE, FAILED, WRONG_USAGE, CHECK_FAILED, INTERRUPTED = 0, 1, 2, 3, 130
 
 

@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "certify (rows for `fmcluster certify`)",
     )
     parser.add_argument(
+        # One row in twenty may be wrong, as for `fmcluster certify`, for which the rows are.
         "--accuracy",
         type=float,
         default=0.95,

@@ -108,6 +108,7 @@ class AgglomerativeHead(ClusterHead):
     n_mini: int | None = None
     # Reach over the graph, in edges; more draws small clusters into large ones.
     smoothing: int = 8
+    # As in the graph of a result: with more, a larger one would have to be built.
     n_neighbors: int = 20
     # Memory of the sample: 400 MB of 512 dimensions.
     max_rows: int = 200_000

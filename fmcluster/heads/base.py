@@ -79,6 +79,7 @@ class ClusterHead(ClusterMixin, BaseEstimator):
     # What `fit` takes of a person's answers: "labels", "links" or both.
     takes_answers: ClassVar[tuple[str, ...]] = ()
 
+    # As scikit-learn's `KMeans`: a number that is meant to be given.
     n_clusters: int | str = 8
     _: KW_ONLY
     random_state: Any = None

@@ -90,6 +90,7 @@ class CCHead(AdapterHead):
     instance_temperature: float = 0.5
     cluster_temperature: float = 1.0
     cluster_prior: Any = "uniform"
+    # At 20 rows per cluster, enough for 50 clusters.
     batch_size: int = 1024
 
     def _objective(self, network: Representation, data: HeadData) -> PairObjective:

@@ -301,13 +301,16 @@ class CDCHead(TrainedHead):
     takes_answers = ("labels",)
     self_calibrated = True
 
+    # More even out the chance of k-means starts; each is a pair of layers to train.
     n_starts: int = 8
+    # Fewer tell too little apart; more are time, and cannot be spread in few dimensions.
     hidden: int = 512
     init: str = "paper"
     orthogonalise: str = "last"
     cluster_prior: Any = "uniform"
     n_mini_clusters: int | None = None
     balance_weight: float = 1.0
+    # Layers begin at prototypes, so tens of steps do; heads that begin at random take hundreds.
     min_steps: int = 60
     output: str = "calibration"
 

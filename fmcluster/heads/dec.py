@@ -156,13 +156,17 @@ class DECHead(RepresentationHead):
     _orthogonal = True
 
     n_neighbors: int = field(default=0, init=False)
+    # The papers' widths, share dropped, and (below) rows a step.
     hidden: tuple[int, ...] = (500, 500, 2000)
     dropout: float = 0.2
+    # The longer stage: clusters are read off what it learns. Both are time.
     pretrain_epochs: int = 20
     epochs: int = 8
     batch_size: int = 256
+    # Adam's own default; clustering goes more slowly, for it only refines.
     pretrain_rate: float = 1e-3
     learning_rate: float | None = None
+    # Of few rows an epoch is a handful of steps, and the encoder begins at random.
     min_steps: int = 2_000
 
     def _network(self, dims: list[int], n_clusters: int) -> nn.Module:

@@ -86,6 +86,7 @@ class GMMHead(ClusterHead):
     # A tied covariance has n_components^2 / 2 numbers, each from all rows.
     n_components: int = 64
     covariance_type: str = "tied"
+    # scikit-learn's default; fewer rounds may stop on the way, more are time.
     max_iter: int = 100
     reg_covar: float = 1e-6
     # Time of a round of EM; the rest is only predicted.

@@ -74,6 +74,7 @@ class KMeansHead(ClusterHead):
 
     # Starts differ by points of accuracy; each costs a whole run.
     n_init: int = 4
+    # Twice faiss's own 25; further rounds move the last few rows.
     max_iter: int = 50
 
     def _fit(self, data: HeadData) -> None:

@@ -25,6 +25,7 @@ from fmcluster.utils.validation import check_range
 from fmcluster.vectors.fit_data import HeadData
 
 
+# A change of a ten-thousandth moves hardly a label; less is rounds for nothing.
 def symmetric_nmf(
     weights: csr_matrix, start: NDArray[np.float64], *, max_iter: int, tol: float = 1e-4
 ) -> tuple[NDArray[np.float64], int]:
@@ -54,6 +55,7 @@ class NMFHead(GraphHead):
 
     name = "nmf"
 
+    # Multiplicative steps are slow at the end: fewer stop on the way, more are time.
     max_iter: int = 100
 
     def _fit(self, data: HeadData) -> None:

@@ -127,6 +127,8 @@ class P2OTHead(TransportHead):
     name = "p2ot"
     takes_answers = ("labels",)
 
+    # The paper's three. A larger epsilon softens the plan, a larger penalty brings sizes nearer to
+    # the prior, a larger rho takes more rows from the first epoch on.
     epsilon: float = 0.1
     col_penalty: float = 1.0
     rho: float = 0.1
@@ -162,6 +164,7 @@ class SP2OTHead(P2OTHead):
 
     name = "sp2ot"
 
+    # Higher lets neighbors outvote the row, lower leaves P2OT; it fades as the mass grows.
     semantic_weight: float = 0.3
 
     _kind = SP2OTObjective

@@ -42,6 +42,7 @@ def concentration(z: Tensor, centroids: Tensor, labels: Tensor, temperature: flo
     total = torch.zeros(k).index_add_(0, labels, distance)
     phi = total / (size.clamp_min(1) * (size + ALPHA).log())
     phi = torch.where(size > 1, phi, phi.max())  # a single row says nothing about its spread
+    # The percentiles of the paper's code: a prototype of odd spread does not rule the loss.
     phi = phi.clamp(phi.quantile(0.1), phi.quantile(0.9)).clamp_min(1e-6)
     return temperature * phi / phi.mean()
 
@@ -111,7 +112,9 @@ class PCLHead(AdapterHead):
 
     name = "pcl"
 
+    # Lower pulls at the nearest rows alone, higher treats all of them alike.
     temperature: float = 0.2
+    # Clusters as asked for, their halves and quarters; further ones come near to single rows.
     granularities: tuple[int, ...] = (1, 2, 4)
     warmup_epochs: int = 2
 

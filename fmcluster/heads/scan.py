@@ -207,13 +207,17 @@ class SCANHead(TrainedHead):
     name = "scan"
     takes_answers = ("labels",)
 
+    # The paper's neighbors, heads and entropy weight; with less of that clusters die out.
     n_neighbors: int = 20
     n_heads: int = 10
     entropy_weight: float = 5.0
     cluster_prior: Any = "uniform"
+    # Time. Labels of its own come after the clustering and only sharpen it: fewer epochs.
     epochs: int = 50
     self_label_epochs: int = 20
+    # Heads begin at random: on few rows the epochs are a handful of steps.
     min_steps: int = 800
+    # The paper's: lower teaches errors, higher teaches rows that are learned already.
     threshold: float = 0.99
     regularizer: str = "none"
     regularizer_strength: float | None = None

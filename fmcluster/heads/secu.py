@@ -113,6 +113,7 @@ class SeCuHead(AdapterHead):
     stage = "discriminate"
 
     temperature: float = 0.05
+    # Of the bound: 0 lets clusters die, 1 makes all sizes the prior. Of the rate: more swings.
     lower_bound: float = 0.9
     dual_rate: float = 0.1
     cluster_prior: Any = "uniform"

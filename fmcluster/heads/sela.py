@@ -35,6 +35,7 @@ class SeLaHead(TransportHead):
 
     name = "sela"
 
+    # One over the paper's lambda of 25; smaller is a harder plan that takes more passes.
     epsilon: float = 0.04
 
     def _objective(

@@ -68,6 +68,7 @@ class SimCLRHead(AdapterHead):
 
     name = "simclr"
 
+    # Lower pulls at the nearest rows alone, higher treats all of them alike.
     temperature: float = 0.2
 
     def _objective(self, network: Representation, data: HeadData) -> PairObjective:

@@ -182,11 +182,14 @@ class SPICEHead(TrainedHead):
     name = "spice"
     fits_one_cluster = True
 
+    # Under the paper's 100, which reach out of small clusters.
     n_neighbors: int = 20
     center_ratio: float = 0.5
+    # Higher keeps fewer and surer rows to teach with, lower lets errors teach.
     agreement: float = 0.95
     confidence: float = 0.99
     cluster_prior: Any = "uniform"
+    # Time. The second stage only sharpens the first, at a tenth of its rate.
     epochs: int = 15
     semi_epochs: int = 5
 

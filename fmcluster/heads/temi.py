@@ -227,17 +227,23 @@ class TEMIHead(TrainedHead):
 
     name = "temi"
 
+    # The upper end of the paper's: fewer are purer pairs, more say more than the row itself.
     n_neighbors: int = 50
+    # A quarter of the paper's: each more is time, and one is kept.
     n_heads: int = 4
     beta: float = 0.6
+    # Wider is time and more to fit; narrower tells fewer clusters apart.
     hidden: int = 512
     bottleneck: int = 256
     teacher_momentum: float = 0.99
     init: str = "paper"
     cluster_prior: Any = "uniform"
+    # Time; on few rows the least number of steps counts, as a slow teacher has to get somewhere.
     epochs: int = 30
     min_steps: int = 600
+    # A tenth of the epochs: a full rate at once throws random weights about.
     warmup_epochs: int = 3
+    # Fewer rows are a noisier share of each cluster, more are fewer steps an epoch.
     batch_size: int = 512
 
     def _network(self, dims: list[int], n_clusters: int) -> nn.Module:

@@ -188,13 +188,16 @@ class TURTLEHead(TrainedHead):
 
     name = "turtle"
 
+    # The paper's weight, steps and rate: less weight lets clusters die, more makes sizes the prior.
     entropy_weight: float = 10.0
     inner_steps: int = 10
     inner_learning_rate: float = 1e-3
     init: str = "paper"
     cluster_prior: Any = "uniform"
+    # Time; by a few hundred steps labels have settled.
     epochs: int = 50
     min_steps: int = 300
+    # The paper's: of fewer rows a probe fits anything, and every labeling looks good.
     batch_size: int = 10_000
     n_neighbors: int = 0
 

@@ -43,10 +43,12 @@ class Cluster:
         """Its name, or its number."""
         return self.result.names[self.label] if self.result.names else str(self.label)
 
+    # One may be odd, three show what they have in common.
     def exemplars(self, count: int = 3) -> NDArray[np.int64]:
         """Return the row numbers of the most confident rows."""
         return self.rows[:count]
 
+    # One may be odd, three show what they have in common.
     def unsure(self, count: int = 3) -> NDArray[np.int64]:
         """Return the row numbers of the least confident rows, least confident first."""
         return self.rows[::-1][:count]

@@ -189,6 +189,7 @@ class ClusterResult:
             raise ValueError(f"cluster {label} is outside 0..{self.n_clusters - 1}")
         return Cluster(self, int(label))
 
+    # As many as are read in a glance.
     def largest(self, count: int = 5) -> list[Cluster]:
         """Return the `count` largest clusters, largest first."""
         return [Cluster(self, int(c)) for c in np.argsort(-self.sizes, kind="stable")[:count]]

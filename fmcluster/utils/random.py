@@ -21,6 +21,7 @@ def seed_of(random_state: Any, *stream: str | int) -> int:
     if random_state is None:
         base = int(np.random.SeedSequence().generate_state(1)[0])
     elif isinstance(random_state, np.random.RandomState):
+        # As far as 32-bit integers go, which is what `randint` takes everywhere.
         base = int(random_state.randint(2**31 - 1))
     elif isinstance(random_state, np.random.Generator):
         base = int(random_state.integers(2**31 - 1))

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 
+# Enough to find the cause by; more make an error a page.
 def _some(values: NDArray[Any], limit: int = 5) -> str:
     """Render the first few values, and how many more there are."""
     head = ", ".join(str(v) for v in values[:limit].tolist())
@@ -126,6 +127,7 @@ def _is_missing(value: Any) -> bool:
     return value is None or type(value).__name__ in ("NAType", "NaTType") or value != value
 
 
+# Half precision leaves sums so near to one; what is further off is no distribution.
 def check_proba(proba: ArrayLike, *, name: str = "proba", atol: float = 1e-3) -> NDArray[Any]:
     """Return probabilities (n, k): finite, in [0, 1], rows summing to one."""
     array = check_matrix(proba, name=name)

@@ -41,6 +41,7 @@ def split_agreement(
     Of several linkages that counts which agrees best: no family is right for all data.
     """
     n = len(context.rows)
+    # Halves of fewer than two rows a cluster have nothing to agree on.
     if n < 4 * n_clusters:
         return 1.0
     order = np.random.default_rng(seed).permutation(n)
@@ -64,7 +65,9 @@ def _carried(
 ) -> list[Ints]:
     """Return the clusters of all rows by partitions of some of them, one a linkage."""
     part, m = part_of(context, half), len(half)
+    # Of three rows each, as fewer have no mean; of few clusters a hundred, of four rows.
     n_mini = max(min(MINI_PER_CLUSTER * k, m // 3), min(100, m // 4), k)
+    # Eight rounds: they only have to be small, and linkage joins what they cut apart.
     mini = mini_clusters(part.rows, n_mini, seed=seed, max_iter=8, weights=part.weights)
     found = []
     for linkage in linkages:

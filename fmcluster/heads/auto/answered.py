@@ -52,6 +52,7 @@ CARRIED_PRIOR = 0.1
 # rows, half of its neighbors its own.
 LEAST_SCORE = 0.25
 # Rows are as far from an answer as their nearest one, on rows diffused so often.
+# As often as rows are for starts at most: less leaves noise, more blurs small clusters.
 FAR_DIFFUSION = 4
 
 

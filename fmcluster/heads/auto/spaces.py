@@ -45,6 +45,7 @@ def only(data: HeadData, space: int | None) -> HeadData:
 def _agreement(spaces: list[Rows], index: np.ndarray, n_clusters: int, seed: int) -> float:
     rows = JointRows(spaces)[index]
     rows = rows[np.abs(rows).sum(axis=1) > 0]  # of a row that is zero here nothing is known here
+    # Halves of fewer than two rows a cluster have nothing to agree on.
     if len(rows) < 4 * n_clusters:
         return 0.0
     rows = unit_rows(rows - (1 - 1 / n_clusters) * rows.mean(axis=0))

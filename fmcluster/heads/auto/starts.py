@@ -61,11 +61,14 @@ def starts(
     k, n = n_clusters, len(field.rows)
     for number, time in enumerate(DIFFUSION if "kmeans" in families else ()):
         at = seed_of(seed, "kmeans", number, draw)
+        # At least faiss's own 256 rows a cluster, and always so many that no row is left out.
         rows, points = field.diffused[time].rows, max(256, -(-n // k))
+        # Rounds: fewer stop on the way, more are time; refinement goes on from there.
         found = kmeans_partition(rows, k, seed=at, max_iter=30, rows_per_cluster=points)
         yield "kmeans", f"kmeans{number}.{draw}", found[1]
     merged = [family for family in families if family != "kmeans"]
     for fineness, time in zip(FINENESS, DIFFUSION, strict=True) if merged else ():
+        # Three rows each, but two a cluster at least; of few clusters a hundred, of four rows.
         n_mini = max(min(fineness * k, n // 3, MAX_MINI_CLUSTERS), min(2 * k, n), min(100, n // 4))
         at = seed_of(seed, "mini", fineness, draw)
         mini, least = _mini(field, n_mini, time, seed=at, draw=draw)
@@ -103,6 +106,7 @@ def _mini(
     """
     rows = field.diffused[time].rows
     if draw % 2 == 0:
+        # Eight rounds: they only have to be small, and linkage joins what they cut apart.
         found = mini_clusters(rows, n_mini, seed=seed, max_iter=8, weights=field.weights)
         return found, LEAST_SHARE
     node = coarsen(field.affinity, n_mini, sizes=field.weights)

@@ -195,6 +195,7 @@ def teach(
         few = grouped(rows, node, weights=mass)
         rows, mass = few.centroids, few.sizes
     n_landmarks = min(max(LANDMARKS, LANDMARKS_PER_CLUSTER * k), max(len(rows) // 2, k))
+    # Eight rounds: landmarks only have to be where rows are, and many of them share a row.
     mini = mini_clusters(rows, n_landmarks, seed=seed, max_iter=8, weights=mass)
     landmark, m = mini.labels if node is None else mini.labels[node], len(mini.sizes)
     votes = group_sums(V, landmark, m, weights=context.weights) / mini.sizes[:, None]
@@ -218,6 +219,7 @@ def teach(
     return student
 
 
+# One that is raised may empty another: with one round those stay, and rounds have to end.
 def keep_alive(student: Student, rows: Array, V: Array, *, rounds: int = 5) -> NDArray[np.int64]:
     """Raise the bias of clusters that no row gets, just enough to give each its likeliest row.
 
@@ -240,6 +242,7 @@ def keep_alive(student: Student, rows: Array, V: Array, *, rounds: int = 5) -> N
             if not np.isfinite(gap[row]):
                 return labels
             free[row] = False
+            # Just above the best: a tie goes to the first cluster, more takes other rows.
             lift = best[row] - scores[row, cluster] + 1e-3
             student.bias[cluster] += lift
             scores[:, cluster] += lift

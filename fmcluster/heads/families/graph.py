@@ -25,6 +25,7 @@ class GraphHead(ClusterHead):
         Above so many rows, a third as many mini-clusters stand for them.
     """
 
+    # Fewer break clusters into parts of the graph, more join small ones to others.
     n_neighbors: int = 20
     # Time of the eigenvectors and factors: of 20,000 rows they take seconds.
     max_nodes: int = 30_000

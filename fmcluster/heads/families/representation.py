@@ -198,9 +198,13 @@ class AdapterHead(RepresentationHead):
 
     stage: ClassVar[str] = "contrast"
 
+    # As SimCLR's projection; fewer dimensions crowd many clusters.
     n_out: int = 128
+    # Time; long training moves rows further from what the encoder said.
     epochs: int = 10
+    # Negatives of a row: fewer are a noisier contrast, more cost their square in cosines.
     batch_size: int = 512
+    # Under Adam's usual 1e-3: an adapter begins at what the encoder says and should stay near it.
     learning_rate: float = 3e-4
 
     def _objective(self, network: Representation, data: HeadData) -> PairObjective:

@@ -62,6 +62,7 @@ class Heads(nn.Module):
 class CosineHead(nn.Module):
     """Logits ``scale * cos(x, prototype)`` (B, K) over unit prototypes."""
 
+    # Of cosines, a softmax at 1 is nearly even and at 100 nearly a choice of the nearest.
     def __init__(self, n_dims: int, n_clusters: int, scale: float = 10.0) -> None:
         super().__init__()
         self.prototypes = nn.Parameter(F.normalize(draws.normal(n_clusters, n_dims), dim=1))

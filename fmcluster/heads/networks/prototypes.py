@@ -55,6 +55,7 @@ def prototypes(x: Tensor, n_prototypes: int, *, seed: int, n_init: int = 1) -> T
     return centroids
 
 
+# Rows are few and the loss is smooth: a large rate gets far in few steps.
 def spread(weight: Tensor, *, n_steps: int = 100, learning_rate: float = 0.5) -> Tensor:
     """Return `weight` (m, d) moved until each row recognizes itself among all rows."""
     if n_steps == 0:

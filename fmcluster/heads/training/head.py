@@ -59,9 +59,13 @@ class TrainedHead(ClusterHead):
 
     fits_one_cluster = False
 
+    # Fewer are purer pairs, more of them differ more from the row itself.
     n_neighbors: int = 10
+    # Time; heads whose losses settle later have more.
     epochs: int = 20
+    # Fewer rows make noisier shares of clusters, more rows fewer steps an epoch.
     batch_size: int = 1024
+    # Adam's own default: higher is unsteady, lower needs more epochs.
     learning_rate: Any = 1e-3
     options: TrainOptions | None = None
 

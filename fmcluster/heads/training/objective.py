@@ -66,6 +66,7 @@ class Schedule:
     """
 
     epochs: int
+    # As the heads' own; 1e-3 is Adam's default, 0.9 the usual momentum.
     batch_size: int = 1024
     learning_rate: float = 1e-3
     optimizer: str = "adam"

@@ -19,6 +19,7 @@ from fmcluster.vectors.fit_data import HeadData
 INITS = ("paper", "partition")
 # Time against how well the partition is learned; the objective's own steps are hundreds more.
 STEPS = 150
+# As in the training that follows: of fewer rows a step is noisier, of more it takes longer.
 BATCH_ROWS = 1_024
 # Labels are wrong for a part of the rows: without smoothing the start is too confident to leave.
 SMOOTHING = 0.1

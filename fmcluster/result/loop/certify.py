@@ -80,7 +80,9 @@ def certify(
     ids: ArrayLike,
     classes: ArrayLike,
     *,
+    # One row in twenty may be wrong; a higher promise holds for fewer rows or takes more labels.
     accuracy: float = 0.95,
+    # One promise in twenty may be false, the usual level; less takes more labels.
     delta: float = 0.05,
     weights: ArrayLike | None = None,
 ) -> Certificate:

@@ -126,6 +126,7 @@ def drift(
     column: str | Mapping[str, str] | None = None,
     encoder: Any = None,
     on_error: str = "raise",
+    # The usual level: of twenty intervals one may miss; higher makes them wider.
     level: float = 0.95,
     random_state: int = 0,
     batch_size: int | None = None,

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from fmcluster.result.result import ClusterResult
 
 
+# The cluster and the two it is taken for; later shares are small as a rule.
 def top(result: ClusterResult, count: int = 3) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Return the most probable clusters of each row: a row may be near several.
 
@@ -55,6 +56,7 @@ def top(result: ClusterResult, count: int = 3) -> tuple[NDArray[np.int64], NDArr
     return order, np.take_along_axis(result.proba, order, axis=1)
 
 
+# By its confidence a kept row is right four times in five at least; higher keeps fewer.
 def abstain(result: ClusterResult, min_confidence: float = 0.8) -> NDArray[np.int64]:
     """Return the labels (n,), -1 where the confidence is below `min_confidence`.
 
@@ -91,6 +93,7 @@ def outlier_score(result: ClusterResult) -> NDArray[np.float64]:
     return np.where(unknown, 1.0, better / max(len(known) - 1, 1))
 
 
+# One good row in a hundred may be named; more are looked through in vain, less misses odd ones.
 def outliers(result: ClusterResult, alpha: float = 0.01) -> NDArray[Any]:
     """Return the ids of rows that resemble the others least, the least first.
 

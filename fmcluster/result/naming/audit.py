@@ -38,6 +38,7 @@ def read_audit(folder: Path) -> tuple[dict[str, Any], ...]:
         except ValueError:
             record = None
         if not isinstance(record, dict):
+            # A line of a terminal is enough to find the place by.
             raise CorruptShardError(f"{path} has no record in line {number}: {line[:80]!r}")
         records.append(record)
     return tuple(records)

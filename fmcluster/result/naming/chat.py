@@ -85,7 +85,9 @@ class ChatNamer:
     key_variable: str = KEY_VARIABLE
     language: str = "the language of the texts"
     instructions: str = INSTRUCTIONS
+    # A name is a second or two; shorter fails where a model has to be loaded, longer seems to hang.
     timeout: float = 30.0
+    # Seven seconds of waits in all: fewer give up on a busy endpoint, more hide that one is gone.
     retries: int = 3
     wait: float = 1.0
     options: Mapping[str, Any] = field(default_factory=lambda: {"temperature": 0})
@@ -191,6 +193,7 @@ class ChatNamer:
         try:
             with opener.open(request, timeout=self.timeout) as response:
                 body = bytearray()
+                # At a time: the length is looked at between pieces.
                 while chunk := response.read1(65_536):
                     body += chunk
                     if len(body) > ANSWER_BYTES:
@@ -232,6 +235,7 @@ class _Failed(Exception):
 def _of_status(error: urllib.error.HTTPError) -> _Failed:
     """Return the failure that an HTTP status is, with what the server says of it."""
     try:
+        # What went wrong stands at the start; a page of HTML may follow.
         body = error.read(4_096)
         said = json.loads(body)
         said = said.get("error", said) if isinstance(said, dict) else said
@@ -285,6 +289,7 @@ def _hidden(text: str, key: str) -> str:
     return text.replace(key, "***") if key else text
 
 
+# Two lines of a terminal; a character is four bytes at most.
 def _start(text: str | bytes, limit: int = 200) -> str:
     if isinstance(text, bytes):
         text = text[: 4 * limit].decode("utf8", "replace")

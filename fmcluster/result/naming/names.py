@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from fmcluster.result.result import ClusterResult
 
 # Texts that a namer is shown of a cluster, and names of near ones.
+# More cost tokens in every call; fewer are one side of a cluster, or leave names alike.
 N_EXAMPLES, N_SIBLINGS = 8, 5
 # So many calls that failed one after the other, and the endpoint is taken for gone.
 GIVE_UP = 3

@@ -48,6 +48,7 @@ LONGER, LONGEST = 0.6, 0.9
 # Each word of a term tells something by itself, by so much of the term's score.
 OWN = 0.1
 # Terms that are looked at, best first.
+# Later ones are hardly a name, and each is held against those that were taken.
 LOOKED_AT = 60
 
 

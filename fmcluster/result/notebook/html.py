@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 # Clusters that are shown, largest first: two screens. With pictures that is about 100 kB.
 MOST_SHOWN = 25
+# Three show what they have in common, a line each; more make a row higher than its figures.
 N_EXAMPLES = 3
 TEXT_LENGTH = 80
 # Side of a picture: a table row stays one line high.

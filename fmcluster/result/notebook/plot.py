@@ -27,6 +27,7 @@ MOST_ROWS = 20_000
 NAME_LENGTH = 24
 # As in report and app: neighbors in number get hues that are far apart.
 GOLDEN_ANGLE = 137.508
+# A gray that is seen on white and on black.
 NO_CLUSTER = (0.55, 0.55, 0.55)
 
 
@@ -85,6 +86,7 @@ def plot(
     rows = _rows(result)
     points = project(result, rows, method=projection)
     axes = _axes(ax)
+    # Of 1,000 to 20,000 points the ink is the same; smaller ones are not seen, larger ones overlap.
     area = float(np.clip(30_000 / max(len(rows), 1), 1.5, 30)) if size is None else size
     _draw(axes, result, rows, points, color=color, area=area)
     axes.set_xticks([])
@@ -137,6 +139,7 @@ def _draw(
 
 def _color(label: int) -> tuple[float, float, float]:
     """Return the color of a cluster (red, green, blue), as on the pages."""
+    # Lighter is lost on white, darker or grayer makes hues alike.
     return colorsys.hls_to_rgb(label * GOLDEN_ANGLE % 360 / 360, 0.46, 0.62)
 
 

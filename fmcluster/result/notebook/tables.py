@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 TEXT_LENGTH = 200
 
 
+# One may be odd, three show what they have in common; more make cells too wide.
 def table(result: ClusterResult, *, n_examples: int = 3, items: Any = None) -> pd.DataFrame:
     """Return one row a cluster, in the order of their numbers.
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+# Units of a drawing that is scaled to its place: three to two; the margins hold ticks and labels.
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 360, 240, 44, 36, 10, 10
 
 
@@ -65,6 +66,7 @@ def _path(xs: NDArray[Any], ys: NDArray[Any], css: str) -> str:
 
 def histogram(confidence: NDArray[Any], *, word: str = "confidence") -> str:
     """Draw how many rows have which confidence, in twenty bins."""
+    # Steps of five hundredths: of fewer the shape is lost, of more it is ragged where rows are few.
     counts, edges = np.histogram(np.clip(confidence, 0, 1), bins=20, range=(0, 1))
     top = max(int(counts.max()), 1)
     bars = []
@@ -109,6 +111,7 @@ def sizes(counts: NDArray[Any], prior: NDArray[Any]) -> str:
     )
 
 
+# As the calibration error is usually binned; of more bins each is chance.
 def reliability(confidence: NDArray[Any], correct: NDArray[Any], *, n_bins: int = 15) -> str:
     """Draw accuracy over confidence; the diagonal is perfect calibration."""
     bins = np.minimum((confidence * n_bins).astype(int), n_bins - 1)
@@ -134,6 +137,7 @@ def risk_coverage(confidence: NDArray[Any], correct: NDArray[Any]) -> str:
     order = np.argsort(-confidence, kind="stable")
     accuracy = np.cumsum(correct[order]) / np.arange(1, len(order) + 1)
     coverage = np.arange(1, len(order) + 1) / len(order)
+    # A pixel or two apart: more are not seen. An axis that began at 1 would have no height.
     pick = np.unique(np.linspace(0, len(order) - 1, 200).astype(int))
     floor = min(0.95, float(np.floor(accuracy[pick].min() * 10) / 10))
     body = _path(coverage[pick], (accuracy[pick] - floor) / (1 - floor), "line")

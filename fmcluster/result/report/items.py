@@ -134,6 +134,7 @@ class Items:
             if value is not None:
                 small = value.convert("RGB").resize((SPRITE_SIDE, SPRITE_SIDE))
                 sheet.paste(small, (place % columns * SPRITE_SIDE, place // columns * SPRITE_SIDE))
+        # At 32 pixels blocks are hardly seen; higher is a larger page.
         return _data_url(sheet, quality=55)
 
 
@@ -188,6 +189,7 @@ def thumbnail(image: Any, side: int = 64) -> str:
             (small.width * factor, small.height * factor), Image.Resampling.NEAREST
         )
     small.thumbnail((side, side))
+    # Blocks are seen below it; higher is a larger page.
     return _data_url(small, quality=70)
 
 

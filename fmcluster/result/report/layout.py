@@ -44,6 +44,7 @@ def neighbor_layout(
     edges = graph.indices[:, :k].astype(np.int64)
     generator = np.random.default_rng(random_state)
     centered = start - start.mean(axis=0)
+    # As UMAP spreads its start: wider, and far points feel no pull; narrower, and all push.
     points = (10 * centered / max(float(np.abs(centered).max()), 1e-9)).astype(np.float32)
     # Rows that start in one place would never part.
     points += generator.normal(scale=1e-2, size=points.shape).astype(np.float32)
@@ -60,6 +61,7 @@ def neighbor_layout(
         strangers = generator.integers(0, n, size=(n, N_REPELLED))
         apart = points[:, None] - points[strangers]
         square = (apart**2).sum(axis=2, keepdims=True)
+        # UMAP's own thousandth: points in one place push, but not without end.
         push = 2 * apart / ((1e-3 + square) * (1 + square))
         move += 2 * k / N_REPELLED * np.clip(push, -REACH, REACH).sum(axis=1)
         points += rate * np.clip(move / k, -REACH, REACH).astype(np.float32)

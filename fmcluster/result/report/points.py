@@ -70,6 +70,7 @@ def spread(points: NDArray[np.floating], result: ClusterResult) -> NDArray[np.fl
     lost = np.flatnonzero(np.isnan(points[:, 0]))
     if len(lost):
         points[lost] = _of_cluster(points, result.labels, lost)
+        # Wider than around neighbors: of these rows the cluster is all that is known.
         points[lost] += rng.normal(scale=4 * APART, size=(len(lost), 2))
     return points
 
@@ -78,6 +79,7 @@ def by_clusters(result: ClusterResult) -> NDArray[np.floating]:
     """Return every cluster around a place of its own on a circle: there is nothing else to show."""
     turn = 2 * np.pi * np.maximum(result.labels, 0) / max(result.n_clusters, 1)
     start = np.stack([np.cos(turn), np.sin(turn)], axis=1)
+    # Wider, and neighbors on the circle run together; narrower, and rows lie on each other.
     return framed(start + _generator().normal(scale=0.1, size=start.shape))
 
 

@@ -37,6 +37,7 @@ def project(result: ClusterResult, rows: NDArray[np.int64], *, method: str) -> N
     x = np.concatenate([unit_rows(space[rows]) for space in space_list(result.embeddings)], axis=1)
     if method == "umap":
         umap = require("umap", extra="report", package="umap-learn")
+        # UMAP's own default.
         points = umap.UMAP(n_neighbors=15, random_state=0).fit_transform(x)
     else:
         points = _principal(x, result.labels[rows])

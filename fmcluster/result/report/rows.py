@@ -30,6 +30,7 @@ MOST_PICTURES = 2_500
 TEXT_BYTES, MOST_TEXT = 8_000_000, 1_000
 # Levels on the slider: a person compares a few.
 MOST_LEVELS = 8
+# The largest number of two bytes: finer than the points of any screen.
 FULL = 65_535
 
 
@@ -159,6 +160,7 @@ def _texts(items: Items, rows: NDArray[np.int64]) -> tuple[list[str], int]:
     sizes = np.array([_size(text) for text in whole], np.float64)
     signs = np.maximum([len(text) for text in whole], 1)
     is_cut = any(len(text) == MOST_TEXT and text.endswith("…") for text in whole)
+    # Of fewer characters nothing is said.
     low, high = 20, MOST_TEXT
     if sizes.sum() <= TEXT_BYTES:
         return whole, MOST_TEXT if is_cut else 0

@@ -57,6 +57,7 @@ def stem_words(words: Sequence[str], languages: Sequence[str]) -> list[str]:
 def light_arabic(word: str) -> str:
     """Return an Arabic word without article, endings, and hamza on its alefs."""
     word = _ALEF.sub("ا", word).replace("ى", "ي")
+    # Three letters are left, as a root has; of shorter words it is a part.
     if word.startswith("و") and len(word) > 3:
         word = word[1:]
     for article in _ARTICLES:
