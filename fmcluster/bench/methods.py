@@ -73,6 +73,7 @@ def _faiss_kmeans(data: BenchData, seed: int) -> Outcome:
     faiss = faiss_module()
     x = unit_rows(data.x)
     kmeans = faiss.Kmeans(
+        # faiss's own rounds and one start; no row is sampled away, and no cluster is too small.
         x.shape[1], data.n_classes, niter=25, spherical=True, seed=seed, nredo=1,
         max_points_per_centroid=10**9, min_points_per_centroid=1,
     )  # fmt: skip

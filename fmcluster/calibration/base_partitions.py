@@ -110,6 +110,7 @@ def fit_base_partitions(
         centroids = spherical_kmeans(
             unit_rows(part),
             n_clusters,
+            # At most the starts of the `kmeans` head.
             n_init=int(np.clip(KMEANS_WORK // (len(part) * n_clusters), 1, 4)),
             # Fewer rounds would look like instability; those after it move few rows.
             max_iter=20,

@@ -21,12 +21,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="table with columns id and label (and weight) of the rows that "
         "`fmcluster query --strategy certify` or `--strategy random` drew, all of them",
     )
+    # One row in twenty may be wrong; a higher promise holds for fewer rows.
     parser.add_argument(
-        # One row in twenty may be wrong; a higher promise holds for fewer rows.
         "--accuracy", type=float, default=0.95, metavar="SHARE", help="to promise (default: 0.95)"
     )
+    # One promise in twenty may be false, the usual level; less takes more labels.
     parser.add_argument(
-        # One promise in twenty may be false, the usual level; less takes more labels.
         "--delta",
         type=float,
         default=0.05,

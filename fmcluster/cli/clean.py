@@ -66,6 +66,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "noise_rate": float(issues.attrs.get("noise_rate", share)),
         "near_duplicates": len(duplicates),
         "duplicate_groups": int(duplicates["group"].nunique()),
+        # Lines on a terminal; `--out` has all of them.
         "worst": issues.head(10).astype(str).to_dict("records"),
         "out": args.out,
         "fail_over": args.fail_over,

@@ -16,8 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     incoming.add_new_data(parser)
     options.add_on_error(parser, ("raise", "skip"))
+    # The usual level: of twenty intervals one may miss; higher makes them wider.
     parser.add_argument(
-        # The usual level: of twenty intervals one may miss; higher makes them wider.
         "--level", type=float, default=0.95, help="coverage of the intervals (default: 0.95)"
     )
 

@@ -23,8 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="auto, random, typical, centroid, coverage, herding, coreset, uncertain, tail or "
         "certify (rows for `fmcluster certify`)",
     )
+    # One row in twenty may be wrong, as for `fmcluster certify`, for which the rows are.
     parser.add_argument(
-        # One row in twenty may be wrong, as for `fmcluster certify`, for which the rows are.
         "--accuracy",
         type=float,
         default=0.95,

@@ -119,6 +119,7 @@ class AgglomerativeHead(ClusterHead):
         if self.n_mini is not None:
             check_range(self.n_mini, "n_mini", low=data.n_clusters)
         x = data.sample_rows(self.max_rows)
+        # Where clusters are few, of four rows each at least: a single row is no mini-cluster.
         wanted = self.n_mini or max(MINI_PER_CLUSTER * data.n_clusters, min(FINE_MINI, len(x) // 4))
         mini = mini_clusters(x, min(wanted, len(x)), seed=data.seed("mini"))
         self.centroids_ = mini.centroids

@@ -198,6 +198,7 @@ def expected_accuracy(
         context.rows, context.graph, rows, target, len(classes), seed=context.seed
     )
     unmet, share = told.unseen_mass, len(others) / len(V)
+    # Keeps the quotient finite where nearly all rows are of classes nobody has met.
     met = told.accuracy / max(1 - unmet, 1e-3)
     return met * (1 - max(unmet - share, 0.0)), level * min(1.0, unmet / max(share, 1e-9))
 

@@ -38,6 +38,7 @@ def warm_start(
     labels: NDArray[np.int64],
     data: TrainData,
     *,
+    # Adam's own default: higher is unsteady, lower needs more than these steps.
     learning_rate: float = 1e-3,
 ) -> None:
     """Fit ``logits(rows) -> (..., B, K)`` to `labels` (n,) by label-smoothed cross-entropy.

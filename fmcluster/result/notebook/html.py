@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 MOST_SHOWN = 25
 # Three show what they have in common, a line each; more make a row higher than its figures.
 N_EXAMPLES = 3
+# A line of the table; longer ones would wrap.
 TEXT_LENGTH = 80
 # Side of a picture: a table row stays one line high.
 PICTURE_SIDE = 40

@@ -102,6 +102,7 @@ def _axes(ax: Axes | None) -> Any:
     if ax is not None:
         return ax
     pyplot = require("matplotlib.pyplot", extra="report", package="matplotlib")
+    # Inches: as wide as a notebook shows at full size, and square, as both axes are alike.
     return pyplot.subplots(figsize=(7, 7), layout="constrained")[1]
 
 
@@ -134,6 +135,7 @@ def _draw(
     drawn = axes.scatter(
         points[:, 0], points[:, 1], c=values[rows], cmap="viridis", vmin=0, vmax=1, **options
     )
+    # Six tenths of the map in height: a bar as high as the map draws the eye from it.
     axes.figure.colorbar(drawn, ax=axes, shrink=0.6, label=word)
 
 
@@ -162,6 +164,7 @@ def _write_names(
     figure.draw_without_rendering()  # a layout may still move the axes
     width, height = figure.get_size_inches() * figure.dpi
     renderer = RendererAgg(width, height, figure.dpi)  # measures, whatever the figure is drawn by
+    # Thinner or clearer, and points show through a name; thicker, and it covers them.
     halo = withStroke(linewidth=2.5, foreground=axes.get_facecolor(), alpha=0.85)
     taken: list[Any] = []
     for label in present[np.argsort(-counts, kind="stable")].tolist():

@@ -178,6 +178,7 @@ def _shrunk(image: Any) -> Any:
     return small
 
 
+# As the largest of `THUMBNAIL_SIDES`: smaller is hard to know, larger makes pages large.
 def thumbnail(image: Any, side: int = 64) -> str:
     """Return a picture as a small data URL."""
     from PIL import Image

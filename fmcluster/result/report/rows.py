@@ -174,4 +174,5 @@ def _texts(items: Items, rows: NDArray[np.int64]) -> tuple[list[str], int]:
 
 
 def _size(text: str) -> int:
+    # An escaped sign is six characters: five more than the sign itself.
     return len(json.dumps(text, ensure_ascii=False).encode()) + 5 * sum(map(text.count, "<>&"))
