@@ -102,6 +102,7 @@ def _confused(
     ]
 
 
+# Of a text, as of one in a list: `SHORT` of `app.rows`.
 def rows(
     session: Session, numbers: NDArray[np.int64], *, length: int = 240
 ) -> list[dict[str, Any]]:

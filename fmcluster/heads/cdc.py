@@ -222,6 +222,7 @@ class CDCObjective(Objective):
             chosen[data.fixed.rows] = 1
             labels[data.fixed.rows] = data.fixed.target.cpu()[:, None]
         self.chosen, self.labels = chosen.to(data.device), labels.to(data.device)
+        # Four bytes a probability in float32.
         wide = torch.float32 if 4 * n * n_heads * k <= KEPT_BYTES else torch.float16
         believed = data.map(
             lambda xs: self.clustering(self.input(xs)).softmax(dim=-1).flatten(1), wide

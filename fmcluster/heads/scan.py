@@ -207,7 +207,8 @@ class SCANHead(TrainedHead):
     name = "scan"
     takes_answers = ("labels",)
 
-    # The paper's neighbors, heads and entropy weight; with less of that clusters die out.
+    # The paper's neighbors and entropy weight: further ones are of other classes sooner, and with
+    # less weight clusters die out. Each head may end in a poor optimum: of more the best is better.
     n_neighbors: int = 20
     n_heads: int = 10
     entropy_weight: float = 5.0

@@ -189,7 +189,7 @@ class SPICEHead(TrainedHead):
     agreement: float = 0.95
     confidence: float = 0.99
     cluster_prior: Any = "uniform"
-    # Time. The second stage only sharpens the first, at a tenth of its rate.
+    # Time: the second stage only sharpens the first, at a tenth of its rate.
     epochs: int = 15
     semi_epochs: int = 5
 

@@ -232,7 +232,7 @@ class TEMIHead(TrainedHead):
     # A quarter of the paper's: each more is time, and one is kept.
     n_heads: int = 4
     beta: float = 0.6
-    # Wider is time and more to fit; narrower tells fewer clusters apart.
+    # Of both: wider is time and more to fit, narrower tells fewer clusters apart.
     hidden: int = 512
     bottleneck: int = 256
     teacher_momentum: float = 0.99

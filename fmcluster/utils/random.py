@@ -34,4 +34,5 @@ def seed_of(random_state: Any, *stream: str | int) -> int:
             f"random_state must be None, an int or a numpy generator, got {random_state!r}"
         )
     keys = [zlib.crc32(str(part).encode()) for part in stream]
+    # 31 bits: faiss takes no more, and none is negative.
     return int(np.random.SeedSequence([base, *keys]).generate_state(1)[0]) & 0x7FFFFFFF
