@@ -85,7 +85,7 @@ class ChatNamer:
     key_variable: str = KEY_VARIABLE
     language: str = "the language of the texts"
     instructions: str = INSTRUCTIONS
-    # A name is a second or two; shorter fails where a model has to be loaded, longer seems to hang.
+    # Far longer than a name takes: a model that has to be loaded first is given its time.
     timeout: float = 30.0
     # Seven seconds of waits in all: fewer give up on a busy endpoint, more hide that one is gone.
     retries: int = 3
