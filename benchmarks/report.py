@@ -23,7 +23,7 @@ import json
 from typing import Any
 
 import numpy as np
-from _sets import ROOT, load, markdown, read_cells, write_cell
+from _sets import ROOT, SETS, load, markdown, read_cells, write_cell
 
 import fmcluster as fmc
 from fmcluster.functional.metrics import matched_correct
@@ -37,16 +37,6 @@ from fmcluster.result.report.confusion import (
 )
 from fmcluster.result.report.words import NAMED
 
-SETS = (
-    "agnews",
-    "stackoverflow",
-    "banking77",
-    "tweet",
-    "googlenews_t",
-    "cifar10_test",
-    "stackoverflow_lt100",
-    "banking77_lt50",
-)
 N_ROWS, ANSWERS = 2_000, (0, 1, 5, 20)
 OUT = ROOT / "benchmarks" / "results" / "report"
 # Two clusters are one where rows of both are so often of one class as rows of one are.
