@@ -91,10 +91,18 @@ def k_grid(low: int, high: int, n_points: int = GRID) -> NDArray[np.int64]:
 
 
 def linkage_scores(
-    rows: NDArray[np.float32], graph: KNNGraph, ks: NDArray[np.int64], *, seed: int
+    rows: NDArray[np.float32],
+    averaged: NDArray[np.float32],
+    graph: KNNGraph,
+    ks: NDArray[np.int64],
+    *,
+    seed: int,
 ) -> NDArray[np.float64]:
-    """Return modularity + silhouette of each linkage at each of `ks`, (linkages, len(ks))."""
-    mini = mini_clusters(smooth_rows(rows, graph), _n_mini(len(rows), ks, 3), seed=seed)
+    """Return modularity + silhouette of each linkage at each of `ks`, (linkages, len(ks)).
+
+    Mini-clusters are made of `averaged`, the neighbor-averaged rows (`smooth_rows`).
+    """
+    mini = mini_clusters(averaged, _n_mini(len(rows), ks, 3), seed=seed)
     m = len(mini.sizes)
     mass = edge_mass(mini.labels, m, graph)
     sums = group_sums(rows, mini.labels, m)
@@ -115,12 +123,11 @@ def linkage_scores(
 
 
 def halves_agreement(
-    rows: NDArray[np.float32], graph: KNNGraph, ks: NDArray[np.int64], *, seed: int
+    averaged: NDArray[np.float32], graph: KNNGraph, ks: NDArray[np.int64], *, seed: int
 ) -> NDArray[np.float64]:
     """Return the share of rows on which cuts of two halves agree, (linkages, len(ks))."""
-    averaged = smooth_rows(rows, graph)
-    order = np.random.default_rng(seed).permutation(len(rows))
-    middle = len(rows) // 2
+    order = np.random.default_rng(seed).permutation(len(averaged))
+    middle = len(averaged) // 2
     found = [
         _carried(averaged, np.sort(half), graph, ks, seed=seed)
         for half in (order[:middle], order[middle:])
@@ -194,7 +201,8 @@ def structure_gain(rows: NDArray[np.float32], k: int, *, seed: int) -> float:
     scores = []
     for one in (sample, gaussian_like(sample, seed)):
         graph = KNNGraph.build(one, k=min(N_NEIGHBORS, len(one) - 1))
-        scores.append(linkage_scores(one, graph, ks, seed=seed).max())
+        averaged = smooth_rows(one, graph)
+        scores.append(linkage_scores(one, averaged, graph, ks, seed=seed).max())
     return float(scores[0] - scores[1])
 
 
@@ -211,11 +219,11 @@ def estimate_number(
     high = min(k_range[1], max(2, n // 4))  # four rows a cluster
     low = min(k_range[0], high)
     ks = k_grid(low, high)
-    curves = []
+    averaged, curves = smooth_rows(rows, graph), []
     for number in range(n_seeds):
         seed = seed_of(random_state, "number", number)
-        plain = linkage_scores(rows, graph, ks, seed=seed)
-        agreed = halves_agreement(rows, graph, ks, seed=seed)
+        plain = linkage_scores(rows, averaged, graph, ks, seed=seed)
+        agreed = halves_agreement(averaged, graph, ks, seed=seed)
         curves.append(np.where(np.isfinite(plain), plain * agreed, -np.inf).max(axis=0))
     score = np.mean(curves, axis=0)
     best = weighted_number(ks, score)

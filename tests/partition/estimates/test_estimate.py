@@ -18,6 +18,7 @@ from fmcluster.partition.estimates.estimate import (
 )
 from fmcluster.partition.estimates.number import halves_agreement
 from fmcluster.partition.linkage import LINKAGES
+from fmcluster.partition.mini_clusters import smooth_rows
 from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.rows import unit_rows
 
@@ -200,7 +201,8 @@ def test_an_unsure_number_is_said_to_be_one(caplog):
 
 def test_halves_agree_on_the_true_number_and_not_on_finer_ones():
     x = unit_rows(planted([200] * 6)[0])
-    agreed = halves_agreement(x, KNNGraph.build(x, k=10), np.array([3, 6, 40]), seed=0)
+    graph = KNNGraph.build(x, k=10)
+    agreed = halves_agreement(smooth_rows(x, graph), graph, np.array([3, 6, 40]), seed=0)
     assert agreed.shape == (len(LINKAGES), 3)
     assert (agreed[:, 1] > 0.98).all()
     assert (agreed[:, 2] < 0.8).all()
