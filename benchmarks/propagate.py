@@ -25,7 +25,7 @@ from _sets import DATA, ROOT, markdown, write_cell
 import fmcluster as fmc
 from fmcluster.functional.calibration import ece
 from fmcluster.labeling.inputs import LabelingInput
-from fmcluster.vectors.graph import evidence_graph
+from fmcluster.vectors.graph import KNNGraph
 
 RESULTS = ROOT / "benchmarks" / "results" / "propagate"
 BASES = ("agnews", "stackoverflow", "banking77", "tweet", "googlenews_t", "cifar10_test")
@@ -65,7 +65,7 @@ def load(world: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
 def measure(world: str, seed: int) -> list[dict[str, Any]]:
     """Return a row per budget and way to choose."""
     x, y = load(world, seed)
-    subject = LabelingInput(x, np.arange(len(x)), graph=evidence_graph(x, k=15))
+    subject = LabelingInput(x, np.arange(len(x)), graph=KNNGraph.build(x, k=15))
     found = []
     for budget in BUDGETS:
         for strategy in ("auto", "random"):

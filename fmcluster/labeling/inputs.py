@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fmcluster.utils.ids import IdIndex
-from fmcluster.vectors.graph import KNNGraph, evidence_graph
+from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.rows import MEMORY_BYTES, JointRows, as_spaces, is_space_list, is_store
 
 
@@ -85,14 +85,11 @@ class LabelingInput:
         )
 
     def neighbors(self, k: int, *, random_state: int = 0) -> KNNGraph:
-        """Return each row's `k` nearest others, from the result's graph where it is wide enough.
-
-        Everything that asks counts votes or spreads labels: `evidence_graph` serves.
-        """
+        """Return each row's `k` nearest others, from the result's graph where it is wide enough."""
         k = min(k, self.n_rows - 1)
         if self.graph is not None and self.graph.k >= k and self.graph.n_rows == self.n_rows:
             return self.graph.take(k)
-        return evidence_graph(self.rows, k=k, random_state=random_state)
+        return KNNGraph.build(self.rows, k=k, random_state=random_state)
 
     def find(self, ids: ArrayLike, *, name: str = "ids") -> NDArray[np.int64]:
         """Return the row numbers of `ids`.

@@ -32,7 +32,7 @@ from fmcluster.functional.noise import Denoised, denoise, stratified_folds
 from fmcluster.functional.softmax import Linear, fit_softmax, softmax
 from fmcluster.utils.random import seed_of
 from fmcluster.utils.validation import check_in, check_labels, check_range
-from fmcluster.vectors.graph import KNNGraph, evidence_graph
+from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.rows import JointRows, as_spaces, is_lazy, is_space_list, is_store
 
 # As in `issues`: the votes of many neighbors, since two labels in five may be wrong.
@@ -189,7 +189,7 @@ class RobustClassifier(ClassifierMixin, BaseEstimator):
         recipe = RECIPES[0] if self.trust == "auto" else Recipe(True, float(self.trust))
         if hits:
             recipe = winner(hits, recipe)
-        graph = evidence_graph(rows, k=N_NEIGHBORS)
+        graph = KNNGraph.build(rows, k=N_NEIGHBORS)
         found = self._denoise(rows, given, n_classes, recipe.adaptive, graph, clusters)
         start = self._start(rows, found)
         model = self._finish(rows, given, found, start, recipe.trust)
@@ -277,7 +277,7 @@ class RobustClassifier(ClassifierMixin, BaseEstimator):
             train, test = rows[fold != f], rows[fold == f]
             label, answer = given[fold != f], given[fold == f]
             near = None if clusters is None else clusters[fold != f]
-            graph = evidence_graph(train, k=N_NEIGHBORS)
+            graph = KNNGraph.build(train, k=N_NEIGHBORS)
             for adaptive in (True, False):
                 found = self._denoise(train, label, n_classes, adaptive, graph, near)
                 start = self._start(train, found)

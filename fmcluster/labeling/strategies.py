@@ -26,7 +26,7 @@ from fmcluster.labeling.inputs import LabelingInput
 from fmcluster.labeling.propagate import propagate
 from fmcluster.partition.kmeans import ROUGH_ROUNDS, spherical_kmeans
 from fmcluster.utils.random import seed_of
-from fmcluster.vectors.graph import KNNGraph, evidence_graph
+from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.rows import BLOCK_ROWS, unit_rows
 
 # Neighbor entries that herding may hold: pool rows * (pool rows / budget).
@@ -213,7 +213,7 @@ def _pool(
     # A tenth of a small pool: wider, all rows would be near all.
     least = max(2, min(MIN_NEIGHBORS, len(pool) // 10))
     width = int(np.clip(round(len(pool) / ask.total), least, len(pool) - 1))
-    return pool, rows, evidence_graph(rows, k=width, random_state=ask.seed("graph"))
+    return pool, rows, KNNGraph.build(rows, k=width, random_state=ask.seed("graph"))
 
 
 def _partition(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fmcluster.functional.labels.spread import affinity, spread_labels
 from fmcluster.functional.labels.spread_accuracy import SpreadAccuracy, spread_accuracy
 from fmcluster.utils import distributed
-from fmcluster.vectors.graph import KNNGraph, evidence_graph
+from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.rows import BLOCK_ROWS, unit_rows
 
 # No row without an answer is surer: one in two hundred is an answer's own error.
@@ -71,7 +71,7 @@ def spread_with_accuracy(
         count = min(len(others), max(TRIAL_ROWS - len(rows), len(rows)))
         some = np.sort(np.concatenate([rows, rng.choice(others, count, replace=False)]))
         x, rows = np.asarray(x[some], np.float32), np.searchsorted(some, rows)
-        near = evidence_graph(unit_rows(x), k=N_NEIGHBORS, random_state=seed)
+        near = KNNGraph.build(unit_rows(x), k=N_NEIGHBORS, random_state=seed)
         graph = affinity(near.indices, near.similarities)
         proba, agreement = spread_labels(
             x, graph, rows, target, n_classes, device=distributed.gpu()

@@ -29,6 +29,8 @@ from fmcluster.vectors.faiss_index import one_blas_thread
 BLOCK_BYTES = 2**25
 # With four groups a neighbor, a sixth more cosines than are wanted reach the bound.
 GROUPS_PER_NEIGHBOR = 4
+# Maxima of fewer groups than a few registers hold side by side are slow.
+LEAST_GROUPS = 64
 # Among duplicates all reach the bound: above so many per neighbor they are partitioned first.
 CROWD = 8
 # Blocks of all threads take a gigabyte.
@@ -103,7 +105,7 @@ def _search(
 
     def block(start: int) -> tuple[slice, Found]:
         rows = slice(start, min(start + size, m))
-        return rows, _nearest(queries[rows], x, k, first=start if others else None)
+        return rows, nearest_among(queries[rows], x, k, first=start if others else None)
 
     starts = range(0, m, size)
     with one_blas_thread():
@@ -116,12 +118,12 @@ def _search(
                 keep(rows, found)
 
 
-def _nearest(
+def nearest_among(
     queries: NDArray[np.float32], x: NDArray[np.float32], k: int, *, first: int | None
 ) -> Found:
     """Return (cosines, indices) of the nearest of `x`, but for row `first` + i of query i."""
     m, n = len(queries), len(x)
-    groups = min(n, GROUPS_PER_NEIGHBOR * k)
+    groups = min(n, max(GROUPS_PER_NEIGHBOR * k, LEAST_GROUPS))
     depth = -(-n // groups)
     # The last groups may be short of one: minus infinity fills them up.
     cosines = np.empty((m, depth * groups), np.float32)

@@ -119,7 +119,12 @@ def families_for(
 
 
 def families_of(
-    X: Any, method: str, *, target_recall: float, memory_bytes: int | None
+    X: Any,
+    method: str,
+    *,
+    target_recall: float,
+    memory_bytes: int | None,
+    exact_rows: int = EXACT_ROWS,
 ) -> list[str]:
     """Return the families to try for the rows of `X`: the one that is named, or those of "auto".
 
@@ -130,7 +135,9 @@ def families_of(
     """
     check_in(method, METHODS, "method")
     check_range(target_recall, "target_recall", low=0, high=1)
-    return families_for(*X.shape, memory_bytes=memory_bytes) if method == "auto" else [method]
+    if method != "auto":
+        return [method]
+    return families_for(*X.shape, memory_bytes=memory_bytes, exact_rows=exact_rows)
 
 
 def index_bytes(n_rows: int, n_dims: int, method: str) -> int:

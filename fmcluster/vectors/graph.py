@@ -22,26 +22,25 @@ from fmcluster.utils.files import (
 )
 from fmcluster.utils.folders import check_digests, read_whole, replaced_folder
 from fmcluster.utils.progress import bar
+from fmcluster.vectors.cells import neighbors_by_cells
 from fmcluster.vectors.exact import nearest_rows
 from fmcluster.vectors.faiss_index import (
-    EXACT_ROWS,
     faiss_module,
-    families_for,
     families_of,
-    flat_rows,
     n_gpus,
 )
 from fmcluster.vectors.index import KNNIndex
 from fmcluster.vectors.rows import BLOCK_ROWS, iter_blocks
-from fmcluster.vectors.search import TARGET_RECALL
+from fmcluster.vectors.search import MOST_PAIRS_ROWS, TARGET_RECALL
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
-# Up to here no index that finds 95 in a hundred answers sooner than all pairs by matrix products
-# (benchmarks/results/graphs.md, of 384 dimensions). Finding fewer is sooner, but votes suffer: IVF
-# at its least effort lost up to two points of F1 of wrong labels found.
+# All pairs of so many rows of 384 dimensions take a core 21 s, and a graph without a gap is the
+# same for any seed; cells take a tenth of it or less (benchmarks/results/graphs.md).
 PAIRS_ROWS = 50_000
+# Looking at more than half of all pairs, one may look at all of them.
+PAIRS_SHARE = 0.5
 SAVED = ("indices.npy", "similarities.npy", "graph.json")
 
 
@@ -110,8 +109,12 @@ class KNNGraph:
             At least two rows; read in blocks.
         k : int
             Neighbors a row, at most n - 1 of them.
-        method, target_recall, memory_bytes, random_state
-            Of the index: as of `KNNIndex.build`.
+        method : {"auto", "exact", "ivf", "hnsw", "ivfpq"}
+            "auto" compares all pairs up to 50,000 rows (on a GPU up to two million), and above that
+            the rows of near cells ("ivf"), as many as reach the target; where memory does not hold
+            the rows, product codes ("ivfpq"). The others search the index of that name.
+        target_recall, memory_bytes, random_state
+            As of `KNNIndex.build`.
 
         Raises
         ------
@@ -128,7 +131,13 @@ class KNNGraph:
             raise ValueError(f"k={k} neighbors: at least 1 is needed")
         return cls._of(
             X,
-            families_of(X, method, target_recall=target_recall, memory_bytes=memory_bytes),
+            families_of(
+                X,
+                method,
+                target_recall=target_recall,
+                memory_bytes=memory_bytes,
+                exact_rows=PAIRS_ROWS,
+            ),
             k=min(k, n_rows - 1),
             target_recall=target_recall,
             memory_bytes=memory_bytes,
@@ -147,9 +156,19 @@ class KNNGraph:
         random_state: int = 0,
     ) -> KNNGraph:
         """Find neighbors by the first of some index families that finds enough of them."""
-        n_rows, n_dims = X.shape
-        if families[0] == "exact" and not n_gpus(faiss_module()):
-            return cls(*nearest_rows(_all_unit_rows(X), k))
+        n_rows = X.shape[0]
+        if not n_gpus(faiss_module()):
+            if "ivf" in families:
+                fallback = "exact" in families and n_rows <= MOST_PAIRS_ROWS
+                share = PAIRS_SHARE if fallback else 1.0
+                near = neighbors_by_cells(
+                    X, k, target=target_recall, seed=random_state, most_share=share
+                )
+                if near is not None:
+                    indices, similarities, recall = near
+                    return cls(indices, similarities, "ivf", recall)
+            if "exact" in families:
+                return cls(*nearest_rows(_all_unit_rows(X), k))
         index = KNNIndex._of(
             X,
             families,
@@ -158,8 +177,6 @@ class KNNGraph:
             memory_bytes=memory_bytes,
             random_state=random_state,
         )
-        if index.method == "exact" and not n_gpus(faiss_module()):
-            return cls(*nearest_rows(flat_rows(index._searcher.index), k))
         wide = np.int32 if n_rows < 2**31 else np.int64
         indices = np.empty((n_rows, k), wide)
         similarities = np.empty((n_rows, k), np.float32)
@@ -283,30 +300,6 @@ def _check_graph(indices: NDArray[Any], similarities: NDArray[Any]) -> None:
             raise ValueError(
                 f"the graph's indices name rows outside 0..{shape[0] - 1}: build the graph again"
             )
-
-
-def evidence_graph(X: Any, *, k: int, random_state: int = 0) -> KNNGraph:
-    """Return neighbors to count votes with, as cheaply as they come.
-
-    Up to `PAIRS_ROWS` rows all pairs are compared; more are searched by the index that is soonest
-    done and finds 95 in a hundred. Heads ask `KNNGraph.build`, which is exact up to twice as many.
-
-    Parameters
-    ----------
-    X : (n, d) array-like, memory map or store's space
-        At least two rows.
-    k : int
-        Neighbors a row, at most n - 1.
-    random_state : int
-        Seed of the index, where one is built.
-    """
-    X = X if hasattr(X, "shape") else np.asarray(X)
-    if X.shape[0] < 2 or k < 1:
-        return KNNGraph.build(X, k=k)
-    families = families_for(*X.shape, exact_rows=PAIRS_ROWS)
-    if families[0] != "exact" and X.shape[0] <= EXACT_ROWS and len(families) > 1:
-        families = ["ivf", "exact"]
-    return KNNGraph._of(X, families, k=min(k, X.shape[0] - 1), random_state=random_state)
 
 
 def _all_unit_rows(X: Any) -> NDArray[np.float32]:

@@ -10,7 +10,7 @@ import pytest
 from fmcluster.cli.labels import read_table
 from fmcluster.cli.main import main
 from fmcluster.utils.ids import IdIndex
-from fmcluster.vectors.graph import evidence_graph
+from fmcluster.vectors.graph import KNNGraph
 
 
 @pytest.fixture
@@ -68,9 +68,10 @@ def test_clean_asks_for_neighbors_once(folder, monkeypatch, capsys):
 
     def counted(rows, *, k, **options):
         widths.append(k)
-        return evidence_graph(rows, k=k, **options)
+        return build(rows, k=k, **options)
 
-    monkeypatch.setattr("fmcluster.labeling.inputs.evidence_graph", counted)
+    build = KNNGraph.build
+    monkeypatch.setattr(KNNGraph, "build", counted)
     X = np.load(folder / "X.npy")
     X[7] = X[3]
     np.save(folder / "X.npy", X)

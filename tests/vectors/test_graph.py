@@ -8,7 +8,7 @@ import pytest
 
 from fmcluster.embedding.store.store import EmbeddingStore
 from fmcluster.utils.errors import CorruptShardError
-from fmcluster.vectors.graph import KNNGraph, evidence_graph
+from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.index import KNNIndex
 from fmcluster.vectors.rows import iter_blocks, unit_rows
 
@@ -63,29 +63,6 @@ def test_nan_rows_are_named(X):
     X[17, 3] = np.inf
     with pytest.raises(ValueError, match="17"):
         KNNGraph.build(X, k=3)
-
-
-def test_evidence_graph_is_the_exact_one_for_few_rows_and_an_index_for_many(X, monkeypatch):
-    graph, exact = evidence_graph(X, k=10), KNNGraph.build(X, k=10)
-    assert np.array_equal(graph.indices, exact.indices)
-    np.testing.assert_allclose(graph.similarities, exact.similarities, atol=1e-5)
-    assert evidence_graph(X[:3], k=10).k == 2
-    X[17, 3] = np.nan
-    with pytest.raises(ValueError, match="17"):
-        evidence_graph(X, k=10)
-    X[17, 3] = 0
-    monkeypatch.setattr("fmcluster.vectors.graph.PAIRS_ROWS", 100)
-    asked = []
-    inner = KNNGraph._of.__func__
-    monkeypatch.setattr(
-        KNNGraph,
-        "_of",
-        classmethod(lambda cls, X, f, **m: asked.append(f) or inner(cls, X, f, **m)),
-    )
-    many = evidence_graph(X, k=10)
-    assert asked == [["ivf", "exact"]]
-    assert many.recall >= 0.93 and many.indices.shape == (400, 10)
-    assert many.recall > 0.7
 
 
 @pytest.mark.parametrize("method", ["hnsw", "ivf", "ivfpq"])

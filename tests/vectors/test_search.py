@@ -8,7 +8,7 @@ import pytest
 from fmcluster.vectors import search
 from fmcluster.vectors.exact import nearest_rows
 from fmcluster.vectors.faiss_index import families_for, filled_index
-from fmcluster.vectors.graph import KNNGraph, evidence_graph
+from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.index import KNNIndex
 from fmcluster.vectors.rows import unit_rows
 from fmcluster.vectors.search import RecallSample, Searcher, efforts_of
@@ -60,9 +60,6 @@ def test_codes_miss_the_target_and_vectors_in_the_cells_reach_it(X, truth, caplo
 def test_where_cells_do_not_reach_it_either_all_pairs_are_compared(X, truth, monkeypatch):
     monkeypatch.setitem(search.EFFORTS, "ivf", [(1, 1)])
     monkeypatch.setitem(search.EFFORTS, "ivfpq", [(1, 1)])
-    graph = KNNGraph._of(X, FAMILIES, k=10)
-    assert (graph.method, graph.recall) == ("exact", 1.0)
-    np.testing.assert_array_equal(graph.indices, truth)
     index = KNNIndex._of(X, FAMILIES, k=10)
     assert (index.method, index.recall) == ("exact", 1.0)
     np.testing.assert_array_equal(index.search(X[:9], 11)[1][:, 1:], truth[:9])
@@ -73,9 +70,9 @@ def test_too_many_rows_for_all_pairs_take_what_the_cells_find(X, monkeypatch, ca
     monkeypatch.setitem(search.EFFORTS, "ivf", [(1, 1)])
     monkeypatch.setitem(search.EFFORTS, "ivfpq", [(1, 1)])
     with caplog.at_level(logging.WARNING, "fmcluster"):
-        graph = KNNGraph._of(X, FAMILIES, k=10)
-    assert graph.method == "ivf"
-    assert graph.recall < 0.95
+        index = KNNIndex._of(X, FAMILIES, k=10)
+    assert index.method == "ivf"
+    assert index.recall < 0.95
     assert "the ivf index finds" in caplog.text
     assert "method='exact' where time allows" in caplog.text
 
@@ -99,8 +96,8 @@ def test_cells_are_looked_into_up_to_where_all_pairs_are_sooner():
 
 def test_votes_are_counted_on_a_graph_that_reaches_the_target_too(X, truth, monkeypatch):
     monkeypatch.setattr("fmcluster.vectors.graph.PAIRS_ROWS", 1_000)
-    graph = evidence_graph(X, k=10)
-    assert graph.method in ("ivf", "exact")
+    graph = KNNGraph.build(X, k=10)
+    assert graph.method == "ivf"
     assert share_found(graph.indices, truth) >= 0.94
 
 

@@ -16,7 +16,7 @@ from fmcluster.partition.mini_clusters import group_sums
 from fmcluster.partition.nodes import affinities, coarsen
 from fmcluster.partition.refine import N_NEIGHBORS
 from fmcluster.vectors.fit_data import HeadData
-from fmcluster.vectors.graph import KNNGraph, evidence_graph
+from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.rows import BLOCK_ROWS, unit_rows
 
 # Edges that join very many rows to nodes: the nearest decide, and all would take more memory than
@@ -74,5 +74,5 @@ def points_of(data: HeadData, most: int) -> Points:
         part = slice(start, start + BLOCK_ROWS)
         sums += group_sums(data.joint[part], node[part], m)
     rows = unit_rows(sums)
-    near = evidence_graph(rows, k=min(N_NEIGHBORS, m - 1))
+    near = KNNGraph.build(rows, k=min(N_NEIGHBORS, m - 1))
     return Points(node, rows, near, np.bincount(node).astype(np.float64))

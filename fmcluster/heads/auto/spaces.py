@@ -14,7 +14,7 @@ import numpy as np
 from fmcluster.heads.auto.agreement import split_agreement
 from fmcluster.partition.refine import N_NEIGHBORS, RefinementContext
 from fmcluster.vectors.fit_data import HeadData
-from fmcluster.vectors.graph import evidence_graph
+from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.rows import JointRows, Rows, sample_indices, unit_rows
 
 # Agreement of more rows changes no choice of the nineteen worlds of two spaces that were looked at.
@@ -49,7 +49,7 @@ def _agreement(spaces: list[Rows], index: np.ndarray, n_clusters: int, seed: int
     if len(rows) < 4 * n_clusters:
         return 0.0
     rows = unit_rows(rows - (1 - 1 / n_clusters) * rows.mean(axis=0))
-    graph = evidence_graph(rows, k=min(N_NEIGHBORS, len(rows) - 1))
+    graph = KNNGraph.build(rows, k=min(N_NEIGHBORS, len(rows) - 1))
     context = RefinementContext(rows, graph, seed)
     draws = [split_agreement(context, n_clusters, seed=seed + i) for i in range(N_DRAWS)]
     return float(np.mean(draws))

@@ -36,7 +36,7 @@ from fmcluster.result.editing.steps import Move, Recalibrate, Split
 from fmcluster.result.loop.level_names import with_level_names
 from fmcluster.utils.errors import CollapseWarning
 from fmcluster.utils.random import seed_of
-from fmcluster.vectors.graph import KNNGraph, evidence_graph
+from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.rows import (
     JointRows,
     Rows,
@@ -127,7 +127,7 @@ def level_tree(result: ClusterResult) -> LevelTree:
     x = whole[kept]
     graph = result.graph
     if graph is None or len(kept) < result.n_rows or graph.n_rows != result.n_rows:
-        graph = evidence_graph(x, k=N_NEIGHBORS)
+        graph = KNNGraph.build(x, k=N_NEIGHBORS)
     graph = graph.take(min(N_NEIGHBORS, graph.k))
     k = result.n_clusters
     finest = max(k, min(max(FINEST, 2 * k), len(kept) // ROWS_PER_CLUSTER))
@@ -353,7 +353,7 @@ def _tree_of_sample(result: ClusterResult) -> LevelTree | None:
     rows, labels = rows[labels >= 0], labels[labels >= 0]
     if len(np.unique(labels)) < k or len(rows) < 2:
         return None
-    graph = evidence_graph(x, k=N_NEIGHBORS)
+    graph = KNNGraph.build(x, k=N_NEIGHBORS)
     hierarchy = build_hierarchy(x, labels, np.arange(k), graph)
     return LevelTree(hierarchy, rows, graph, x)
 
