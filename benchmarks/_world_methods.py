@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fmcluster.api import cluster
 from fmcluster.calibration import fit_calibrated
 from fmcluster.functional.metrics import evaluate
 from fmcluster.heads import make_head
@@ -134,10 +135,10 @@ class Runner:
         """Return the figures of one method: a peer, "k-estimate", or "head:" and a spec."""
         k, began, again = len(np.unique(y)), time.process_time(), 0.0
         if method == "k-estimate":
-            from fmcluster.partition.estimates.estimate import estimate_n_clusters
-
-            n_estimated = int(estimate_n_clusters(X, random_state=seed).best)
-            return {"k_estimate": n_estimated, "cpu_seconds": round(time.process_time() - began, 2)}
+            result = cluster(X, n_clusters="auto", random_state=seed)
+            levels = [level.n_clusters for level in result.levels]
+            spent = round(time.process_time() - began, 2)
+            return {"k_estimate": result.n_clusters, "levels": levels, "cpu_seconds": spent}
         if PEERS.get(method) == "umap":
             z, again = self._umap(X, seed)
             found = Found(_of_reduced(z, method, k, seed))

@@ -13,6 +13,7 @@ from _sets import markdown
 RIVALS = ("average", "ward", "umap+kmeans", "evoc")
 # How near an estimated number of clusters has to be to count as found.
 NEAR = 0.3
+NEAR_LEVEL = 0.15
 Rows = list[dict[str, Any]]
 HEADER = (
     "method",
@@ -175,9 +176,20 @@ def numbers(rows: Rows) -> str:
     for kind in ("natural", "even", "long tail"):
         off = [abs(r["k_estimate"] - r["k"]) / r["k"] for r in rows if r["kind"] == kind]
         if off:
-            near = float((np.array(off) <= NEAR).mean())
-            body.append([kind, len(off), decimals(average(off)), percent(near)])
-    return markdown(["worlds", "number", "mean of abs(k - K) / K", "% within 30 %"], body)
+            ratio = [r["k_estimate"] / r["k"] for r in rows if r["kind"] == kind]
+            double = np.abs(np.log(ratio)) <= np.log(2)
+            level = [
+                min(abs(k - r["k"]) for k in r["levels"]) <= NEAR_LEVEL * r["k"]
+                for r in rows
+                if r["kind"] == kind
+            ]
+            body.append(
+                [kind, len(off), decimals(average(off))]
+                + [percent(float(np.mean(s))) for s in (np.array(off) <= NEAR, double, level)]
+                + [decimals(average([len(r["levels"]) for r in rows if r["kind"] == kind]))]
+            )
+    header = ["worlds", "number", "mean of abs(k - K) / K", "% within 30 %", "% within twice"]
+    return markdown([*header, "% with a level within 15 %", "levels"], body)
 
 
 def weakest(rows: Rows, n_shown: int = 12) -> str:

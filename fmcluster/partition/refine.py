@@ -23,7 +23,7 @@ the columns of Q are scaled to equal mass (Sinkhorn).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -56,6 +56,9 @@ LEAST_SHARE = 0.1
 N_NEIGHBORS = 10
 # Cosines this far apart weigh e-fold apart, in the smoothing and in the affinities.
 WIDTH = 0.1
+# Up to so many clusters the joint of own and neighbors' labels is one product; with 1,000 it took
+# a quarter of a fit. A row's shares beyond the largest are hundredths by then.
+DENSE_CLUSTERS, LARGEST_SHARES = 256, 8
 # Keeps logarithms and divisions of float32 shares finite.
 TINY = 1e-6
 
@@ -191,19 +194,54 @@ def fit_slope(z: Array, target: Array) -> float:
     """Return the slope b whose softmax(b z) has the least cross-entropy to `target` rows."""
     z = z - z.max(axis=1, keepdims=True)
     fit = float((target * z).sum(axis=1).mean())
-    losses = [float(np.log(np.exp(z * b).sum(axis=1)).mean()) - b * fit for b in SLOPES]
-    return float(SLOPES[int(np.argmin(losses))])
+
+    @cache
+    def loss(at: int) -> float:
+        b = SLOPES[at]
+        return float(np.log(np.exp(z * b).sum(axis=1)).mean()) - b * fit
+
+    # Convex in b: the first that the next one does not improve, by halving.
+    low, high = 0, len(SLOPES) - 1
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if loss(middle) <= loss(middle + 1) else (middle + 1, high)
+    return float(SLOPES[low])
 
 
-def information_share(Q: Array, R: Array, mass: Array) -> float:
-    """Return I / H of the joint of a row's label (Q) and its neighbors' (R), in 0..1."""
-    joint = ((Q.T * mass) @ R).astype(np.float64)
-    joint = (joint + joint.T) / 2
-    joint /= joint.sum()
-    m = joint.sum(axis=1)
+def information_share(Q: Array, S: Any, mass: Array) -> float:
+    """Return I / H of the joint of a row's label (Q) and its neighbors' (S Q), in 0..1.
+
+    Of more than `DENSE_CLUSTERS` clusters each row's largest shares are joined, and what they leave
+    counts as independent: all would take n k^2.
+    """
+    if Q.shape[1] > DENSE_CLUSTERS:
+        Q, full = _largest_shares(Q), Q
+        m = (mass @ full + (mass @ S) @ full).astype(np.float64) / 2
+        joint = (Q.multiply(mass[:, None]).T @ (S @ Q)).tocoo()
+        joint = ((joint + joint.T) / 2).tocoo()
+        value = joint.data.astype(np.float64)
+        apart = m[joint.row] * m[joint.col]
+    else:
+        joint = ((Q.T * mass) @ (S @ Q)).astype(np.float64)
+        joint = (joint + joint.T) / 2
+        joint /= joint.sum()
+        m = joint.sum(axis=1)
+        value, apart = joint, np.outer(m, m)
     entropy = -(m * np.log(m + 1e-12)).sum()
-    mutual = (joint * np.log((joint + 1e-12) / (np.outer(m, m) + 1e-12))).sum()
+    mutual = (value * np.log((value + 1e-12) / (apart + 1e-12))).sum()
     return float(np.clip(mutual / max(entropy, 1e-9), 0, 1))
+
+
+def _largest_shares(Q: Array) -> Any:
+    """Return the largest shares of each row, csr (n, k)."""
+    from scipy.sparse import csr_matrix
+
+    n, k = Q.shape
+    column = np.argpartition(Q, k - LARGEST_SHARES, axis=1)[:, -LARGEST_SHARES:]
+    pointers = np.arange(0, column.size + 1, LARGEST_SHARES)
+    return csr_matrix(
+        (np.take_along_axis(Q, column, axis=1).ravel(), column.ravel(), pointers), shape=(n, k)
+    )
 
 
 def to_shares(
@@ -266,21 +304,22 @@ def refine(
         return labels
 
     Q = pin(Q)
-    R, slope = S @ Q, 1.0
+    slope, a = 1.0, 1.0 if size_exponent is None else size_exponent
     for turn in range(n_iter):
         check_stopped()
         weights, offsets = linear_weights(context, Q, model)
         if turn % 3 == 0:
             # Twice, for the product with the neighbors takes the root (entry 4).
             slope = 2 * fit_slope(
-                context.rows[context.sample] @ weights + offsets, R[context.sample]
+                context.rows[context.sample] @ weights + offsets, S[context.sample] @ Q
             )
         z = context.rows @ weights
         z += offsets
         z *= slope
         if shares is None:
             sizes = np.maximum(context.mass @ Q, LEAST_SHARE / k)
-            a = information_share(Q, R, context.mass) if size_exponent is None else size_exponent
+            if size_exponent is None and (turn % 3 == 0 or k <= DENSE_CLUSTERS):
+                a = information_share(Q, S, context.mass)
             z += (a * np.log(sizes / sizes.sum())).astype(np.float32)
         if evidence is not None:
             z += evidence
@@ -292,5 +331,4 @@ def refine(
         if shares is not None:
             Q = to_shares(Q, shares_by_rank(shares, context.mass @ Q), mass=context.mass)
         Q = pin(Q)
-        R = S @ Q
     return Q

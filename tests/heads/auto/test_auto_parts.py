@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
+from scipy.sparse import csr_matrix
 
 from fmcluster.functional.assignment import align_labels
 from fmcluster.functional.metrics import evaluate
@@ -101,9 +102,35 @@ def test_slope_is_that_of_the_likeliest_softmax():
 def test_information_share_is_one_for_sure_and_zero_for_independent_labels():
     Q = refining.one_hot(np.arange(400) % 4, 4)
     mass = np.full(400, 1 / 400, np.float32)
-    assert refining.information_share(Q, Q, mass) == pytest.approx(1, abs=1e-6)
-    flat = np.full((400, 4), 0.25, np.float32)
-    assert refining.information_share(Q, flat, mass) == pytest.approx(0, abs=1e-6)
+    alike = csr_matrix((Q @ Q.T) / 100)
+    assert refining.information_share(Q, alike, mass) == pytest.approx(1, abs=1e-6)
+    all_rows = np.full((400, 400), 1 / 400, np.float32)
+    assert refining.information_share(Q, all_rows, mass) == pytest.approx(0, abs=1e-6)
+
+
+def test_of_many_clusters_the_largest_shares_tell_the_information(monkeypatch):
+    rng = np.random.default_rng(0)
+    n, k = 3_000, 60
+    y = rng.choice(k, n, p=rng.dirichlet(np.ones(k)))
+    Q = softmax(5 * refining.one_hot(y, k) + rng.normal(size=(n, k)), dtype=np.float32)
+    near = np.where(rng.random((n, 8)) < 0.7, y[:, None], rng.integers(0, k, (n, 8)))
+    first = np.array([np.flatnonzero(y == c)[0] if (y == c).any() else 0 for c in range(k)])
+    S = csr_matrix((np.full(8 * n, 1 / 8, np.float32), first[near].ravel(), range(0, 8 * n + 1, 8)))
+    S.resize((n, n))
+    mass = np.full(n, 1 / n, np.float32)
+    exact = refining.information_share(Q, S, mass)
+    monkeypatch.setattr(refining, "DENSE_CLUSTERS", 10)
+    assert refining.information_share(Q, S, mass) == pytest.approx(exact, abs=0.05)
+    assert 0.1 < exact < 0.9
+
+
+def test_slope_found_by_halving_is_the_best_of_all(monkeypatch):
+    rng = np.random.default_rng(1)
+    for scale in (0.02, 0.3, 1, 4, 50):
+        z = rng.normal(size=(300, 7)).astype(np.float32)
+        target = softmax(scale * z + rng.normal(size=(300, 7)), dtype=np.float32)
+        losses = [-(target * np.log(softmax(b * z) + 1e-30)).sum() for b in refining.SLOPES]
+        assert refining.fit_slope(z, target) == refining.SLOPES[int(np.argmin(losses))]
 
 
 def test_columns_are_scaled_to_the_asked_shares():
