@@ -44,6 +44,7 @@ from fmcluster.vectors.rows import (
     count_distinct,
     one_or_list,
     sample_indices,
+    zero_rows,
 )
 
 if TYPE_CHECKING:
@@ -327,8 +328,9 @@ def _cut_clusters(
         inside = [Rows(space[kept[at]]) for space in spaces]
         wanted = int(np.ceil(LEAVES_PER_CLUSTER * finest * len(at) / len(kept)))
         wanted = min(wanted, len(at) // ROWS_PER_LEAF) if finest > result.n_clusters else 1
-        if wanted > 1:
-            wanted = min(wanted, count_distinct(JointRows(inside), wanted))
+        if wanted > 1:  # a row of zeros lies nowhere, and starts no leaf
+            there = [Rows(space[~zero_rows(inside)]) for space in inside]
+            wanted = min(wanted, count_distinct(JointRows(there), wanted))
         head = None if wanted < 2 else _leaf_head(inside, wanted, _seed(result, "leaves", cluster))
         leaves[at] = first + (0 if head is None else head.labels_)
         first += 1 if head is None else head.n_clusters_

@@ -182,3 +182,20 @@ def test_bad_numbers_are_refused(coarse):
     for ask in (lambda: bare.levels, lambda: bare.tree, lambda: bare.at_level(2)):
         with pytest.raises(ValueError, match="attach"):
             ask()
+
+
+def test_rows_of_zeros_start_no_leaf():
+    rng = np.random.default_rng(0)
+    few, many = np.eye(8)[0] + 0.1 * rng.normal(size=(5, 8)), np.eye(8)[1:5]
+    many = np.repeat(many, 30, axis=0) + 0.1 * rng.normal(size=(120, 8))
+    X = np.concatenate([few, many, np.zeros((60, 8))])
+    alone = 0
+    for seed in range(
+        12
+    ):  # rows of zeros go to the first cluster, which is one of few rows in some
+        result = fmc.cluster(X, head="kmeans", n_clusters=5, random_state=seed)
+        alone += (result.labels[:5] == result.labels[-1]).all()
+        assert 5 in [level.n_clusters for level in result.levels]
+        finer = result.at_level(8)
+        assert finer.n_clusters == 8 and np.isfinite(finer.proba).all()
+    assert alone > 0
