@@ -215,9 +215,9 @@ def information_share(Q: Array, S: Any, mass: Array) -> float:
     counts as independent: all would take n k^2.
     """
     if Q.shape[1] > DENSE_CLUSTERS:
-        Q, full = _largest_shares(Q), Q
-        m = (mass @ full + (mass @ S) @ full).astype(np.float64) / 2
-        joint = (Q.multiply(mass[:, None]).T @ (S @ Q)).tocoo()
+        m = (mass @ Q + (mass @ S) @ Q).astype(np.float64) / 2
+        largest = _largest_shares(Q)
+        joint = (largest.multiply(mass[:, None]).T @ (S @ largest)).tocoo()
         joint = ((joint + joint.T) / 2).tocoo()
         value = joint.data.astype(np.float64)
         apart = m[joint.row] * m[joint.col]

@@ -82,6 +82,7 @@ def answer(
     *,
     others: Sequence[Ints] = (),
     exact: bool = True,
+    even: bool = False,
 ) -> Answered:
     """Return the partition of the rows of `context` under `answers`.
 
@@ -98,6 +99,8 @@ def answer(
     exact : bool
         Whether `n_clusters` was asked for; otherwise clusters without an answer have to look
         like clusters.
+    even : bool
+        Whether clusters are likelier balanced than not: pairs alone tell no sizes.
     """
     groups = close_answers(answers)
     target, n_classes = pseudo_classes(groups, V, answers, n_clusters)
@@ -126,6 +129,7 @@ def answer(
             start,
             k,
             model="lda",
+            shares=np.full(k, 1 / k) if even and not told.any() else None,
             fixed=(rows, target),
             evidence=EVIDENCE * evidence,
             size_exponent=1.0 if told.all() else None,

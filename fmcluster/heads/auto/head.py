@@ -37,12 +37,14 @@ from fmcluster.functional.labels.answers import RowAnswers
 from fmcluster.heads.auto.agreement import discount, split_agreement
 from fmcluster.heads.auto.answered import answer
 from fmcluster.heads.auto.candidates import make_candidates
+from fmcluster.heads.auto.held import hold, say_little
 from fmcluster.heads.auto.points import Points, points_of
 from fmcluster.heads.auto.spaces import choose_space, only
-from fmcluster.heads.auto.student import Student, teach
-from fmcluster.heads.auto.vote import balance_evidence, smooth, support, vote
+from fmcluster.heads.auto.student import Student
+from fmcluster.heads.auto.unanswered import Unanswered, after_links, student_of
+from fmcluster.heads.auto.vote import balance_evidence, support, voted
 from fmcluster.heads.base import ClusterHead
-from fmcluster.partition.estimates.sizes import most_correct, shares_by_rank, size_profile
+from fmcluster.partition.estimates.sizes import shares_by_rank, size_profile
 from fmcluster.partition.nodes import coarsen, node_context
 from fmcluster.partition.refine import RefinementContext
 from fmcluster.utils.validation import check_in, check_prior, check_range
@@ -57,53 +59,9 @@ logger = logging.getLogger(__name__)
 PRIORS = ("auto", "uniform", "estimate")
 # Partitions are made of so many nodes: of fewer, rows of two classes share one (log, 33).
 MAX_NODES = 4_000
-# Halves cut without the sizes agree less than a partition that is held to even ones is right: then
-# the student, which is right on even worlds, is the floor (log, 38).
-EVEN_FLOOR = 0.95
 # No partition has more clusters than nodes; to choose them there are some for each.
 NODES_PER_CLUSTER = 2
 Floats = NDArray[np.float64]
-
-
-@dataclass
-class Unanswered:
-    """What a fit makes of the rows before any answer, kept in memory for the next answers.
-
-    Attributes
-    ----------
-    points : Points
-        The rows, or nodes of them.
-    centre, axes : arrays
-        What makes the head's rows of the data's.
-    node : (m,) int64
-        Of each point, the node that partitions were made of.
-    candidates : list of (m,) int32
-        The partitions.
-    votes : (m, k) float32
-    sizes : (k,) float64 or None
-        Likely sorted shares.
-    expected : float
-        Share of the rows that the votes are expected to have right.
-    even : float
-        How far even sizes were imposed or are likely, 0..1.
-    families, space
-        Attributes of the head.
-    proba : (m, k) float32 or None
-        What the head says of its points, once it has said it.
-    """
-
-    points: Points
-    centre: NDArray[np.float32]
-    axes: NDArray[np.float32]
-    node: NDArray[np.int64]
-    candidates: list[NDArray[np.int32]]
-    votes: NDArray[np.float32]
-    sizes: Floats | None
-    expected: float
-    even: float
-    families: dict[str, float]
-    space: int | None = None
-    proba: NDArray[np.float32] | None = None
 
 
 @dataclass(eq=False, repr=False)
@@ -210,9 +168,11 @@ class AutoHead(ClusterHead):
             hypotheses = [(1 - even, estimated), (even, np.full(k, 1 / k))]
             sizes = (1 - even) * estimated + even / k
         self.even_sizes_ = even > 0.5
-        V = vote(voters, support(voters, hypotheses, few.mass), k)[node]
-        for _ in range(1 if few is context else 2):  # what a node says is not yet the row's own
-            V = smooth(context, V)
+        scores = np.full(len(candidates), -np.inf)
+        voting = {id(c) for c in voters}
+        scores[[id(c) in voting for c in candidates]] = support(voters, hypotheses, few.mass)
+        made = [c.labels[node].astype(np.int32) for c in candidates]
+        V = voted(context, made, scores, k, node)
         agreed = split_agreement(few, k, seed=data.seed("halves"), linkages=("ward", "average"))
         sure = float(np.average(V.max(axis=1), weights=context.weights))
         return context, Unanswered(
@@ -220,7 +180,8 @@ class AutoHead(ClusterHead):
             self.centre_,
             self.axes_,
             node,
-            [c.labels[node].astype(np.int32) for c in candidates],
+            made,
+            scores,
             V,
             sizes,
             sure * discount(agreed, len(few.rows) / k),
@@ -248,22 +209,28 @@ class AutoHead(ClusterHead):
     ) -> NDArray[np.float32]:
         """Return soft labels (m, k') that hold the answers, and keep them."""
         assert data.answers is not None
+        answers = kept.points.answers(data.answers)
         edited = self.__dict__.pop("edited_", None)
         if edited is not None:
             V = kept.points.mean(edited)
-        elif kept.proba is not None:
-            V = kept.proba
         else:
-            seed = data.seed("student")
-            student, _ = student_of(context, kept, kept.votes, kept.expected, seed=seed)
-            V = kept.proba = student.proba(context.rows).astype(np.float32)
-        found = answer(
+            if len(answers.must_link) + len(answers.cannot_link):
+                kept = after_links(context, kept, answers)
+            if kept.proba is None:
+                seed = data.seed("student")
+                student, _ = student_of(context, kept, kept.votes, kept.expected, seed=seed)
+                kept.proba = student.proba(context.rows).astype(np.float32)
+            V = kept.proba
+        V = V.astype(np.float32)
+        kept_as_is = hold(V, answers) if say_little(answers, data.n_clusters) else None
+        found = kept_as_is or answer(
             context,
-            V.astype(np.float32),
-            kept.points.answers(data.answers),
+            V,
+            answers,
             data.n_clusters,
             others=[labels.astype(np.int64) for labels in kept.candidates],
             exact=self.n_clusters != "auto",
+            even=kept.even > 0.5,
         )
         self.answered_ = kept.points.of_row, found.proba
         if found.proba.shape[1] < data.n_clusters:
@@ -339,33 +306,6 @@ class AutoHead(ClusterHead):
         space = arrays.pop("space", np.array([], np.int64))  # of 0.1: there is none
         self.space_ = int(space[0]) if len(space) else None
         self.student_ = Student(**arrays)
-
-
-def student_of(
-    context: RefinementContext,
-    kept: Unanswered,
-    V: NDArray[np.float32],
-    expected: float,
-    *,
-    seed: int,
-) -> tuple[Student, Floats]:
-    """Return the student of soft labels `V`, as sure as `expected`, and the shares of its labels.
-
-    It is no surer than the likely sizes allow, where nobody has answered.
-    """
-    fewer = int(kept.node.max()) + 1 < len(V)
-    student = teach(context, V, seed=seed, node=kept.node if fewer else None)
-    proba = student.proba(context.rows)
-    k = V.shape[1]
-    labels = proba.argmax(axis=1)
-    shares = np.bincount(labels, context.mass, minlength=k).astype(np.float64)
-    if V is kept.votes:
-        own = float(np.average(proba.max(axis=1), weights=context.weights))
-        expected = max(expected, EVEN_FLOOR * kept.even * own)
-        if kept.sizes is not None:
-            expected = min(expected, most_correct(shares, kept.sizes))
-    student.level(proba, expected, context.mass)
-    return student, shares
 
 
 def resolve_shares(cluster_prior: Any, n_clusters: int) -> NDArray[np.float64] | None:

@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 # Time and memory of a prediction: (rows, landmarks) cosines; more where there are more clusters.
 LANDMARKS = 1_000
 LANDMARKS_PER_CLUSTER = 8
+# Of thousands of clusters each landmark has as many votes: their product takes most of a fit.
+MOST_LANDMARKS = 8_000
 # kappa: larger, and the nearest landmark alone decides; smaller, and large clusters win by number.
 CONCENTRATION = 15.0
 # Logits of probabilities of zero and one are finite from here.
@@ -199,7 +201,8 @@ def teach(
     if node is not None:
         few = grouped(rows, node, weights=mass)
         rows, mass = few.centroids, few.sizes
-    n_landmarks = min(max(LANDMARKS, LANDMARKS_PER_CLUSTER * k), max(len(rows) // 2, k))
+    n_landmarks = min(LANDMARKS_PER_CLUSTER * k, max(MOST_LANDMARKS, 2 * k))
+    n_landmarks = min(max(LANDMARKS, n_landmarks), max(len(rows) // 2, k))
     # Eight rounds: landmarks only have to be where rows are, and many of them share a row.
     mini = mini_clusters(rows, n_landmarks, seed=seed, max_iter=8, weights=mass)
     landmark, m = mini.labels if node is None else mini.labels[node], len(mini.sizes)

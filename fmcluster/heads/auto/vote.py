@@ -20,6 +20,7 @@ split, and its confidence says so.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,9 @@ SIZE_SCALE = 0.1
 # Where balanced sizes are as likely as not: 31 of the log. Truly balanced worlds lose 0 to 0.10 of
 # the score, others 0.05 to 0.49; wider slopes let chance decide, steps would let one row.
 BALANCED_COST, COST_SLOPE = 0.075, 0.015
+# Pairs that count in full: more that `query_pairs` chose, for partitions are torn on them, would
+# outweigh all else (benchmarks/results/answers/README.md).
+MOST_PAIRS = 50
 LEAST_EVENNESS, EVENNESS_SLOPE = 0.85, 0.03
 
 
@@ -80,19 +84,53 @@ def support(
     return out
 
 
-def vote(candidates: Sequence[Candidate], scores: Floats, n_clusters: int) -> Array:
-    """Return the weighted vote (n, k) of partitions, in the names of the best one."""
-    best = candidates[int(scores.argmax())]
-    n = len(best.labels)
+def vote(partitions: Sequence[NDArray[Any]], scores: Floats, n_clusters: int) -> Array:
+    """Return the weighted vote (n, k) of partitions (n,), in the names of the best one."""
+    best = partitions[int(scores.argmax())]
+    n = len(best)
     V = np.zeros((n, n_clusters), np.float32)
-    for candidate, score in zip(candidates, scores, strict=True):
+    for labels, score in zip(partitions, scores, strict=True):
         weight = float(np.exp((score - scores.max()) / TEMPERATURE))
         if weight > 1e-3:  # a thousand such voters are one
-            aligned = align_labels(best.labels, candidate.labels, n_clusters=n_clusters)
+            aligned = align_labels(best, labels, n_clusters=n_clusters)
             V[np.arange(n), aligned] += weight
     return V / V.sum(axis=1, keepdims=True)
+
+
+def against(
+    partitions: Sequence[NDArray[Any]], must_link: NDArray[Any], cannot_link: NDArray[Any]
+) -> Floats:
+    """Return what pairs of rows that a person called alike or not take from each score.
+
+    A few dozen pairs say little of the rows that they name and much of the partitions: the weight
+    falls e-fold for each pair that one has wrong, and for that share of them if they are many.
+    """
+    n_pairs = len(must_link) + len(cannot_link)
+    wrong = [
+        (labels[must_link[:, 0]] != labels[must_link[:, 1]]).sum()
+        + (labels[cannot_link[:, 0]] == labels[cannot_link[:, 1]]).sum()
+        for labels in partitions
+    ]
+    return TEMPERATURE * min(1.0, MOST_PAIRS / max(n_pairs, 1)) * np.array(wrong, np.float64)
 
 
 def smooth(field: RefinementContext, V: Array) -> Array:
     """Average each row's votes with those of its neighbors, half and half."""
     return 0.5 * V + 0.5 * (field.smoothing @ V)
+
+
+def voted(
+    context: RefinementContext,
+    partitions: list[NDArray[np.int32]],
+    scores: Floats,
+    n_clusters: int,
+    node: NDArray[np.int64],
+) -> NDArray[np.float32]:
+    """Return the vote (m, k) of partitions (m,) of rows by their nodes; minus infinity has none."""
+    first = np.unique(node, return_index=True)[1]
+    voters = np.flatnonzero(np.isfinite(scores))
+    V = vote([partitions[place][first] for place in voters], scores[voters], n_clusters)[node]
+    # What a node says is not yet the row's own.
+    for _ in range(1 if len(first) == len(node) else 2):
+        V = smooth(context, V)
+    return V

@@ -15,8 +15,8 @@ from fmcluster.functional.metrics import evaluate
 from fmcluster.functional.softmax import softmax
 from fmcluster.heads.auto import student
 from fmcluster.heads.auto.agreement import ROWS_TO_BE_FOUND, discount, split_agreement
-from fmcluster.heads.auto.head import student_of
 from fmcluster.heads.auto.starts import FAMILIES, FINENESS, starts
+from fmcluster.heads.auto.unanswered import student_of
 from fmcluster.heads.auto.vote import TEMPERATURE, balance_evidence, support, vote
 from fmcluster.partition import refine as refining
 from fmcluster.partition.estimates.sizes import most_correct, shares_by_rank
@@ -209,7 +209,7 @@ def test_vote_weighs_by_score_and_ignores_names():
     same = Candidate("b", (labels + 1) % 3, 0.5, 0.7, 0.3)
     worse = Candidate("c", odd, 0.5, 0.7, 0.3 - TEMPERATURE)
     three = [best, same, worse]
-    V = vote(three, support(three, [], np.ones(30)), 3)
+    V = vote([c.labels for c in three], support(three, [], np.ones(30)), 3)
     np.testing.assert_allclose(V[5:, :].max(axis=1), 1)
     np.testing.assert_allclose(V[0], [2 / (2 + np.exp(-1)), np.exp(-1) / (2 + np.exp(-1)), 0])
 
