@@ -37,7 +37,7 @@ from fmcluster.functional.labels.answers import RowAnswers
 from fmcluster.heads.auto.agreement import discount, split_agreement
 from fmcluster.heads.auto.answered import answer
 from fmcluster.heads.auto.candidates import make_candidates
-from fmcluster.heads.auto.held import hold, say_little
+from fmcluster.heads.auto.held import cut_up, hold, say_little
 from fmcluster.heads.auto.points import Points, points_of
 from fmcluster.heads.auto.spaces import choose_space, only
 from fmcluster.heads.auto.student import Student
@@ -182,6 +182,7 @@ class AutoHead(ClusterHead):
             node,
             made,
             scores,
+            np.array([c.balanced for c in candidates]),
             V,
             sizes,
             sure * discount(agreed, len(few.rows) / k),
@@ -222,16 +223,19 @@ class AutoHead(ClusterHead):
                 kept.proba = student.proba(context.rows).astype(np.float32)
             V = kept.proba
         V = V.astype(np.float32)
-        kept_as_is = hold(V, answers) if say_little(answers, data.n_clusters) else None
-        found = kept_as_is or answer(
-            context,
-            V,
-            answers,
-            data.n_clusters,
-            others=[labels.astype(np.int64) for labels in kept.candidates],
-            exact=self.n_clusters != "auto",
-            even=kept.even > 0.5,
-        )
+        found = None if len(answers.rows) else hold(V, answers)
+        if found is None or not say_little(answers, data.n_clusters):
+            refined = answer(
+                context,
+                V,
+                answers,
+                data.n_clusters,
+                others=[labels.astype(np.int64) for labels in kept.candidates],
+                exact=self.n_clusters != "auto",
+                even=kept.even > 0.5,
+            )
+            if found is None or not cut_up(context, found.proba, refined.proba):
+                found = refined
         self.answered_ = kept.points.of_row, found.proba
         if found.proba.shape[1] < data.n_clusters:
             logger.info(

@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit, logit
 
 from fmcluster.functional.labels.answers import RowAnswers
 from fmcluster.heads.auto.points import Points
 from fmcluster.heads.auto.student import Student, teach
-from fmcluster.heads.auto.vote import against, voted
+from fmcluster.heads.auto.vote import TEMPERATURE, against, voted
 from fmcluster.partition.estimates.sizes import most_correct
 from fmcluster.partition.refine import RefinementContext
 
@@ -36,6 +37,8 @@ class Unanswered:
         The partitions.
     scores : (c,) float64
         Of each that has a vote; minus infinity where it has none.
+    balanced : (c,) bool
+        Which had balanced sizes imposed.
     votes : (m, k) float32
     sizes : (k,) float64 or None
         Likely sorted shares.
@@ -55,6 +58,7 @@ class Unanswered:
     node: NDArray[np.int64]
     candidates: list[NDArray[np.int32]]
     scores: Floats
+    balanced: NDArray[np.bool_]
     votes: NDArray[np.float32]
     sizes: Floats | None
     expected: float
@@ -68,8 +72,13 @@ def after_links(context: RefinementContext, kept: Unanswered, answers: RowAnswer
     """Return what the rows say once the partitions have voted again, with answers about pairs."""
     taken = against(kept.candidates, answers.must_link, answers.cannot_link)
     V = voted(context, kept.candidates, kept.scores - taken, kept.votes.shape[1], kept.node)
+    even = kept.even
+    if 0 < even < 1 and kept.balanced.any() and not kept.balanced.all():
+        # Pairs judge sizes, too: by the best partition that had them imposed and the best other.
+        against_even = taken[kept.balanced].min() - taken[~kept.balanced].min()
+        even = float(expit(logit(even) - against_even / TEMPERATURE))
     # As sure as before: a vote of fewer partitions is sharper, and no nearer to the truth for it.
-    return replace(kept, votes=V, proba=None)
+    return replace(kept, votes=V, even=even, proba=None)
 
 
 def student_of(
