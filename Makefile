@@ -32,7 +32,7 @@ app: $(RUN_STAMP)  ## the demo in the browser, made first if it is not there
 
 # Files in the order of tests/conftest.py, the slowest first: not by their number of tests. A process
 # a core, and a thread a process: two threads of each would wait for one another.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test: $(DEV_STAMP)  ## the whole test suite, a file at a time on two processes
 	$(PYTEST)

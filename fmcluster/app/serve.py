@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import secrets
+import signal
 import socket
 import sys
 import threading
@@ -111,17 +112,20 @@ def serve(
                 host.put(None, str(error))
                 server.should_exit = True
 
+        def end() -> None:
+            server.should_exit = True
+            host.end()
+
         loading = threading.Thread(target=load, name="fmcluster-load")
-        loading.start()
         url = f"http://{ADDRESS}:{bound}/?token={token}"
         try:
-            say(url)
-            if open_browser:
-                # A daemon, for a browser of the terminal blocks; it only starts a process.
-                threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
-            server.run(sockets=[listener])
-        except KeyboardInterrupt:
-            pass  # uvicorn hands it on, once it has ended
+            with _interrupt_calls(end):
+                loading.start()
+                say(url)
+                if open_browser:
+                    # A daemon, for a browser of the terminal blocks; it only starts a process.
+                    threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
+                server.run(sockets=[listener])
         finally:
             host.end()
         if server.force_exit or not _ended(loading, host):
@@ -129,6 +133,23 @@ def serve(
         if failed:
             raise failed[0]
         return True
+
+
+@contextlib.contextmanager
+def _interrupt_calls(end: Callable[[], None]) -> Iterator[None]:
+    """Let Ctrl-C call `end` and raise nothing, also when uvicorn hands it on after it has ended.
+
+    Raised while two threads import, it may leave Python's lock of all imports taken: the other
+    thread then waits for ever.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, lambda *_: end())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _ended(loading: threading.Thread, host: Host) -> bool:

@@ -13,6 +13,8 @@ import pytest
 from helpers_app import Client
 
 import fmcluster as fmc
+from fmcluster.app.serve import serve
+from fmcluster.app.session import Session
 
 # One process that has imported everything; for every line it gets, an app is forked from it, which
 # ends as a process of its own does, by Python's own way out.
@@ -124,6 +126,24 @@ def test_an_interrupt_at_any_moment_ends_it_well(apps, folder, seconds):
     assert json.loads(said) == {"result": str(folder / "run"), "stopped": True}
     if seconds is not None:
         assert len((folder / "run" / "answers.log").read_text().splitlines()) >= 4
+
+
+def test_an_interrupt_before_requests_are_served_raises_nothing(folder):
+    """Raised while two threads import, it left the lock of all imports taken."""
+    said = []
+
+    def say(url):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.05)
+        said.append(url)
+
+    def load():
+        result = fmc.ClusterResult.load(folder / "run")
+        return Session(result, folder / "run")
+
+    before = signal.getsignal(signal.SIGINT)
+    assert serve(folder / "run", load, port=0, open_browser=False, say=say)
+    assert said and signal.getsignal(signal.SIGINT) is before
 
 
 def test_no_thread_is_in_native_code_when_python_ends(apps, folder):
