@@ -22,7 +22,6 @@ from fmcluster.utils.files import (
 )
 from fmcluster.utils.folders import check_digests, read_whole, replaced_folder
 from fmcluster.utils.progress import bar
-from fmcluster.vectors.cells import neighbors_by_cells
 from fmcluster.vectors.exact import nearest_rows
 from fmcluster.vectors.faiss_index import (
     faiss_module,
@@ -30,6 +29,7 @@ from fmcluster.vectors.faiss_index import (
     n_gpus,
 )
 from fmcluster.vectors.index import KNNIndex
+from fmcluster.vectors.near_cells import neighbors_by_cells
 from fmcluster.vectors.rows import BLOCK_ROWS, iter_blocks
 from fmcluster.vectors.search import MOST_PAIRS_ROWS, TARGET_RECALL
 

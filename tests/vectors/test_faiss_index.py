@@ -184,7 +184,7 @@ def test_rows_are_read_in_blocks(X, method, monkeypatch):
     disk = Disk(X)
     monkeypatch.setattr(approximate, "index_training_rows", lambda n: 1100)
     monkeypatch.setattr(
-        "fmcluster.vectors.cells.ROWS_PER_CELL", 1100 // approximate.n_cells(len(X))
+        "fmcluster.vectors.near_cells.ROWS_PER_CELL", 1100 // approximate.n_cells(len(X))
     )
     graph = KNNGraph.build(disk, k=10, method=method)
     assert 500 <= disk.most <= (500 if method == "exact" else 1100)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from fmcluster.utils.random import seed_of
-from fmcluster.vectors import cells as cells_module
-from fmcluster.vectors.cells import Cells, neighbors_by_cells
+from fmcluster.vectors import near_cells as cells_module
 from fmcluster.vectors.exact import nearest_rows
 from fmcluster.vectors.graph import KNNGraph
+from fmcluster.vectors.near_cells import Cells, neighbors_by_cells
 from fmcluster.vectors.rows import unit_rows
 from fmcluster.vectors.search import RecallSample
 
