@@ -174,19 +174,18 @@ def numbers(rows: Rows) -> str:
     """Return how far estimated numbers of clusters are from the number of classes."""
     body = []
     for kind in ("natural", "even", "long tail"):
-        off = [abs(r["k_estimate"] - r["k"]) / r["k"] for r in rows if r["kind"] == kind]
-        if off:
-            ratio = [r["k_estimate"] / r["k"] for r in rows if r["kind"] == kind]
+        chosen = [r for r in rows if r["kind"] == kind]
+        if chosen:
+            off = np.array([abs(r["k_estimate"] - r["k"]) / r["k"] for r in chosen])
+            ratio = [r["k_estimate"] / r["k"] for r in chosen]
             double = np.abs(np.log(ratio)) <= np.log(2)
             level = [
-                min(abs(k - r["k"]) for k in r["levels"]) <= NEAR_LEVEL * r["k"]
-                for r in rows
-                if r["kind"] == kind
+                min(abs(k - r["k"]) for k in r["levels"]) <= NEAR_LEVEL * r["k"] for r in chosen
             ]
             body.append(
-                [kind, len(off), decimals(average(off))]
-                + [percent(float(np.mean(s))) for s in (np.array(off) <= NEAR, double, level)]
-                + [decimals(average([len(r["levels"]) for r in rows if r["kind"] == kind]))]
+                [kind, len(off), decimals(float(off.mean()))]
+                + [percent(float(np.mean(s))) for s in (off <= NEAR, double, level)]
+                + [decimals(average([len(r["levels"]) for r in chosen]))]
             )
     header = ["worlds", "number", "mean of abs(k - K) / K", "% within 30 %", "% within twice"]
     return markdown([*header, "% with a level within 15 %", "levels"], body)

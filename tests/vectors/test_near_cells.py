@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from helpers_neighbors import share_found
 
 from fmcluster.utils.random import seed_of
 from fmcluster.vectors import near_cells as cells_module
@@ -21,11 +22,6 @@ def X():
 @pytest.fixture(scope="module")
 def truth(X):
     return nearest_rows(unit_rows(X.astype("f4")), 10)
-
-
-def share_found(found, truth):
-    hits = [len(set(a) & set(b)) for a, b in zip(found.tolist(), truth.tolist(), strict=True)]
-    return sum(hits) / truth.size
 
 
 def test_looking_into_all_cells_is_the_exact_graph(X, truth):

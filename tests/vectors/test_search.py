@@ -4,6 +4,7 @@ import logging
 
 import numpy as np
 import pytest
+from helpers_neighbors import share_found
 
 from fmcluster.vectors import search
 from fmcluster.vectors.exact import nearest_rows
@@ -35,11 +36,6 @@ def X():
 @pytest.fixture(scope="module")
 def truth(X):
     return nearest_rows(unit_rows(X), 10)[0]
-
-
-def share_found(found, truth):
-    hits = [len(set(a) & set(b)) for a, b in zip(found.tolist(), truth.tolist(), strict=True)]
-    return sum(hits) / truth.size
 
 
 def test_codes_miss_the_target_and_vectors_in_the_cells_reach_it(X, truth, caplog):

@@ -74,5 +74,5 @@ def points_of(data: HeadData, most: int) -> Points:
         part = slice(start, start + BLOCK_ROWS)
         sums += group_sums(data.joint[part], node[part], m)
     rows = unit_rows(sums)
-    near = KNNGraph.build(rows, k=min(N_NEIGHBORS, m - 1))
+    near = KNNGraph.build(rows, k=N_NEIGHBORS)
     return Points(node, rows, near, np.bincount(node).astype(np.float64))

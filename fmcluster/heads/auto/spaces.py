@@ -49,7 +49,7 @@ def _agreement(spaces: list[Rows], index: np.ndarray, n_clusters: int, seed: int
     if len(rows) < 4 * n_clusters:
         return 0.0
     rows = unit_rows(rows - (1 - 1 / n_clusters) * rows.mean(axis=0))
-    graph = KNNGraph.build(rows, k=min(N_NEIGHBORS, len(rows) - 1))
+    graph = KNNGraph.build(rows, k=N_NEIGHBORS)
     context = RefinementContext(rows, graph, seed)
     draws = [split_agreement(context, n_clusters, seed=seed + i) for i in range(N_DRAWS)]
     return float(np.mean(draws))

@@ -329,7 +329,8 @@ def _cut_clusters(
         wanted = int(np.ceil(LEAVES_PER_CLUSTER * finest * len(at) / len(kept)))
         wanted = min(wanted, len(at) // ROWS_PER_LEAF) if finest > result.n_clusters else 1
         if wanted > 1:  # a row of zeros lies nowhere, and starts no leaf
-            there = [Rows(space[~zero_rows(inside)]) for space in inside]
+            known = ~zero_rows(inside)
+            there = [Rows(space[known]) for space in inside]
             wanted = min(wanted, count_distinct(JointRows(there), wanted))
         head = None if wanted < 2 else _leaf_head(inside, wanted, _seed(result, "leaves", cluster))
         leaves[at] = first + (0 if head is None else head.labels_)
