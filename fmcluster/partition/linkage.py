@@ -78,11 +78,11 @@ def in_order(merges: NDArray[np.int64], heights: NDArray[np.float64], m: int) ->
 def cut_tree(tree: NDArray[np.int64], n_clusters: int) -> NDArray[np.int64]:
     """Return the cluster 0..k-1 of each leaf when `n_clusters` are left."""
     m = len(tree) + 1
+    made = m - max(n_clusters, 1)
     owner = np.arange(2 * m - 1)
-    for t in range(m - max(n_clusters, 1)):
-        owner[tree[t]] = m + t
-    for node in range(2 * m - 2, -1, -1):
-        owner[node] = owner[owner[node]] if owner[node] != node else node
+    owner[tree[:made]] = m + np.arange(made)[:, None]
+    while not np.array_equal(up := owner[owner], owner):
+        owner = up
     return np.unique(owner[:m], return_inverse=True)[1].astype(np.int64).ravel()
 
 

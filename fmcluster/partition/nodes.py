@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from fmcluster.partition.mini_clusters import grouped
 from fmcluster.partition.refine import RefinementContext, affinities
 from fmcluster.partition.scores import NodeEdges
+from fmcluster.vectors.graph import KNNGraph
 
-__all__ = ["affinities", "coarsen", "contracted", "node_context"]
+__all__ = ["affinities", "coarsen", "contracted", "node_context", "node_edges"]
 
 Ints = NDArray[np.int64]
 
@@ -151,7 +152,7 @@ def node_context(context: RefinementContext, node: Ints) -> RefinementContext:
     Their unit means weigh as many rows as they stand for; what joins two nodes is the sum of what
     joins their rows.
     """
-    from scipy.sparse import csr_matrix, diags
+    from scipy.sparse import diags
 
     n = len(node)
     if node[-1] == n - 1:  # each is one of its own
@@ -162,10 +163,20 @@ def node_context(context: RefinementContext, node: Ints) -> RefinementContext:
     nodes = RefinementContext(groups.centroids, context.graph, context.seed, weights=sizes)
     moved = contracted(diags(mass) @ context.smoothing, node)
     nodes.smoothing = (diags(1 / sizes) @ moved).tocsr().astype(np.float32)
-    near = context.near.indices
-    pointers = np.arange(0, near.size + 1, near.shape[1])
-    ones = csr_matrix((np.repeat(mass, near.shape[1]), near.ravel(), pointers), shape=(n, n))
-    counts = contracted(ones, node).tocoo()
     nodes.affinity = contracted(context.affinity, node)
-    nodes.edges = NodeEdges(counts.row.astype(np.int64), counts.col.astype(np.int64), counts.data)
+    nodes.edges = node_edges(context.near, node, weights=context.weights)
     return nodes
+
+
+def node_edges(
+    graph: KNNGraph, node: Ints, *, weights: NDArray[np.float64] | None = None
+) -> NodeEdges:
+    """Return how many edges of a graph of rows join nodes, as heavy as the rows they begin at."""
+    from scipy.sparse import csr_matrix
+
+    n, k = graph.n_rows, graph.k
+    mass = np.ones(n) if weights is None else weights
+    pointers = np.arange(0, n * k + 1, k)
+    ones = csr_matrix((np.repeat(mass, k), graph.indices.ravel(), pointers), shape=(n, n))
+    counts = contracted(ones, node).tocoo()
+    return NodeEdges(counts.row.astype(np.int64), counts.col.astype(np.int64), counts.data)

@@ -138,6 +138,11 @@ class RefinementContext:
         order = np.random.default_rng(self.seed).permutation(len(self.rows))
         return np.sort(order[:SLOPE_ROWS])
 
+    @cached_property
+    def sampled_smoothing(self) -> Any:
+        """The rows of S that slopes are fitted on: a product with a part of it costs less."""
+        return self.smoothing[self.sample]
+
 
 def smoothing_matrix(graph: KNNGraph) -> Any:
     """Return S: weights exp((cosine - cosine of the last neighbor) / 0.1), rows summing to one."""
@@ -166,8 +171,10 @@ def one_hot(labels: NDArray[Any], n_clusters: int) -> Array:
     return out
 
 
-def linear_weights(context: RefinementContext, Q: Array, model: str) -> tuple[Array, Array]:
-    """Return (d, k) weights and (k,) offsets of the linear classifier of soft labels `Q`.
+def linear_classifier(
+    context: RefinementContext, Q: Array, model: str
+) -> tuple[Array, Array, Array]:
+    """Return weights (d, k) and offsets (k,) of the classifier of soft labels `Q`, scores (n, k).
 
     Scores have unit mean square over all rows and clusters, so that one grid of slopes serves.
     """
@@ -185,9 +192,12 @@ def linear_weights(context: RefinementContext, Q: Array, model: str) -> tuple[Ar
         solved = np.linalg.solve(within, means.T.astype(np.float64)) * level
         offsets = (-0.5 * (means.T * solved).sum(axis=0)).astype(np.float32)
         weights = solved.astype(np.float32)
-    z = context.rows[context.sample] @ weights + offsets
-    scale = max(float((z - z.mean(axis=1, keepdims=True)).std()), TINY)
-    return np.ascontiguousarray(weights / scale), offsets / scale
+    z = context.rows @ weights
+    z += offsets
+    some = z[context.sample]
+    scale = max(float((some - some.mean(axis=1, keepdims=True)).std()), TINY)
+    z /= scale
+    return np.ascontiguousarray(weights / scale), offsets / scale, z
 
 
 def fit_slope(z: Array, target: Array) -> float:
@@ -307,14 +317,10 @@ def refine(
     slope, a = 1.0, 1.0 if size_exponent is None else size_exponent
     for turn in range(n_iter):
         check_stopped()
-        weights, offsets = linear_weights(context, Q, model)
+        _, _, z = linear_classifier(context, Q, model)
         if turn % 3 == 0:
             # Twice, for the product with the neighbors takes the root (entry 4).
-            slope = 2 * fit_slope(
-                context.rows[context.sample] @ weights + offsets, S[context.sample] @ Q
-            )
-        z = context.rows @ weights
-        z += offsets
+            slope = 2 * fit_slope(z[context.sample], context.sampled_smoothing @ Q)
         z *= slope
         if shares is None:
             sizes = np.maximum(context.mass @ Q, LEAST_SHARE / k)

@@ -36,7 +36,10 @@ def make_candidates(
     """Make, refine and score the partitions of all families, and the best ones of `shares`."""
     k = n_clusters
     for context in field.diffused.values():
-        _ = context.scatter, context.sample  # made once, before several threads ask for them
+        _ = (
+            context.scatter,
+            context.sampled_smoothing,
+        )  # made once, before several threads ask for them
     found: list[Candidate] = []
     begun: dict[str, Ints] = {}
     best: dict[str, float] = {}

@@ -36,7 +36,7 @@ from scipy.special import expit, logit
 from fmcluster.functional.calibration import shift_to_mean, with_confidence
 from fmcluster.functional.softmax import softmax
 from fmcluster.partition.mini_clusters import group_sums, grouped, mini_clusters
-from fmcluster.partition.refine import Array, RefinementContext, fit_slope, linear_weights
+from fmcluster.partition.refine import Array, RefinementContext, fit_slope, linear_classifier
 from fmcluster.utils import distributed
 from fmcluster.utils.stopping import carried, check_stopped
 from fmcluster.utils.threads import n_threads
@@ -207,8 +207,8 @@ def teach(
     mini = mini_clusters(rows, n_landmarks, seed=seed, max_iter=8, weights=mass)
     landmark, m = mini.labels if node is None else mini.labels[node], len(mini.sizes)
     votes = group_sums(V, landmark, m, weights=context.weights) / mini.sizes[:, None]
-    weights, offsets = linear_weights(context, V, "lda")
-    slope = fit_slope(context.rows[context.sample] @ weights + offsets, V[context.sample])
+    weights, offsets, z = linear_classifier(context, V, "lda")
+    slope = fit_slope(z[context.sample], V[context.sample])
     student = Student(
         mini.centroids,
         votes.astype(np.float32),

@@ -17,7 +17,7 @@ Of several the best-scored is taken; mostly there is none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,11 +92,13 @@ def _balanced_score(
     context: RefinementContext, starts: Starts, k: int, goal: float
 ) -> float | None:
     """Return the score of balanced clusters at k, None where k is not accepted."""
-    found = []
-    for number, start in enumerate(starts(k)):
+    found: list[Candidate] = []
+    for start in starts(k):
         labels = refine(context, start, k, shares=np.full(k, 1 / k)).argmax(axis=1)
         found.append(score_candidate(context, labels, k, "", balanced=True))
-        if number == 1 and max(_plain(c) for c in found) < goal - HOPELESS:
+        if len(found) == 2 and max(_plain(c) for c in found) < goal - HOPELESS:
+            return None
+        if len(found) == 3 and _all_apart([c.labels for c in found], k):
             return None
     best = max(found, key=_plain)
     if np.bincount(best.labels, minlength=k).min() < LEAST_SHARE * len(best.labels) / k:
@@ -107,6 +109,17 @@ def _balanced_score(
     if np.median(agreed) < AGREEMENT or _plain(best) < goal - COST:
         return None
     return _plain(best) if _plain(best) >= _best_free(context, starts, k) - COST else None
+
+
+def _all_apart(found: Sequence[Labels], k: int) -> bool:
+    """Return whether no two of three partitions agree, so that the median of five cannot.
+
+    Where the middle two of four agree with the best on `AGREEMENT`, any two of the three that agree
+    with it most lie no further apart than both their distances.
+    """
+    apart = 2 * (1 - AGREEMENT)
+    pairs = ((found[i], found[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
+    return all((a != align_labels(a, b, n_clusters=k)).mean() > apart for a, b in pairs)
 
 
 def _plain(candidate: Candidate) -> float:

@@ -1,8 +1,8 @@
 r"""How many clusters: the height of the best-scored cut over a grid of numbers.
 
-Mini-clusters of neighbor-averaged rows are merged by every linkage of
-`fmcluster.partition.linkage`; each tree is cut at every k of a geometric grid and each cut is
-scored by modularity + simplified silhouette of the *original* rows, times the share a of rows on
+Mini-clusters of neighbor-averaged rows, or of nodes of very many (`fmcluster.partition.nodes`), are
+merged by every linkage of `fmcluster.partition.linkage`; each tree is cut at every k of a geometric
+grid and each cut is scored by modularity + simplified silhouette of the *original* rows, times the share a of rows on
 which the same cuts of two halves of the rows agree: fine clusters score well on the rows that they
 were made of, and come out otherwise of others (prediction strength, Tibshirani and Walther, 2005).
 The curve is the best linkage's score at each k, averaged over seeds:
@@ -33,8 +33,15 @@ from fmcluster.partition.candidates import sample_with_graph
 from fmcluster.partition.estimates.balanced_number import balanced_k
 from fmcluster.partition.kmeans import nearest_centroid
 from fmcluster.partition.linkage import LINKAGES, cut_tree, merge_tree
-from fmcluster.partition.mini_clusters import group_sums, mini_clusters, smooth_rows
-from fmcluster.partition.scores import edge_mass, edges_between, modularity_of, silhouette
+from fmcluster.partition.mini_clusters import group_sums, grouped, mini_clusters, smooth_rows
+from fmcluster.partition.nodes import affinities, coarsen, node_edges
+from fmcluster.partition.scores import (
+    NodeEdges,
+    edge_mass,
+    edges_between,
+    modularity_of,
+    silhouette,
+)
 from fmcluster.utils.random import seed_of
 from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.rows import unit_rows
@@ -51,8 +58,10 @@ FEWEST_ROWS = 8
 N_NEIGHBORS = 10
 # Numbers tried, an eighth apart on 2..200: each costs a cut and a score per linkage.
 GRID = 40
+# Mini-clusters of more rows are made of so many nodes: 800 at most are, k-means costs their product.
+MAX_NODES = 4_000
 # Rows that the silhouette is averaged over: its error falls with their root, its cost with them.
-SCORED_ROWS = 5_000
+SCORED_ROWS = 4_000
 # One more curve point and an SVD, twice: a sample tells structure from none.
 NULL_ROWS = 2_000
 # Scores closer than this are not told apart; wider makes every interval the whole range.
@@ -90,77 +99,108 @@ def k_grid(low: int, high: int, n_points: int = GRID) -> NDArray[np.int64]:
     return np.unique(np.geomspace(low, high, n_points).round().astype(np.int64))
 
 
+@dataclass(frozen=True)
+class Averaged:
+    """What mini-clusters are made of: rows averaged with their neighbors, or nodes of them.
+
+    Attributes
+    ----------
+    rows : (m, d) float32
+        Unit rows.
+    of_row : (n,) int64
+        The point of each row.
+    weights : (m,) float64
+        Rows that each stands for.
+    edges : NodeEdges or KNNGraph
+        Between them.
+    """
+
+    rows: NDArray[np.float32]
+    of_row: NDArray[np.int64]
+    weights: NDArray[np.float64]
+    edges: NodeEdges | KNNGraph
+
+
+def averaged_points(rows: NDArray[np.float32], graph: KNNGraph, most: int = MAX_NODES) -> Averaged:
+    """Return unit rows (n, d) averaged with their neighbors; of more than `most`, as many nodes."""
+    n, averaged = len(rows), smooth_rows(rows, graph)
+    if n <= most:
+        return Averaged(averaged, np.arange(n), np.ones(n), graph)
+    node = coarsen(affinities(graph), most)
+    groups = grouped(averaged, node)
+    return Averaged(groups.centroids, node, groups.sizes, node_edges(graph, node))
+
+
 def linkage_scores(
     rows: NDArray[np.float32],
-    averaged: NDArray[np.float32],
+    points: Averaged,
     graph: KNNGraph,
     ks: NDArray[np.int64],
     *,
     seed: int,
 ) -> NDArray[np.float64]:
-    """Return modularity + silhouette of each linkage at each of `ks`, (linkages, len(ks)).
-
-    Mini-clusters are made of `averaged`, the neighbor-averaged rows (`smooth_rows`).
-    """
-    mini = mini_clusters(averaged, _n_mini(len(rows), ks, 3), seed=seed)
-    m = len(mini.sizes)
-    mass = edge_mass(mini.labels, m, graph)
-    sums = group_sums(rows, mini.labels, m)
-    shown = _shown(len(rows))
+    """Return modularity + silhouette of each linkage at each of `ks`, (linkages, len(ks))."""
+    n_mini = _n_mini(len(points.rows), ks, 3)
+    mini = mini_clusters(points.rows, n_mini, seed=seed, weights=points.weights)
+    m, of_row = len(mini.sizes), mini.labels[points.of_row]
+    mass = edge_mass(of_row, m, graph)
+    sums = group_sums(rows, of_row, m)
+    shown = np.arange(0, len(rows), -(-len(rows) // SCORED_ROWS))
     out = np.full((len(LINKAGES), len(ks)), -np.inf)
     for row, linkage in enumerate(LINKAGES):
-        tree = merge_tree(mini, linkage, graph)
+        tree = merge_tree(mini, linkage, points.edges)
         for column, k in enumerate(ks):
             if k > m:
                 continue
             groups = cut_tree(tree, int(k))
             member = np.zeros((int(groups.max()) + 1, m))
             member[groups, np.arange(m)] = 1.0
-            labels = groups[mini.labels[shown]]
-            compact = silhouette(rows[shown], labels, member @ sums)
+            compact = silhouette(rows[shown], groups[of_row[shown]], member @ sums)
             out[row, column] = modularity_of(member @ mass @ member.T) + compact
     return out
 
 
-def halves_agreement(
-    averaged: NDArray[np.float32], graph: KNNGraph, ks: NDArray[np.int64], *, seed: int
-) -> NDArray[np.float64]:
+def halves_agreement(points: Averaged, ks: NDArray[np.int64], *, seed: int) -> NDArray[np.float64]:
     """Return the share of rows on which cuts of two halves agree, (linkages, len(ks))."""
-    order = np.random.default_rng(seed).permutation(len(averaged))
-    middle = len(averaged) // 2
+    n = len(points.rows)
+    order = np.random.default_rng(seed).permutation(n)
+    # Of many rows some are looked at, and of nodes all, as heavy as their rows.
+    shown = np.arange(0, n, -(-n // SCORED_ROWS))
+    weights = points.weights[shown]
     found = [
-        _carried(averaged, np.sort(half), graph, ks, seed=seed)
-        for half in (order[:middle], order[middle:])
+        _carried(points, np.sort(half), shown, ks, seed=seed)
+        for half in (order[: n // 2], order[n // 2 :])
     ]
     out = np.zeros((len(LINKAGES), len(ks)))
     for row in range(len(LINKAGES)):
         for column, k in enumerate(ks):
             first, second = (each[row][column] for each in found)
-            out[row, column] = (first == align_labels(first, second, n_clusters=int(k))).mean()
+            same = first == align_labels(first, second, n_clusters=int(k))
+            out[row, column] = np.average(same, weights=weights)
     return out
 
 
 def _carried(
-    averaged: NDArray[np.float32],
+    points: Averaged,
     half: NDArray[np.int64],
-    graph: KNNGraph,
+    shown: NDArray[np.int64],
     ks: NDArray[np.int64],
     *,
     seed: int,
 ) -> list[list[NDArray[np.int64]]]:
-    """Return, for each linkage and number, the clusters of all (shown) rows by those of a half."""
-    mini = mini_clusters(averaged[half], _n_mini(len(half), ks, 2), seed=seed)
-    edges, shown = edges_between(graph, half), averaged[_shown(len(averaged))]
-    sums = group_sums(averaged[half], mini.labels, len(mini.sizes))
+    """Return, for each linkage and number, the clusters of the points `shown` by those of a half."""
+    weights = points.weights[half]
+    n_mini = _n_mini(len(half), ks, 2)
+    mini = mini_clusters(points.rows[half], n_mini, seed=seed, weights=weights)
+    edges, rows = edges_between(points.edges, half), points.rows[shown]
     out = []
     for linkage in LINKAGES:
         tree = merge_tree(mini, linkage, edges)
         cuts = []
         for k in ks:
             groups = cut_tree(tree, min(int(k), len(mini.sizes)))
-            cuts.append(
-                nearest_centroid(shown, unit_rows(group_sums(sums, groups, groups.max() + 1)))
-            )
+            sums = group_sums(mini.sums, groups, int(groups.max()) + 1)
+            cuts.append(nearest_centroid(rows, unit_rows(sums)))
         out.append(cuts)
     return out
 
@@ -168,11 +208,6 @@ def _carried(
 def _n_mini(n_rows: int, ks: NDArray[np.int64], rows_each: int) -> int:
     """Return how many mini-clusters to make: four for each cluster, of so many rows each."""
     return int(min(max(4 * ks.max(), 64), max(n_rows // rows_each, ks.max()), n_rows))
-
-
-def _shown(n_rows: int) -> NDArray[np.int64]:
-    """Return the rows that scores are averaged over."""
-    return np.arange(0, n_rows, -(-n_rows // SCORED_ROWS))
 
 
 def weighted_number(ks: NDArray[np.int64], score: NDArray[np.float64]) -> int:
@@ -201,8 +236,8 @@ def structure_gain(rows: NDArray[np.float32], k: int, *, seed: int) -> float:
     scores = []
     for one in (sample, gaussian_like(sample, seed)):
         graph = KNNGraph.build(one, k=min(N_NEIGHBORS, len(one) - 1))
-        averaged = smooth_rows(one, graph)
-        scores.append(linkage_scores(one, averaged, graph, ks, seed=seed).max())
+        points = averaged_points(one, graph)
+        scores.append(linkage_scores(one, points, graph, ks, seed=seed).max())
     return float(scores[0] - scores[1])
 
 
@@ -219,11 +254,11 @@ def estimate_number(
     high = min(k_range[1], max(2, n // 4))  # four rows a cluster
     low = min(k_range[0], high)
     ks = k_grid(low, high)
-    averaged, curves = smooth_rows(rows, graph), []
+    points, curves = averaged_points(rows, graph), []
     for number in range(n_seeds):
         seed = seed_of(random_state, "number", number)
-        plain = linkage_scores(rows, averaged, graph, ks, seed=seed)
-        agreed = halves_agreement(averaged, graph, ks, seed=seed)
+        plain = linkage_scores(rows, points, graph, ks, seed=seed)
+        agreed = halves_agreement(points, ks, seed=seed)
         curves.append(np.where(np.isfinite(plain), plain * agreed, -np.inf).max(axis=0))
     score = np.mean(curves, axis=0)
     best = weighted_number(ks, score)

@@ -60,18 +60,19 @@ def test_diffused_rows_are_averaged_with_their_neighbors(tailed):
 def test_vmf_weights_are_mean_directions(even):
     field = field_of(even.x)
     Q = refining.one_hot(even.y, 5)
-    weights, offsets = refining.linear_weights(field, Q, "vmf")
+    weights, offsets, z = refining.linear_classifier(field, Q, "vmf")
     means = np.stack([even.x[even.y == c].mean(axis=0) for c in range(5)], axis=1)
     cosine = (weights * means).sum(0) / np.linalg.norm(weights, axis=0)
     np.testing.assert_allclose(cosine, np.linalg.norm(means, axis=0), rtol=1e-4)
     assert not offsets.any()
+    np.testing.assert_allclose(z, even.x @ weights, atol=1e-5)
 
 
 def test_discriminant_is_scikit_learns(even):
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
     field = field_of(even.x)
-    weights, offsets = refining.linear_weights(field, refining.one_hot(even.y, 5), "lda")
+    weights, offsets, _ = refining.linear_classifier(field, refining.one_hot(even.y, 5), "lda")
     x = even.x.astype(np.float64)
     within = np.cov((x - np.stack([x[even.y == c].mean(0) for c in range(5)])[even.y]).T, bias=True)
     shrunk = 0.2 * within + 0.8 * np.trace(within) / 24 * np.eye(24)

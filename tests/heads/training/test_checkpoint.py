@@ -21,7 +21,7 @@ PARAMS = {
     "batch_size": 64, "n_heads": 2,
 }  # fmt: skip
 
-SHORT = {"epochs": 5, "self_label_epochs": 3}
+SHORT = {"epochs": 4, "self_label_epochs": 2}
 # One process imports torch; every fit, the killed ones too, is a fork of it.
 KILLS = """
 import os, random, signal, sys, time

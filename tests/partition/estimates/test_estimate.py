@@ -16,9 +16,8 @@ from fmcluster.partition.estimates.estimate import (
     estimate_sizes,
     make_long_tail,
 )
-from fmcluster.partition.estimates.number import halves_agreement
+from fmcluster.partition.estimates.number import averaged_points, halves_agreement, linkage_scores
 from fmcluster.partition.linkage import LINKAGES
-from fmcluster.partition.mini_clusters import smooth_rows
 from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.rows import unit_rows
 
@@ -202,7 +201,21 @@ def test_an_unsure_number_is_said_to_be_one(caplog):
 def test_halves_agree_on_the_true_number_and_not_on_finer_ones():
     x = unit_rows(planted([200] * 6)[0])
     graph = KNNGraph.build(x, k=10)
-    agreed = halves_agreement(smooth_rows(x, graph), graph, np.array([3, 6, 40]), seed=0)
+    agreed = halves_agreement(averaged_points(x, graph), np.array([3, 6, 40]), seed=0)
     assert agreed.shape == (len(LINKAGES), 3)
     assert (agreed[:, 1] > 0.98).all()
     assert (agreed[:, 2] < 0.8).all()
+
+
+def test_nodes_of_many_rows_tell_the_number_as_rows_do():
+    x = unit_rows(planted([500, 300, 100, 60, 40])[0])
+    graph = KNNGraph.build(x, k=10)
+    points = averaged_points(x, graph, 300)
+    assert len(points.rows) <= 300
+    assert points.weights.sum() == len(x) == len(points.of_row)
+    assert points.edges.counts.sum() == graph.indices.size
+    np.testing.assert_array_equal(np.bincount(points.of_row), points.weights)
+    agreed = halves_agreement(points, np.array([5, 40]), seed=0)
+    assert (agreed[:, 0] > 0.98).all()
+    scores = linkage_scores(x, points, graph, np.array([3, 5, 9]), seed=0)
+    assert (scores.argmax(axis=1) == 1).all()
