@@ -129,17 +129,21 @@ class Runner:
     """Run methods on a world and measure them."""
 
     def __init__(self) -> None:
-        self._umap = Umap()
+        from _world_oracles import Oracles  # of this module
+
+        self._umap, self._oracles = Umap(), Oracles()
 
     def row(self, method: str, X: Any, y: NDArray[np.int64], seed: int) -> dict[str, Any]:
-        """Return the figures of one method: a peer, "k-estimate", or "head:" and a spec."""
+        """Return the figures of a method: a peer, "k-estimate", "told ...", "head:" and a spec."""
         k, began, again = len(np.unique(y)), time.process_time(), 0.0
         if method == "k-estimate":
             result = cluster(X, n_clusters="auto", random_state=seed)
             levels = [level.n_clusters for level in result.levels]
             spent = round(time.process_time() - began, 2)
             return {"k_estimate": result.n_clusters, "levels": levels, "cpu_seconds": spent}
-        if PEERS.get(method) == "umap":
+        if method.startswith("told "):
+            found = self._oracles(method, X, y, seed)
+        elif PEERS.get(method) == "umap":
             z, again = self._umap(X, seed)
             found = Found(_of_reduced(z, method, k, seed))
         else:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from _world_methods import HEAD, PEERS, Runner, purity
+from _world_oracles import ORACLES
 from _world_tables import page
 from _worlds import World, find, load, worlds
 
@@ -78,6 +79,7 @@ def methods_of(options: argparse.Namespace) -> list[tuple[str, str]]:
     """Return (method, label) of everything asked for."""
     peers = [*(PEERS if options.peers == [] else options.peers or ())]
     peers += ["k-estimate"] if options.k_estimate else []
+    peers += ORACLES if options.oracles else []
     specs = options.head or ([] if peers else ["auto"])
     if options.label and len(specs) != 1:
         raise SystemExit(f"--label {options.label} names one head, and there are {len(specs)}")
@@ -185,6 +187,7 @@ def main() -> None:
     command.add_argument("--head", nargs="*", help="such as auto or scan:cluster_prior=estimate")
     command.add_argument("--peers", nargs="*", choices=PEERS, help="all, or those named")
     command.add_argument("--k-estimate", action="store_true", help="count clusters as well")
+    command.add_argument("--oracles", action="store_true", help="the head told one thing each")
     command.add_argument("--label", help="the method's name in the results")
     command.add_argument("--half", choices=("think", "confirm"), help="both where not said")
     command.add_argument("--worlds", nargs="*", help="parts of the names of worlds")

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fmcluster.functional.assignment import align_labels
 from fmcluster.heads.auto.starts import cut, linked
+from fmcluster.partition.halves import agreement, of_halves
 from fmcluster.partition.kmeans import nearest_centroid
 from fmcluster.partition.mini_clusters import MINI_PER_CLUSTER, group_sums, mini_clusters
 from fmcluster.partition.refine import LEAST_SHARE, RefinementContext, refine
@@ -44,14 +44,12 @@ def split_agreement(
     # Halves of fewer than two rows a cluster have nothing to agree on.
     if n < 4 * n_clusters:
         return 1.0
-    order = np.random.default_rng(seed).permutation(n)
-    halves = np.sort(order[: n // 2]), np.sort(order[n // 2 :])
-    found = [_carried(context, half, n_clusters, linkages, seed) for half in halves]
-    best = 0.0
-    for first, second in zip(*found, strict=True):
-        same = first == align_labels(first, second, n_clusters=n_clusters)
-        best = max(best, float(context.mass[same].sum()))
-    return best
+    _ = context.smoothing, context.mass  # made once, before both halves ask for them
+    found = of_halves(
+        n, lambda half: _carried(context, half, n_clusters, linkages, seed), seed=seed
+    )
+    pairs = zip(*found, strict=True)
+    return max(agreement(first, second, n_clusters, context.mass) for first, second in pairs)
 
 
 def discount(agreed: float, rows_per_cluster: float) -> float:

@@ -17,6 +17,7 @@ a start each: diffusion brings scattered clusters together, and drowns small one
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,8 @@ from fmcluster.partition.mini_clusters import MiniClusters, grouped, mini_cluste
 from fmcluster.partition.nodes import coarsen
 from fmcluster.partition.refine import DIFFUSION, LEAST_SHARE, RefinementContext
 from fmcluster.utils.random import seed_of
+from fmcluster.utils.stopping import in_threads
+from fmcluster.vectors.faiss_index import one_blas_thread
 
 FAMILIES = ("kmeans", *LINKAGES)
 # Mini-clusters per cluster, the finer of rows more diffused: how many are merged decides what.
@@ -45,8 +48,8 @@ def starts(
     seed: int,
     families: Sequence[str] = FAMILIES,
     draw: int = 0,
-) -> Iterator[tuple[str, str, NDArray[np.int64]]]:
-    """Yield (family, name, labels) of the starting partitions of the rows of `field`.
+) -> list[tuple[str, str, NDArray[np.int64]]]:
+    """Return (family, name, labels) of the starting partitions of the rows of `field`.
 
     Parameters
     ----------
@@ -59,15 +62,17 @@ def starts(
         Another number, other seeds.
     """
     k, n = n_clusters, len(field.rows)
-    for number, time in enumerate(DIFFUSION if "kmeans" in families else ()):
+    merged = [family for family in families if family != "kmeans"]
+
+    def partitioned(number: int, time: int) -> Iterator[tuple[str, str, NDArray[np.int64]]]:
         at = seed_of(seed, "kmeans", number, draw)
         # At least faiss's own 256 rows a cluster, and always so many that no row is left out.
         rows, points = field.diffused[time].rows, max(256, -(-n // k))
         # Rounds: fewer stop on the way, more are time; refinement goes on from there.
         found = kmeans_partition(rows, k, seed=at, max_iter=30, rows_per_cluster=points)
         yield "kmeans", f"kmeans{number}.{draw}", found[1]
-    merged = [family for family in families if family != "kmeans"]
-    for fineness, time in zip(FINENESS, DIFFUSION, strict=True) if merged else ():
+
+    def joined(fineness: int, time: int) -> Iterator[tuple[str, str, NDArray[np.int64]]]:
         # Three rows each, but two a cluster at least; of few clusters a hundred, of four rows.
         n_mini = max(min(fineness * k, n // 3, MAX_MINI_CLUSTERS), min(2 * k, n), min(100, n // 4))
         at = seed_of(seed, "mini", fineness, draw)
@@ -77,6 +82,19 @@ def starts(
             yield family, f"{family}{fineness}.{draw}", cut(tree, mini, k, least=least)
             if draw % 2 and fineness == FINENESS[-1] and tree is not None:
                 yield family, f"{family}{fineness}.{draw}free", cut_tree(tree, k)[mini.labels]
+
+    def made(job: tuple[Any, int, int]) -> list[tuple[str, str, NDArray[np.int64]]]:
+        make, which, time = job
+        with one_blas_thread():
+            return list(make(which, time))
+
+    jobs: list[tuple[Any, int, int]] = []
+    if "kmeans" in families:
+        jobs += [(partitioned, *one) for one in enumerate(DIFFUSION)]
+    if merged:
+        jobs += [(joined, *one) for one in zip(FINENESS, DIFFUSION, strict=True)]
+    _ = field.edges, field.affinity  # made once, before several threads ask for them
+    return [start for found in in_threads(made, jobs, most=len(jobs)) for start in found]
 
 
 def linked(

@@ -34,8 +34,8 @@ from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.pca import principal_axes
 from fmcluster.vectors.rows import sample_indices, unit_rows
 
-# Some hundred refinements are run: more rows cost time in proportion.
-ROWS = 4_000
+# Some sixty refinements are run: more rows cost time in proportion, and 4,000 told no more.
+ROWS = 2_000
 # As for rows: what a refinement costs is proportional to it.
 MOST_DIMS = 128
 # Above it every whole number is too many to try.
@@ -65,7 +65,7 @@ def balanced_k(
     Parameters
     ----------
     rows : (n, d) float32
-        Unit rows; of many, 4,000 are read.
+        Unit rows; of many, 2,000 are read.
     preferred : int
         The number that the curve of scores prefers.
     k_range : (int, int)

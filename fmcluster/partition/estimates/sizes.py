@@ -70,25 +70,30 @@ def size_profile(
         smooth = smooth_rows(rows, graph) if smooth is None else smooth
     assert smooth is not None
     mass = np.ones(len(rows)) if weights is None else weights
-    sizes, scores = [], []
-    for source in (rows, smooth):
-        candidates = candidate_partitions(
-            source,
-            n_clusters,
-            graph,
-            n_seeds=n_seeds,
-            scored=False,
-            weights=weights,
-            random_state=random_state,
-        )
-        for found in candidates:
-            k = found.n_clusters
-            sums = group_sums(rows, found.labels, k, weights=weights)
-            tight = silhouette(rows, found.labels, sums, weights=weights)
-            cohesion = modularity_of(edge_mass(found.labels, k, graph))
-            scores.append(tight + MODULARITY_SHARE * cohesion)
-            sizes.append(np.zeros(n_clusters))
-            sizes[-1][:k] = np.sort(np.bincount(found.labels, mass, minlength=k))[::-1]
+
+    def judged(source: NDArray[np.float32]) -> tuple[list[float], list[NDArray[np.float64]]]:
+        scores, sizes = [], []
+        with one_blas_thread():
+            for found in candidate_partitions(
+                source,
+                n_clusters,
+                graph,
+                n_seeds=n_seeds,
+                scored=False,
+                weights=weights,
+                random_state=random_state,
+            ):
+                k = found.n_clusters
+                sums = group_sums(rows, found.labels, k, weights=weights)
+                tight = silhouette(rows, found.labels, sums, weights=weights)
+                cohesion = modularity_of(edge_mass(found.labels, k, graph))
+                scores.append(tight + MODULARITY_SHARE * cohesion)
+                sizes.append(np.zeros(n_clusters))
+                sizes[-1][:k] = np.sort(np.bincount(found.labels, mass, minlength=k))[::-1]
+        return scores, sizes
+
+    of_rows, of_smooth = in_threads(judged, [rows, smooth], most=2)
+    scores, sizes = (a + b for a, b in zip(of_rows, of_smooth, strict=True))
     score = np.array(scores)
     weight = np.exp((score - score.max()) / TEMPERATURE)
     n = float(mass.sum())
