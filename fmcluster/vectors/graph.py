@@ -23,14 +23,10 @@ from fmcluster.utils.files import (
 from fmcluster.utils.folders import check_digests, read_whole, replaced_folder
 from fmcluster.utils.progress import bar
 from fmcluster.vectors.exact import nearest_rows
-from fmcluster.vectors.faiss_index import (
-    faiss_module,
-    families_of,
-    n_gpus,
-)
+from fmcluster.vectors.faiss_index import faiss_module, families_of, n_gpus
 from fmcluster.vectors.index import KNNIndex
 from fmcluster.vectors.near_cells import neighbors_by_cells
-from fmcluster.vectors.rows import BLOCK_ROWS, iter_blocks
+from fmcluster.vectors.rows import BLOCK_ROWS, all_unit_rows, iter_blocks
 from fmcluster.vectors.search import MOST_PAIRS_ROWS, TARGET_RECALL
 
 if TYPE_CHECKING:
@@ -168,7 +164,7 @@ class KNNGraph:
                     indices, similarities, recall = near
                     return cls(indices, similarities, "ivf", recall)
             if "exact" in families:
-                return cls(*nearest_rows(_all_unit_rows(X), k))
+                return cls(*nearest_rows(all_unit_rows(X), k))
         index = KNNIndex._of(
             X,
             families,
@@ -300,14 +296,6 @@ def _check_graph(indices: NDArray[Any], similarities: NDArray[Any]) -> None:
             raise ValueError(
                 f"the graph's indices name rows outside 0..{shape[0] - 1}: build the graph again"
             )
-
-
-def _all_unit_rows(X: Any) -> NDArray[np.float32]:
-    """Return the unit rows (n, d), read block by block."""
-    rows = np.empty(X.shape, np.float32)
-    for start, block in iter_blocks(X):
-        rows[start : start + len(block)] = block
-    return rows
 
 
 def _without_self(

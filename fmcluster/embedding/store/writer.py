@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -38,12 +37,10 @@ from fmcluster.embedding.store.manifest import (
 )
 from fmcluster.embedding.store.sharded import ShardedArray, map_shard
 from fmcluster.utils.errors import CorruptShardError, DataError
-from fmcluster.utils.files import digest_file, is_alive, machine_id, write_array
+from fmcluster.utils.files import TEMPORARY, digest_file, is_abandoned, write_array
 from fmcluster.utils.ids import check_ids
 from fmcluster.utils.validation import check_finite_rows
 
-# As `fmcluster.utils.files.atomic_path` names them; any other is of an old version, and dead.
-_TEMPORARY = re.compile(r".*\.(?P<machine>[0-9a-f]{8})-(?P<pid>\d+)-[0-9a-f]{8}\.tmp")
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -92,8 +89,8 @@ def prepare(folder: Path, header: dict[str, Any]) -> Manifest:
 def remove_leftovers(folder: Path) -> None:
     """Remove the temporary files of processes that are dead; a living writer keeps its own."""
     for leftover in folder.glob(".*.tmp"):
-        name = _TEMPORARY.fullmatch(leftover.name)
-        if name is None or (name["machine"] == machine_id() and not is_alive(int(name["pid"]))):
+        # Any other name is of an old version, and dead.
+        if not TEMPORARY.fullmatch(leftover.name) or is_abandoned(leftover):
             leftover.unlink(missing_ok=True)
 
 
