@@ -40,12 +40,11 @@ from fmcluster.embedding.store.store import EmbeddingStore
 from fmcluster.embedding.store.writer import finish, folder_of, prepare, reopen
 from fmcluster.utils import distributed
 from fmcluster.utils.errors import StoreMismatchError
-from fmcluster.utils.files import lock, stable_hash
+from fmcluster.utils.files import cache_folder, lock, stable_hash
 from fmcluster.utils.random import seed_of
 from fmcluster.utils.spent import spent
 from fmcluster.utils.validation import check_in, check_range
 
-CACHE_VARIABLE = "FMCLUSTER_CACHE"
 ENGINES = ("local", "ray")
 STRENGTHS = ("weak", "strong")
 # What an interruption costs: some ten seconds of encoding on two cores; of recordings, a minute.
@@ -249,22 +248,12 @@ def default_shard_rows(source: Source) -> int:
 
 def default_folder(header: dict[str, Any], cache_dir: str | os.PathLike[str] | None = None) -> Path:
     """Return the cache folder of a store: named by data, encoders and settings, not by layout."""
-    key = stable_hash({name: header[name] for name in COMPARED})
-    if cache_dir or os.environ.get(CACHE_VARIABLE):
-        return stores_folder(cache_dir) / key
-    from huggingface_hub import cached_assets_path
-
-    return Path(cached_assets_path("fmcluster", namespace="embeddings", subfolder=key))
+    return stores_folder(cache_dir) / stable_hash({name: header[name] for name in COMPARED})
 
 
 def stores_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
     """Return the folder of the cache's stores; nothing is made."""
-    given = cache_dir or os.environ.get(CACHE_VARIABLE)
-    if given:
-        return folder_of(given) / "embeddings"
-    from huggingface_hub.constants import HF_ASSETS_CACHE
-
-    return Path(HF_ASSETS_CACHE) / "fmcluster" / "embeddings"
+    return cache_folder("embeddings", cache_dir)
 
 
 def _folders(given: Any) -> list[Path]:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from fmcluster.utils.errors import CorruptShardError, DataError
 
+CACHE_VARIABLE = "FMCLUSTER_CACHE"
 # How `temporary_beside` names files and folders in the making; `folders` puts the old one aside.
 TEMPORARY = re.compile(r"\..*\.(?P<machine>[0-9a-f]{8})-(?P<pid>\d+)-[0-9a-f]{8}(-old)?\.tmp")
 
@@ -82,6 +83,16 @@ def check_place(path: str | os.PathLike[str]) -> None:
         raise DataError(f"{path} cannot be written: {above} is a file, so name a place elsewhere")
     if not os.access(above, os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, f"nothing can be written in {above}", os.fspath(path))
+
+
+def cache_folder(kind: str, given: str | os.PathLike[str] | None = None) -> Path:
+    """Return a folder of the cache, below `given` or where this machine has it; none is made."""
+    home = given or os.environ.get(CACHE_VARIABLE)
+    if home:
+        return Path(home).expanduser().absolute() / kind
+    from huggingface_hub.constants import HF_ASSETS_CACHE
+
+    return Path(HF_ASSETS_CACHE) / "fmcluster" / kind
 
 
 @functools.cache

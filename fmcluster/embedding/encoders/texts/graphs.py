@@ -22,7 +22,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fmcluster.embedding.encoders.places import cache_folder
 from fmcluster.utils import files as _files
 from fmcluster.utils.optional import require
 from fmcluster.utils.threads import n_threads
@@ -157,7 +156,7 @@ def _tensors(file: Path) -> str:
 def _kept(identity: dict[str, Any], precision: str, make: Callable[[Path], None]) -> Path:
     """Return the file of the cache for this model, made if it is not there."""
     made_of = {**identity, "precision": precision, "torch": torch.__version__}
-    home = cache_folder("graphs") / _files.stable_hash(made_of)
+    home = _files.cache_folder("graphs") / _files.stable_hash(made_of)
     file = home / "model.onnx"
     if not file.is_file():
         home.parent.mkdir(parents=True, exist_ok=True)
