@@ -331,15 +331,13 @@ def _open_txt(path: Path) -> Reader:
 
 def _open_csv(path: Path, column: str | None) -> Reader:
     table = open_table(path, tabs=suffix_of(path) == ".tsv")
-    sample: dict[str, list[str]] = {
-        name: list(itertools.islice(table.values(name), BATCH))
-        for name in (table.columns if column is None else ())
-    }
     kinds: dict[str, str | None] = dict.fromkeys(table.columns, "text")
-    for name, values in sample.items():
-        named = {media_of_text(value) for value in values}
-        if len(named) == 1:
-            kinds[name] = named.pop() or "text"
+    if column is None:
+        sample = zip(*itertools.islice(table.rows(), BATCH), strict=True)
+        for name, values in zip(table.columns, sample, strict=False):
+            named = set(map(media_of_text, values))
+            if len(named) == 1:
+                kinds[name] = named.pop() or "text"
     name = pick_column(kinds, column)
     return Reader(
         lambda start: itertools.islice(table.values(name), start, None),
