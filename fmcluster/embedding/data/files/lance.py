@@ -10,7 +10,7 @@ from fmcluster.embedding.data.arrow import vectors_of_column
 from fmcluster.embedding.data.batches import in_batches
 from fmcluster.embedding.data.columns import Reader, choose_split, pick_column
 from fmcluster.embedding.data.files.parquet import kind_of_type, open_arrow
-from fmcluster.utils.errors import DataError
+from fmcluster.utils.errors import DataError, first_line
 from fmcluster.utils.optional import require
 
 SUFFIX = ".lance"
@@ -90,5 +90,4 @@ def open_lance(data: Any, column: str | None, split: str | None = None) -> Reade
 
 
 def _damaged(place: Any, error: Exception) -> DataError:
-    said = str(error).strip().splitlines()
-    return DataError(f"{place} is not a readable Lance table: {said[0] if said else error!r}")
+    return DataError(f"{place} is not a readable Lance table: {first_line(error)}")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fmcluster.embedding.data.arrow import vectors_of_column
 from fmcluster.embedding.data.batches import in_batches, rows_for
 from fmcluster.embedding.data.columns import FILES, Reader, open_values, pick_column
-from fmcluster.utils.errors import DataError
+from fmcluster.utils.errors import DataError, first_line
 
 _SHARD = re.compile(r"(?P<split>.+?)(-\d+(-of-\d+)?)?")
 # Read at once of a column. With such a buffer a row group's bytes are not all taken beforehand:
@@ -98,10 +98,9 @@ def open_stream(data: Any, column: str | None) -> Reader:
             values = pa.chunked_array(data)
             table = pa.table({str(getattr(data, "name", "") or "values"): values})
     except Exception as error:  # the other library's own errors come through the interface
-        said = str(error).strip().splitlines()
         raise DataError(
             f"data of type {type(data).__name__} cannot be read by the Arrow interface: "
-            f"{said[0] if said else type(error).__name__}"
+            f"{first_line(error)}"
         ) from None
     twice = {name for name in table.column_names if table.column_names.count(name) > 1}
     if twice:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from fmcluster.utils.errors import DataError, MissingExtraError
+from fmcluster.utils.errors import DataError, MissingExtraError, first_line
 from fmcluster.utils.files import (
     CACHE_VARIABLE,
     cache_folder,
@@ -95,9 +95,7 @@ def _explained(url: str) -> Iterator[None]:
     except FileNotFoundError:
         raise DataError(f"{url}: no such file or folder") from None
     except Exception as error:
-        said = str(error).strip().splitlines()
-        reason = said[0] if said else type(error).__name__
-        raise DataError(f"{url} cannot be read: {reason}") from error
+        raise DataError(f"{url} cannot be read: {first_line(error)}") from error
 
 
 def _listing(files: Any, root: str) -> tuple[bool, dict[str, str]]:

@@ -23,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 
 from fmcluster.utils import files as _files
+from fmcluster.utils.errors import first_line
 from fmcluster.utils.optional import require
 from fmcluster.utils.threads import n_threads
 from fmcluster.utils.validation import check_in
@@ -211,8 +212,7 @@ def _export(body: torch.nn.Module, target: Path) -> None:
             )
     except Exception as error:  # the exporter's own errors have no common kind
         raise ValueError(
-            f"{type(body).__name__} cannot be exported to ONNX "
-            f"({(str(error).strip() or type(error).__name__).splitlines()[0]}): "
+            f"{type(body).__name__} cannot be exported to ONNX ({first_line(error)}): "
             "use backend='torch', or give a folder that holds onnx/model.onnx"
         ) from error
     graph = Graph(target, "onnx", None)
