@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from fmcluster.embedding.data.images import RGB_RULE, to_rgb
 from fmcluster.embedding.encoders import sources
-from fmcluster.embedding.encoders.base import TorchEncoder, eval_mode
+from fmcluster.embedding.encoders.base import RUN, Run, TorchEncoder, eval_mode
 from fmcluster.utils import files as _files
 
 if TYPE_CHECKING:
@@ -31,9 +31,7 @@ def load(
     name: str,
     *,
     cache_dir: str | os.PathLike[str] | None = None,
-    device: str | torch.device | None = None,
-    batch_size: int | None = None,
-    precision: str = "auto",
+    run: Run = RUN,
 ) -> OpenClipEncoder:
     """Return the encoder of ``ARCH/TAG`` or ``ARCH/path/to/checkpoint``.
 
@@ -68,9 +66,7 @@ def load(
         library.get_tokenizer(arch),
         fingerprint={**identity, "weights": _files.digest_file(file), "quick_gelu": quick},
         spec={"encoder": f"open_clip:{arch}/{weights if tag_config else file.resolve()}"},
-        device=device,
-        batch_size=batch_size,
-        precision=precision,
+        run=run,
     )
 
 
@@ -79,9 +75,7 @@ def load_folder(
     *,
     name: str | None = None,
     revision: str | None = None,
-    device: str | torch.device | None = None,
-    batch_size: int | None = None,
-    precision: str = "auto",
+    run: Run = RUN,
 ) -> OpenClipEncoder:
     """Return the encoder of a folder with `open_clip_config.json` and weights."""
     import open_clip as library
@@ -98,9 +92,7 @@ def load_folder(
             "quick_gelu": bool(config.get("quick_gelu", False)),
         },
         spec=sources.origin(folder, name, revision),
-        device=device,
-        batch_size=batch_size,
-        precision=precision,
+        run=run,
     )
 
 
@@ -115,8 +107,8 @@ class OpenClipEncoder(TorchEncoder):
         Texts to token ids (n, context).
     fingerprint, spec : dict
         Which weights; preprocessing, pooling and precision are added here.
-    device, batch_size, precision
-        See :class:`fmcluster.embedding.encoders.base.TorchEncoder`.
+    run : Run
+        How it runs.
     """
 
     def __init__(
@@ -126,9 +118,7 @@ class OpenClipEncoder(TorchEncoder):
         *,
         fingerprint: dict[str, Any],
         spec: dict[str, Any],
-        device: str | torch.device | None = None,
-        batch_size: int | None = None,
-        precision: str = "auto",
+        run: Run = RUN,
     ) -> None:
         from open_clip.transform import PreprocessCfg, image_transform_v2
 
@@ -147,9 +137,7 @@ class OpenClipEncoder(TorchEncoder):
                 "truncation": None,
             },
             spec=spec,
-            device=device,
-            batch_size=batch_size,
-            precision=precision,
+            run=run,
             cpu_gains=True,
         )
 

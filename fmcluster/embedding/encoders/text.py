@@ -7,6 +7,7 @@ does not depend on what else is in its batch.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmcluster.embedding.encoders import sources
-from fmcluster.embedding.encoders.base import TorchEncoder
+from fmcluster.embedding.encoders.base import RUN, Run, TorchEncoder
 from fmcluster.embedding.encoders.texts.batches import LengthBatched, check_texts, count_longer
 from fmcluster.embedding.encoders.texts.chunks import Chunker
 from fmcluster.embedding.encoders.texts.options import (
@@ -44,9 +45,7 @@ def load_folder(
     pooling: str | None = None,
     options: TextOptions | None = None,
     trust_remote_code: bool = False,
-    device: str | torch.device | None = None,
-    batch_size: int | None = None,
-    precision: str = "auto",
+    run: Run = RUN,
 ) -> TorchEncoder:
     """Return the encoder a folder holds: its own modules where listed, else pooled tokens.
 
@@ -58,9 +57,7 @@ def load_folder(
         "revision": revision,
         "options": options,
         "trust_remote_code": trust_remote_code,
-        "device": device,
-        "batch_size": batch_size,
-        "precision": precision,
+        "run": run,
     }
     if not (folder / "modules.json").is_file():
         return TextEncoder(folder, pooling=pooling or "mean", **known)
@@ -130,8 +127,8 @@ class TextEncoder(LengthBatched):
         What the user asked: prompt, dimensions, length (above `max_length`), long texts, backend.
     trust_remote_code : bool
         Whether Python code that lies in the folder may run.
-    device, batch_size, precision
-        See :class:`fmcluster.embedding.encoders.base.TorchEncoder`.
+    run : Run
+        How it runs.
     """
 
     def __init__(
@@ -146,9 +143,7 @@ class TextEncoder(LengthBatched):
         max_length: int | None = None,
         options: TextOptions | None = None,
         trust_remote_code: bool = False,
-        device: str | torch.device | None = None,
-        batch_size: int | None = None,
-        precision: str = "auto",
+        run: Run = RUN,
     ) -> None:
         from transformers import AutoTokenizer
 
@@ -171,14 +166,14 @@ class TextEncoder(LengthBatched):
                     folder,
                     root,
                     backend=asked.backend,
-                    precision=precision,
-                    device=device,
+                    precision=run.precision,
+                    device=run.device,
                     identity=identity,
                     load=lambda: _weights(folder, trust_remote_code),
                     trusted=trust_remote_code,
                 )
                 identity |= graphs.graph_digest(folder, root, asked.backend)
-                device, precision = "cpu", "fp32"
+                run = replace(run, device="cpu", precision="fp32")
         self.prompt = prompt_of(asked.prompt, *known_prompts(root))
         self.max_length = _token_limit(max_length, self.tokenizer, module.config)
         overhead = len(self.tokenizer(self.prompt)["input_ids"])
@@ -207,9 +202,7 @@ class TextEncoder(LengthBatched):
                 "pooling": pooling,
                 **asked.asked,
             },
-            device=device,
-            batch_size=batch_size,
-            precision=precision,
+            run=run,
         )
         self.dim = width
         if asked.backend != "torch":  # what torch runs of it, pooling and norms, is fp32

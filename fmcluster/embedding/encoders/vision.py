@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fmcluster.embedding.data.images import RGB_RULE, to_rgb
 from fmcluster.embedding.encoders import sources
-from fmcluster.embedding.encoders.base import TorchEncoder
+from fmcluster.embedding.encoders.base import RUN, Run, TorchEncoder
 from fmcluster.embedding.encoders.images.poolings import (
     FAMILIES,
     choose_pooling,
@@ -48,8 +48,8 @@ class VisionEncoder(TorchEncoder):
         None takes the family's own.
     trust_remote_code : bool
         Whether Python code that lies in the folder may run.
-    device, batch_size, precision
-        See :class:`fmcluster.embedding.encoders.base.TorchEncoder`.
+    run : Run
+        How it runs.
     """
 
     def __init__(
@@ -60,9 +60,7 @@ class VisionEncoder(TorchEncoder):
         revision: str | None = None,
         pooling: str | None = None,
         trust_remote_code: bool = False,
-        device: str | torch.device | None = None,
-        batch_size: int | None = None,
-        precision: str = "auto",
+        run: Run = RUN,
     ) -> None:
         from transformers import AutoImageProcessor
 
@@ -89,9 +87,7 @@ class VisionEncoder(TorchEncoder):
                 **sources.origin(folder, name, revision, trusted=trust_remote_code),
                 "pooling": self.pooling,
             },
-            device=device,
-            batch_size=batch_size,
-            precision=precision,
+            run=run,
             cpu_gains=True,
             channels_last=self.kind in CONVOLUTIONAL,
         )

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from fmcluster.embedding.encoders import sources
 from fmcluster.embedding.encoders.audio.windows import WindowedEncoder
+from fmcluster.embedding.encoders.base import RUN, Run
 from fmcluster.utils import files as _files
 
 if TYPE_CHECKING:
@@ -61,8 +62,8 @@ class AudioEncoder(WindowedEncoder):
         Hub id and commit; without them the weights' digest identifies the encoder.
     pooling : "mean", "pooler" or "projection", optional
         None takes the family's own (`POOLINGS`).
-    device, batch_size, precision
-        See :class:`fmcluster.embedding.encoders.base.TorchEncoder`.
+    run : Run
+        How it runs.
 
     Raises
     ------
@@ -77,9 +78,7 @@ class AudioEncoder(WindowedEncoder):
         name: str | None = None,
         revision: str | None = None,
         pooling: str | None = None,
-        device: str | torch.device | None = None,
-        batch_size: int | None = None,
-        precision: str = "auto",
+        run: Run = RUN,
     ) -> None:
         from transformers import AutoFeatureExtractor
 
@@ -113,9 +112,7 @@ class AudioEncoder(WindowedEncoder):
                 "truncation": None,
             },
             spec={**sources.origin(folder, name, revision), "pooling": self.pooling},
-            device=device,
-            batch_size=batch_size,
-            precision=precision,
+            run=run,
         )
 
     def batch(self, prepared: list[Any], take: NDArray[np.int64]) -> dict[str, Any]:

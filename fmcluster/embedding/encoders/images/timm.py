@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from fmcluster.embedding.data.images import RGB_RULE, to_rgb
 from fmcluster.embedding.encoders import sources
-from fmcluster.embedding.encoders.base import TorchEncoder
+from fmcluster.embedding.encoders.base import RUN, Run, TorchEncoder
 from fmcluster.embedding.encoders.images.poolings import pooled_states
 from fmcluster.utils import files as _files
 from fmcluster.utils.validation import check_in
@@ -34,9 +34,7 @@ def load(
     *,
     pooling: str | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
-    device: str | torch.device | None = None,
-    batch_size: int | None = None,
-    precision: str = "auto",
+    run: Run = RUN,
 ) -> TimmEncoder:
     """Return the encoder of ``ARCH.TAG`` or ``ARCH/path/to/checkpoint``.
 
@@ -49,7 +47,6 @@ def load(
     """
     import timm as library
 
-    options: dict[str, Any] = {"device": device, "batch_size": batch_size, "precision": precision}
     full, slash, file = name.partition("/")
     arch, _, tag = full.partition(".")
     if not library.is_model(arch):
@@ -71,7 +68,7 @@ def load(
             fingerprint={"encoder": f"timm:{full}", "weights": _files.digest_file(weights)},
             spec={"encoder": f"timm:{full}/{weights.resolve()}"},
             pooling=pooling,
-            **options,
+            run=run,
         )
     tags = library.list_pretrained(f"{arch}.*") if tag else library.list_pretrained(arch)
     about = library.get_pretrained_cfg(full) if full in tags or not tag else None
@@ -83,7 +80,7 @@ def load(
             "timm:ARCH/path/to/checkpoint"
         )
     folder, revision = sources.hub_folder(repo, cache_dir=cache_dir)
-    return load_folder(folder, name=repo, revision=revision, pooling=pooling, **options)
+    return load_folder(folder, name=repo, revision=revision, pooling=pooling, run=run)
 
 
 def _repository(full: str, about: Any) -> str | None:
@@ -106,9 +103,7 @@ def load_folder(
     name: str | None = None,
     revision: str | None = None,
     pooling: str | None = None,
-    device: str | torch.device | None = None,
-    batch_size: int | None = None,
-    precision: str = "auto",
+    run: Run = RUN,
 ) -> TimmEncoder:
     """Return the encoder of a folder that timm's `save_for_hf` wrote, or of a Hub repository."""
     import timm as library
@@ -126,9 +121,7 @@ def load_folder(
         fingerprint=sources.identity(folder, name, revision),
         spec=sources.origin(folder, name, revision),
         pooling=pooling,
-        device=device,
-        batch_size=batch_size,
-        precision=precision,
+        run=run,
     )
 
 
@@ -145,8 +138,8 @@ class TimmEncoder(TorchEncoder):
         Which weights; preprocessing, pooling and precision are added here.
     pooling : "pooler", "cls", "mean", "cls+mean" or "attention", optional
         None takes the model's own, "pooler"; "attention" is that, where it is an attention pool.
-    device, batch_size, precision
-        See :class:`fmcluster.embedding.encoders.base.TorchEncoder`.
+    run : Run
+        How it runs.
 
     Raises
     ------
@@ -162,9 +155,7 @@ class TimmEncoder(TorchEncoder):
         fingerprint: dict[str, Any],
         spec: dict[str, Any],
         pooling: str | None = None,
-        device: str | torch.device | None = None,
-        batch_size: int | None = None,
-        precision: str = "auto",
+        run: Run = RUN,
     ) -> None:
         import timm as library
 
@@ -185,9 +176,7 @@ class TimmEncoder(TorchEncoder):
                 "truncation": None,
             },
             spec={**spec, "pooling": self.pooling},
-            device=device,
-            batch_size=batch_size,
-            precision=precision,
+            run=run,
             cpu_gains=True,
             channels_last=not hasattr(model, "num_prefix_tokens"),
         )

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmcluster.embedding.encoders import sources
+from fmcluster.embedding.encoders.base import RUN, Run
 from fmcluster.embedding.encoders.texts.batches import LengthBatched, check_texts, count_longer
 from fmcluster.embedding.encoders.texts.chunks import Chunker
 from fmcluster.embedding.encoders.texts.options import (
@@ -33,7 +34,7 @@ class SentenceEncoder(LengthBatched):
         A folder with `modules.json`.
     options : TextOptions, optional
         Prompt, dimensions, length, long texts.
-    name, revision, trust_remote_code, device, batch_size, precision
+    name, revision, trust_remote_code, run
         As for :class:`fmcluster.embedding.encoders.text.TextEncoder`.
     """
 
@@ -45,9 +46,7 @@ class SentenceEncoder(LengthBatched):
         revision: str | None = None,
         options: TextOptions | None = None,
         trust_remote_code: bool = False,
-        device: str | torch.device | None = None,
-        batch_size: int | None = None,
-        precision: str = "auto",
+        run: Run = RUN,
     ) -> None:
         library = require("sentence_transformers", extra="text", package="sentence-transformers")
         self.options = asked = options or TextOptions()
@@ -92,9 +91,7 @@ class SentenceEncoder(LengthBatched):
                 **sources.origin(folder, name, revision, trusted=trust_remote_code),
                 **asked.asked,
             },
-            device=device,
-            batch_size=batch_size,
-            precision=precision,
+            run=run,
         )
 
     def prepare(self, rows: list[Any]) -> tuple[Any, NDArray[np.int64]]:
