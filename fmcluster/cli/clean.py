@@ -30,12 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     # Lower calls rows alike that only say the same, higher misses copies that were touched.
     parser.add_argument("--duplicates", type=float, default=0.99, metavar="COSINE")
-    parser.add_argument(
-        "--out",
-        type=options.new_file,
-        metavar="FILE",
-        help="CSV (or .parquet) of the wrong labels",
-    )
+    options.add_out(parser, "CSV (or .parquet) of the wrong labels", metavar="FILE")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

@@ -71,11 +71,9 @@ def load_labels(
                 "column id, or one row per row of the data"
             )
         values = table[label].to_numpy()
-        return (
-            _by_id(args.labels, table[id_column], values, index)
-            if id_column
-            else _by_position(args, values, index, source)
-        )
+        if id_column:
+            return _by_id(args.labels, table[id_column], values, index)
+        return _by_position(args, values, index, source)
     if args.labels:
         return _by_position(args, read_label_file(args.labels), index, source)
     if data is None:
@@ -100,11 +98,7 @@ def _by_position(
 
 def _by_id(path: str, ids: Any, labels: NDArray[Any], index: IdIndex) -> NDArray[Any]:
     """Return the label of every row from a table's ids and labels; other ids are passed over."""
-    named = index.parse(ids.astype(str).tolist())
-    if len(np.unique(named)) < len(named):
-        twice = ids[ids.duplicated()].iloc[0]
-        raise DataError(f"{path} has id {twice!r} twice: keep one row of each id")
-    rows = index.find(named)
+    rows = index.find(_row_ids(path, ids, index))
     place = np.full(len(index.ids), -1, np.int64)
     place[rows[rows >= 0]] = np.flatnonzero(rows >= 0)
     if (place < 0).any():
@@ -114,6 +108,19 @@ def _by_id(path: str, ids: Any, labels: NDArray[Any], index: IdIndex) -> NDArray
             f"{missing[0].item()!r}: give one for each"
         )
     return labels[place]
+
+
+def _row_ids(path: str, ids: Any, index: IdIndex) -> NDArray[Any]:
+    """Return a table's ids in the kind that they have in `index`, each once."""
+    try:
+        found = index.parse(ids.tolist())
+    except DataError as error:
+        raise DataError(f"{path}, {error}") from None
+    _, first = np.unique(found, return_index=True)
+    again = np.setdiff1d(np.arange(len(found)), first)
+    if len(again):
+        raise DataError(f"{path} has id {ids.iloc[again[0]]!r} twice: keep one row of each id")
+    return found
 
 
 def read_label_file(path: str) -> NDArray[Any]:
@@ -158,13 +165,7 @@ def read_table(path: str, columns: list[str], *, index: IdIndex | None) -> Any:
         except ValueError as error:
             raise DataError(f"{path}, column score: {error}") from error
     if index is not None and "id" in table.columns:
-        try:
-            table["id"] = index.parse(table["id"].tolist())
-        except DataError as error:
-            raise DataError(f"{path}, {error}") from None
-        if table["id"].duplicated().any():
-            twice = table["id"][table["id"].duplicated()].iloc[0]
-            raise DataError(f"{path} has id {twice!r} twice: keep one row of each id")
+        table["id"] = _row_ids(path, table["id"], index)
     return table
 
 

@@ -39,6 +39,7 @@ def test_tables_match_by_id_whatever_their_order(tmp_path, name, content, expect
     [
         ("id,label\n101,a\n104,b\n", "no label for 1 of 3 rows, such as id 103"),
         ("id,label\n101,a\n101,b\n103,c\n104,d\n", "id '101' twice"),
+        ("id,label\n101,a\n0101,b\n103,c\n104,d\n", "id '0101' twice"),
         ("id,label\nx,a\n", "whole numbers"),
         ("id,name\n101,a\n", "a column label is needed"),
         ("label\na\nb\n", "2 labels for 4 rows of the data"),
