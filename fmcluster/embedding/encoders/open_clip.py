@@ -46,9 +46,10 @@ def load(
 
     arch, _, weights = name.partition("/")
     if library.get_model_config(arch) is None:
+        near = sources.did_you_mean(arch, library.list_models())
         raise ValueError(
-            f"open_clip has no architecture {arch!r}{_near(arch, library.list_models())}: "
-            "write open_clip:ARCH/TAG, as in open_clip:ViT-B-32/laion2b_s34b_b79k"
+            f"open_clip has no architecture {arch!r}{near}: write open_clip:ARCH/TAG, as in "
+            "open_clip:ViT-B-32/laion2b_s34b_b79k"
         )
     tags = library.list_pretrained_tags_by_model(arch)
     tag_config = library.get_pretrained_cfg(arch, weights) if weights in tags else None
@@ -224,11 +225,3 @@ def _create(
             force_preprocess_cfg=preprocess,
             require_pretrained=True,
         )
-
-
-def _near(name: str, names: list[str]) -> str:
-    """Return " (did you mean ...?)" where some name is close."""
-    import difflib
-
-    found = difflib.get_close_matches(name, names, n=1)
-    return f" (did you mean {found[0]!r}?)" if found else ""

@@ -7,6 +7,7 @@ does not depend on what else is in its batch.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -157,8 +158,11 @@ class TextEncoder(LengthBatched):
             self.tokenizer = AutoTokenizer.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=trust_remote_code
             )
+            load = functools.partial(
+                sources.load_model, folder, trusted=trust_remote_code, unused=("pooler.",)
+            )
             if asked.backend == "torch":
-                module = _weights(folder, trust_remote_code)
+                module = load()
             else:
                 from fmcluster.embedding.encoders.texts import graphs
 
@@ -169,7 +173,7 @@ class TextEncoder(LengthBatched):
                     precision=run.precision,
                     device=run.device,
                     identity=identity,
-                    load=lambda: _weights(folder, trust_remote_code),
+                    load=load,
                     trusted=trust_remote_code,
                 )
                 identity |= graphs.graph_digest(folder, root, asked.backend)
@@ -265,17 +269,6 @@ class TextEncoder(LengthBatched):
             pooled = (states.float() * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1e-9)
         whole = torch.nn.functional.normalize(pooled, dim=1) if self.normalise else pooled
         return self.shortened(whole)
-
-
-def _weights(folder: Path, trusted: bool) -> Any:
-    """Return the transformers model of a folder, its weights complete."""
-    from transformers import AutoModel
-
-    module, info = AutoModel.from_pretrained(
-        folder, local_files_only=True, trust_remote_code=trusted, output_loading_info=True
-    )
-    sources.check_loaded(info, folder, unused=("pooler.",))
-    return module
 
 
 def _token_limit(asked: int | None, tokenizer: Any, config: Any) -> int:

@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 from fmcluster.embedding.data.images import RGB_RULE, to_rgb
 from fmcluster.embedding.encoders import sources
 from fmcluster.embedding.encoders.base import RUN, Run, TorchEncoder
-from fmcluster.embedding.encoders.images.poolings import pooled_states
+from fmcluster.embedding.encoders.images.poolings import check_pooling, pooled_states
 from fmcluster.utils import files as _files
-from fmcluster.utils.validation import check_in
 
 if TYPE_CHECKING:
     import torch
@@ -50,13 +49,10 @@ def load(
     full, slash, file = name.partition("/")
     arch, _, tag = full.partition(".")
     if not library.is_model(arch):
-        import difflib
-
-        near = difflib.get_close_matches(arch, library.list_models(), n=1)
+        near = sources.did_you_mean(arch, library.list_models())
         raise ValueError(
-            f"timm has no architecture {arch!r}{f' (did you mean {near[0]!r}?)' if near else ''}: "
-            "write timm:ARCH.TAG, as in timm:vit_small_patch14_dinov2.lvd142m, or "
-            "timm:ARCH/path/to/checkpoint"
+            f"timm has no architecture {arch!r}{near}: write timm:ARCH.TAG, as in "
+            "timm:vit_small_patch14_dinov2.lvd142m, or timm:ARCH/path/to/checkpoint"
         )
     if slash:
         weights = Path(file).expanduser()
@@ -199,7 +195,6 @@ def _choose(model: Any, asked: str | None) -> str:
     """Return the pooling; only models of tokens have another than their own."""
     if asked is None:
         return "pooler"
-    check_in(asked, POOLINGS, "pooling")
     tokens = getattr(model, "num_prefix_tokens", None)
     cls = tokens is not None and getattr(model, "cls_token", None) is not None
     takes = {
@@ -208,10 +203,7 @@ def _choose(model: Any, asked: str | None) -> str:
         "mean": tokens is not None,
         "attention": getattr(model, "attn_pool", None) is not None,
     }
-    if not takes.get(asked, True):
-        has = [name for name in POOLINGS if takes.get(name, True)]
-        raise ValueError(f"pooling={asked!r}: {type(model).__name__} has {', '.join(has)}")
-    return "pooler" if asked == "attention" else asked
+    return check_pooling(asked, POOLINGS, takes, type(model).__name__)
 
 
 def _fill(library: Any, model: Any, weights: Path) -> None:
