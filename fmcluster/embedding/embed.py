@@ -22,6 +22,7 @@ from fmcluster.embedding.data.images import READ_RULE
 from fmcluster.embedding.data.source import ON_ERROR, Source
 from fmcluster.embedding.encode_shards import EncodingRun
 from fmcluster.embedding.encoders import resolve
+from fmcluster.embedding.encoders.augment import STRENGTHS, augment_fingerprint
 from fmcluster.embedding.encoders.base import Encoder
 from fmcluster.embedding.encoders.fitted import fit_or_restore
 from fmcluster.embedding.encoders.places import shown_name
@@ -46,7 +47,6 @@ from fmcluster.utils.spent import spent
 from fmcluster.utils.validation import check_in, check_range
 
 ENGINES = ("local", "ray")
-STRENGTHS = ("weak", "strong")
 # What an interruption costs: some ten seconds of encoding on two cores; of recordings, a minute.
 SHARD_ROWS = {"image": 1024, "audio": 256, "text": 4096}
 # How files were read, in a store's settings: one that was read by another rule is not taken up.
@@ -210,8 +210,6 @@ def _view_settings(
     """Return what decides the views' bytes; nothing where there are none."""
     if not n_views:
         return {}
-    from fmcluster.embedding.encoders.augment import augment_fingerprint
-
     seed = seed_of(random_state or 0, "views")
     return {"views": augment_fingerprint(modality, strength=augment, seed=seed)}
 

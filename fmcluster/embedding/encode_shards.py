@@ -18,6 +18,7 @@ from fmcluster.embedding.data.batches import Digesting
 from fmcluster.embedding.data.blocks import FILE_ROWS, decoded_blocks, kept_rows
 from fmcluster.embedding.data.media import MEDIA
 from fmcluster.embedding.data.source import Block, Source
+from fmcluster.embedding.encoders.augment import augment
 from fmcluster.embedding.encoders.base import Encoder
 from fmcluster.embedding.prefetch import prefetch
 from fmcluster.embedding.reuse import Known, digests_of
@@ -176,19 +177,13 @@ class EncodingRun:
         """Return the readable rows of a block, augmented once for each view."""
         rows = _readable(block)
         numbers = [block.start + i for i in range(len(block.rows)) if i not in block.problems]
-        if not self.settings["n_views"] or not rows:
-            return [[] for _ in range(self.settings["n_views"])]
-        from fmcluster.embedding.encoders.augment import augment
-
         return [
-            list(
-                augment(
-                    rows,
-                    self.source.modality,
-                    strength=self.settings["views"]["augment"],
-                    seed=seed_of(self.settings["views"]["seed"], "view", view),
-                    row_offset=numbers,
-                )
+            augment(
+                rows,
+                self.source.modality,
+                strength=self.settings["views"]["augment"],
+                seed=seed_of(self.settings["views"]["seed"], "view", view),
+                row_offset=numbers,
             )
             for view in range(self.settings["n_views"])
         ]

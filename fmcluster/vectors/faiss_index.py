@@ -178,8 +178,8 @@ def filled_index(X: Any, method: str, *, seed: int) -> Any:
         index.train(
             unit_rows(np.asarray(X[sample_indices(X, index_training_rows(X.shape[0]), seed)]))
         )
-    if method != "hnsw":
-        index = _to_gpu(faiss, index)
+    if method != "hnsw" and n_gpus(faiss):
+        index = faiss.index_cpu_to_all_gpus(index)
     for _, block in iter_blocks(X):
         index.add(block)
     return index
@@ -219,11 +219,6 @@ def flat_rows(index: Any) -> NDArray[np.float32]:
     """Return the rows (n, d) that an exact index holds, without a copy."""
     values = faiss_module().rev_swig_ptr(index.get_xb(), index.ntotal * index.d)
     return values.reshape(index.ntotal, index.d)
-
-
-def _to_gpu(faiss: Any, index: Any) -> Any:
-    """Move an index to all GPUs where this faiss has them."""
-    return faiss.index_cpu_to_all_gpus(index) if n_gpus(faiss) else index
 
 
 def on_cpu(index: Any) -> Any:

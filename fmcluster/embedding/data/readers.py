@@ -22,7 +22,7 @@ from fmcluster.embedding.data.columns import (
     Reader,
     choose_split,
     is_hf,
-    kind_in,
+    open_columns,
     open_frame,
     open_hf,
     open_values,
@@ -95,9 +95,7 @@ def open_reader(
     if any(hasattr(data, way) for way in ("__arrow_c_stream__", "fetch_arrow_table")):
         return open_stream(data, column)
     if isinstance(data, Mapping):
-        name = pick_column({key: kind_in(values) for key, values in data.items()}, column)
-        opened = open_values(data[name], name)
-        return replace(opened, values_of=lambda other: list(data[pick_column(data, other)]))
+        return open_columns(data, column)
     if hasattr(data, "__array__") or is_tensor(data) or isinstance(data, (list, tuple)):
         return open_values(data, None)
     raise DataError(

@@ -79,7 +79,7 @@ def augment(
     if modality == "image":
         return _images(rows, strength, seeds)
     if modality == "audio":
-        return list(sounds.augmented(rows, strength, seeds))
+        return sounds.augmented(rows, strength, seeds)
     return [
         _text(row, np.random.default_rng(own), **TEXT[strength])
         for row, own in zip(rows, seeds, strict=True)
