@@ -23,6 +23,7 @@ from fmcluster.embedding.encoders.texts.options import (
     TextOptions,
     check_dim,
     check_length,
+    known_limits,
     known_prompts,
     prompt_of,
 )
@@ -273,9 +274,4 @@ class TextEncoder(LengthBatched):
 
 def _token_limit(asked: int | None, tokenizer: Any, config: Any) -> int:
     """Return the tokens kept: what was asked, the tokenizer's limit or the position table's."""
-    limits = [tokenizer.model_max_length, getattr(config, "max_position_embeddings", None)]
-    # A tokenizer without a limit says 10^30.
-    known = [int(limit) for limit in limits if limit and limit < 10**6]
-    if asked:
-        return min([int(asked), *known])
-    return min([LONGEST, *known])
+    return min([int(asked or LONGEST), *known_limits(tokenizer, config)])

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from fmcluster.embedding.store.manifest import (
+    DTYPES,
     REMEDY,
     Manifest,
     array_key,
@@ -334,7 +335,7 @@ class EmbeddingStore:
         target = folder_of(folder)
         if dtype is None:
             dtype = "float16" if self.dtype == np.float16 else "float32"
-        check_in(dtype, ("float16", "float32"), "dtype")
+        check_in(dtype, DTYPES, "dtype")
         known = self.encoders
         header = {
             "data": {"fingerprint": self.fingerprint, "n_rows": len(self)},

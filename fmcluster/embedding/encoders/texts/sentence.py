@@ -17,6 +17,7 @@ from fmcluster.embedding.encoders.texts.options import (
     TextOptions,
     check_dim,
     check_length,
+    known_limits,
     prompt_of,
 )
 from fmcluster.utils.optional import require
@@ -69,9 +70,9 @@ class SentenceEncoder(LengthBatched):
         self.normalise = kinds[-1] == "Normalize"
         _set_length(model, asked, self.prompt)
         if asked.long == "chunk-mean":
-            budget = (model.max_seq_length or 0) - _overhead(model, self.prompt)
-            check_length(model.max_seq_length or 1, None, _overhead(model, self.prompt))
-            self.chunker = Chunker(model.tokenizer, budget)
+            overhead = _overhead(model, self.prompt)
+            check_length(model.max_seq_length or 1, None, overhead)
+            self.chunker = Chunker(model.tokenizer, (model.max_seq_length or 0) - overhead)
         # The library takes its model's default prompt where none, not even an empty one, is said.
         self._said = self.prompt if self.prompt or model.default_prompt_name else None
         if asked.truncate_dim is not None and (width := _width(model)):
@@ -131,9 +132,7 @@ def _set_length(model: Any, asked: TextOptions, prompt: str) -> None:
     if asked.max_length is None:
         return
     body = getattr(model[0], "auto_model", None)
-    table = getattr(getattr(body, "config", None), "max_position_embeddings", None)
-    limits = [getattr(model.tokenizer, "model_max_length", None), table]
-    known = [int(limit) for limit in limits if limit and limit < 10**6]
+    known = known_limits(model.tokenizer, getattr(body, "config", None))
     check_length(asked.max_length, min(known, default=None), _overhead(model, prompt))
     model.max_seq_length = int(asked.max_length)
 
