@@ -20,6 +20,7 @@ from fmcluster.embedding.store.manifest import (
     DTYPES,
     REMEDY,
     Manifest,
+    ShardRecord,
     array_key,
     damage,
     read_manifest,
@@ -357,7 +358,7 @@ class EmbeddingStore:
                 rows = slice(start, start + shard_rows)
                 marked = [row for row in self.unreadable("marked") if row[0] in self.ids[rows]]
                 arrays = self._rows_of_shard(rows, dtype)
-                write_shard(target, manifest, number, arrays, skipped=[], marked=marked)
+                write_shard(target, manifest, number, arrays, ShardRecord(marked=marked))
             finish(target, manifest, len(starts))
 
     def _rows_of_shard(self, rows: slice, dtype: str) -> dict[str, NDArray[Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +65,6 @@ def open_lance(data: Any, column: str | None, split: str | None = None) -> Reade
         except Exception as error:
             raise _damaged(data.uri, error) from None
 
-    def rows(start: int) -> Iterator[Any]:
-        return in_batches(part, start, n_rows)
-
     def part(low: int, high: int) -> list[Any]:
         try:
             found = data.to_table(columns=[name], offset=low, limit=high - low)
@@ -78,7 +74,7 @@ def open_lance(data: Any, column: str | None, split: str | None = None) -> Reade
 
     n_rows = data.count_rows()
     return Reader(
-        rows,
+        lambda start: in_batches(part, start, n_rows),
         n_rows,
         name,
         base=base,

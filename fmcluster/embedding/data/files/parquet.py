@@ -58,13 +58,11 @@ def open_arrow(data: Any, column: str | None) -> Reader:
     name = pick_column(kinds, column)
     chunked = table.column(name)
 
-    def rows(start: int) -> Iterator[Any]:
-        return in_batches(
-            lambda low, high: chunked.slice(low, high - low).to_pylist(), start, len(chunked)
-        )
+    def part(low: int, high: int) -> list[Any]:
+        return chunked.slice(low, high - low).to_pylist()
 
     return Reader(
-        rows,
+        lambda start: in_batches(part, start, len(chunked)),
         len(chunked),
         name,
         vectors=(lambda: vectors_of_column(chunked, name)) if kinds[name] == "embedding" else None,
