@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     store = options.load_data(args)
     ids = np.asarray(store.ids)
     index = IdIndex(ids, tuple(store.skipped_ids))
-    labels = load_labels(args, index, data=args.data, source=getattr(store, "source", None))
+    labels = load_labels(args, index, source=getattr(store, "source", None))
     assert labels is not None
     inputs = LabelingInput.of(store)
     graph = inputs.neighbors(N_NEIGHBORS)

@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     store = options.load_data(args)
     embedded = time.perf_counter()
     index = IdIndex(np.asarray(store.ids), tuple(store.skipped_ids))
-    y = load_labels(args, index, data=args.data, source=getattr(store, "source", None))
+    y = load_labels(args, index, source=getattr(store, "source", None))
     result = pipeline.cluster(
         store,
         n_clusters=cluster_number(args.n_clusters),

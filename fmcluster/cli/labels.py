@@ -37,18 +37,16 @@ def add_labels(parser: argparse.ArgumentParser, *, required: bool = False) -> No
 
 
 def load_labels(
-    args: argparse.Namespace, index: IdIndex, *, data: str | None, source: Any = None
+    args: argparse.Namespace, index: IdIndex, *, source: Any = None
 ) -> NDArray[Any] | None:
     """Return the true labels of the rows of `index`, or None where none were named.
 
     Parameters
     ----------
     args : Namespace
-        With `labels`, `labels_column` and `labels_from_folders`.
+        With `labels`, `labels_column`, `labels_from_folders`, and `data` that these stand in.
     index : IdIndex
         The rows.
-    data : str or None
-        File or folder of the data, for labels that stand in it.
     source : Source, optional
         The data as it was read: knows the ids of rows that were left out.
 
@@ -76,12 +74,12 @@ def load_labels(
         return _by_position(args, values, index, source)
     if args.labels:
         return _by_position(args, read_label_file(args.labels), index, source)
-    if data is None:
+    if args.data is None:
         raise DataError("labels that stand in the data need --data, the file or folder of it")
     column = None if args.labels_from_folders else args.labels_column
-    if args.labels_from_folders and not Path(data).is_dir():
-        raise DataError(f"--labels-from-folders: {data} is no folder of images or recordings")
-    return _by_position(args, np.asarray(read_labels(data, column)), index, source)
+    if args.labels_from_folders and not Path(args.data).is_dir():
+        raise DataError(f"--labels-from-folders: {args.data} is no folder of images or recordings")
+    return _by_position(args, np.asarray(read_labels(args.data, column)), index, source)
 
 
 def _by_position(

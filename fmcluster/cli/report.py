@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if renamed is not result:  # the names are the result's, not only the page's
         result = renamed
         result.save(args.result, metrics=saved_metrics(args.result))
-    y = load_labels(args, result.index, data=args.data, source=items)
+    y = load_labels(args, result.index, source=items)
     out = Path(args.out) if args.out else Path(args.result) / "report.html"
     chosen = issues = None
     if args.to_label:

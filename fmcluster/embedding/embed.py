@@ -280,10 +280,6 @@ def _is_complete(folder: Path, header: dict[str, Any]) -> bool:
     return manifest.complete
 
 
-def _holds_store(folder: Path) -> bool:
-    return (folder / MANIFEST).exists() or any(folder.glob("shard-*.json"))
-
-
 @contextlib.contextmanager
 def _held(folder: Path) -> Iterator[None]:
     """Hold the folder's lock on the main process for all of them; wait for another job's."""
@@ -341,7 +337,7 @@ def _write_store(
     """Bring the store in `folder` to completion."""
     with _held(folder):
         if distributed.is_main():
-            if repair and folder.exists() and _holds_store(folder):
+            if repair and ((folder / MANIFEST).exists() or any(folder.glob("shard-*.json"))):
                 _, damaged = reopen(folder, header)
                 for problem in damaged.values():
                     logger.warning("repairing: %s", problem)

@@ -17,7 +17,7 @@ TICKETS = IdIndex(np.array([104, 101, 103]), (102,))
 
 def ask(path, index=TICKETS, source=None):
     args = argparse.Namespace(labels=str(path), labels_column=None, labels_from_folders=False)
-    return load_labels(args, index, data=None, source=source)
+    return load_labels(args, index, source=source)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -91,7 +92,7 @@ def augment_fingerprint(modality: str, *, strength: str = "weak", seed: int = 0)
     check_in(modality, MODALITIES, "modality")
     check_in(strength, STRENGTHS, "augment")
     if modality == "audio":
-        settings = sounds.settings_of(strength)
+        settings = asdict(sounds.AUDIO[strength])
     else:
         settings = dict((TEXT if modality == "text" else IMAGE)[strength])
     if modality == "image":

@@ -269,7 +269,10 @@ class TorchEncoder:
                     raise
                 limit = max(1, len(take) // 2)
                 self.batch_size = limit
-                self._free()
+                if self.device.type == "cuda":
+                    import torch
+
+                    torch.cuda.empty_cache()
                 logger.warning("out of memory at %d rows a batch: trying %d", len(take), limit)
             while waiting:
                 yield self._fetched(*waiting.popleft())
@@ -334,13 +337,6 @@ class TorchEncoder:
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         with spent("forward"):  # a GPU is still at it
             return take, found.cpu().numpy()
-
-    def _free(self) -> None:
-        """Give cached GPU memory back before the next try."""
-        if self.device.type == "cuda":
-            import torch
-
-            torch.cuda.empty_cache()
 
     def to_device(self, tensor: torch.Tensor) -> torch.Tensor:
         """Move an input: floats in the encoder's precision, images in its memory format."""

@@ -120,7 +120,7 @@ def text_graph(
             f"backend={backend!r} runs on the processor, device={device!r} was asked: leave the "
             "device out, or take backend='torch'"
         )
-    _require(backend)
+    require("onnxruntime" if backend == "onnx" else "openvino", extra=backend)
     precision = "int8" if precision == "int8" else "fp32"
     ready = _ready(folder, root, backend) if precision == "fp32" else None
     file = ready or _ready(folder, root, "onnx")
@@ -131,10 +131,6 @@ def text_graph(
         file = _kept(of, "int8", lambda target: _quantize(whole, target))
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=trusted)
     return Graph(file, backend, config), precision
-
-
-def _require(backend: str) -> None:
-    require("onnxruntime" if backend == "onnx" else "openvino", extra=backend)
 
 
 def _ready(folder: Path, root: Path, engine: str) -> Path | None:
