@@ -17,7 +17,7 @@ import contextlib
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -120,24 +120,26 @@ def families_for(
 
 def families_of(
     X: Any,
-    method: str,
+    method: str | Sequence[str],
     *,
     target_recall: float,
     memory_bytes: int | None,
     exact_rows: int = EXACT_ROWS,
 ) -> list[str]:
-    """Return the families to try for the rows of `X`: the one that is named, or those of "auto".
+    """Return the families to try for the rows of `X`: those that are named, or those of "auto".
 
     Raises
     ------
     ValueError
         There is no such family, or the recall is no share.
     """
-    check_in(method, METHODS, "method")
     check_range(target_recall, "target_recall", low=0, high=1)
-    if method != "auto":
-        return [method]
-    return families_for(*X.shape, memory_bytes=memory_bytes, exact_rows=exact_rows)
+    if isinstance(method, str) or not method:
+        check_in(method, METHODS, "method")
+    if method == "auto":
+        return families_for(*X.shape, memory_bytes=memory_bytes, exact_rows=exact_rows)
+    named = [method] if isinstance(method, str) else method
+    return [check_in(each, METHODS[1:], "method") for each in named]
 
 
 def index_bytes(n_rows: int, n_dims: int, method: str) -> int:

@@ -68,7 +68,7 @@ def test_one_far_row_that_finds_thousands_costs_no_more_than_they_do(X, truth, m
 def test_none_where_it_takes_more_pairs_than_allowed(X, monkeypatch):
     assert neighbors_by_cells(X, 10, target=0.95, seed=0, most_share=0.01) is None
     monkeypatch.setattr("fmcluster.vectors.graph.PAIRS_SHARE", 0.01)
-    assert KNNGraph._of(X, ["ivf", "exact"], k=10, target_recall=1.0).method == "exact"
+    assert KNNGraph.build(X, k=10, method=["ivf", "exact"], target_recall=1.0).method == "exact"
 
 
 def test_equal_rows_and_few_rows_have_neighbors_without_gaps():
