@@ -143,12 +143,15 @@ def read_table(path: str, columns: list[str], *, index: IdIndex | None) -> Any:
     """
     import pandas as pd
 
+    from fmcluster.embedding.data.files.delimited import open_table
+
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such file")
     if Path(path).suffix.lower() == ".parquet":
         table = pd.read_parquet(path).astype(str)
     else:
-        table = _read_csv(path)
+        text = open_table(Path(path), tabs=Path(path).suffix.lower() == ".tsv")
+        table = pd.DataFrame(list(text.rows()), columns=list(text.columns), dtype=str)
         for column in table.columns:
             risky = table[column].str.match(QUOTED)
             table[column] = table[column].where(~risky, table[column].str[1:])
@@ -165,27 +168,6 @@ def read_table(path: str, columns: list[str], *, index: IdIndex | None) -> Any:
     if index is not None and "id" in table.columns:
         table["id"] = _row_ids(path, table["id"], index)
     return table
-
-
-def _read_csv(path: str) -> Any:
-    """Read a CSV with a header by comma, semicolon or tab, whichever the header holds most of."""
-    import pandas as pd
-
-    with open(path, encoding="utf-8-sig", newline="") as handle:
-        header = handle.readline()
-    separator = max(",;\t", key=header.count)
-    try:
-        return pd.read_csv(
-            path,
-            sep=separator,
-            dtype=str,
-            keep_default_na=False,
-            encoding="utf-8-sig",
-            index_col=False,
-            on_bad_lines="error",
-        )
-    except ValueError as error:  # empty, or rows of differing length
-        raise DataError(f"{path} is no CSV table: {error}") from error
 
 
 def write_table(path: str, table: Any) -> None:

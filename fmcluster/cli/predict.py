@@ -84,14 +84,12 @@ def _known_column(column: str | None, path: Path) -> str | None:
     """Return the id column of the result's data where the new file has it, too."""
     if column is None or not path.is_file() or path.suffix.lower() not in (".csv", ".parquet"):
         return None
-    import pandas as pd
     from pyarrow import parquet
 
-    known = (
-        parquet.read_schema(path).names
-        if path.suffix.lower() == ".parquet"
-        else pd.read_csv(path, nrows=0, sep=None, engine="python").columns
-    )
+    from fmcluster.embedding.data.files.delimited import open_table
+
+    is_parquet = path.suffix.lower() == ".parquet"
+    known = parquet.read_schema(path).names if is_parquet else open_table(path).columns
     return column if column in known else None
 
 
