@@ -241,7 +241,7 @@ class TextEncoder(LengthBatched):
         import torch
 
         rows = [prepared[row] for row in take]
-        longest = max(1, *map(len, rows)) if len(rows) > 1 else max(1, len(rows[0]))
+        longest = max(1, *map(len, rows))
         padding = self.tokenizer.pad_token_id or 0
         ids = np.full((len(rows), longest), padding, np.int64)
         mask = np.zeros((len(rows), longest), np.int64)
@@ -249,11 +249,8 @@ class TextEncoder(LengthBatched):
             # A tokenizer may pad on the left; ours is always on the right, positions stay 0, 1, ...
             ids[slot, : len(row)] = row
             mask[slot, : len(row)] = 1
-        full = bool(mask.all())
-        return (
-            self.to_device(torch.from_numpy(ids)),
-            None if full else self.to_device(torch.from_numpy(mask)),
-        )
+        padded = None if mask.all() else self.to_device(torch.from_numpy(mask))
+        return self.to_device(torch.from_numpy(ids)), padded
 
     def forward(self, inputs: Any) -> torch.Tensor:
         """Return pooled states (b, d)."""
