@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import shutil
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +22,7 @@ from numpy.typing import NDArray
 
 from fmcluster.utils import files as _files
 from fmcluster.utils.errors import first_line
+from fmcluster.utils.folders import replaced_folder
 from fmcluster.utils.optional import require
 from fmcluster.utils.threads import n_threads
 from fmcluster.utils.validation import check_in
@@ -156,16 +155,10 @@ def _kept(identity: dict[str, Any], precision: str, make: Callable[[Path], None]
     home = _files.cache_folder("graphs") / _files.stable_hash(made_of)
     file = home / "model.onnx"
     if not file.is_file():
-        home.parent.mkdir(parents=True, exist_ok=True)
         with _files.lock(home.with_suffix(".lock")):
             if not file.is_file():
-                fresh = Path(tempfile.mkdtemp(dir=home.parent))
-                try:
+                with replaced_folder(home, marker=file.name, owned=(file.name,)) as fresh:
                     make(fresh / file.name)
-                    shutil.rmtree(home, ignore_errors=True)
-                    fresh.rename(home)
-                finally:
-                    shutil.rmtree(fresh, ignore_errors=True)
     return file
 
 
