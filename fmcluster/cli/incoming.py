@@ -50,14 +50,10 @@ def _add_embeddings(parser: argparse.ArgumentParser, default: str) -> None:
 
 def new_data(args: argparse.Namespace) -> Any:
     """Return the new data as `predict` takes it."""
-    from fmcluster.embedding.store.store import EmbeddingStore
-    from fmcluster.utils.files import read_array
-
     check_there(args.data)
     path = Path(args.data)
-    if (path / "manifest.json").is_file():
-        return EmbeddingStore.open(path)
-    return read_array(path, mmap=True) if path.suffix == ".npy" else args.data
+    is_ready = path.suffix == ".npy" or (path / "manifest.json").is_file()
+    return open_embeddings(path) if is_ready else args.data
 
 
 def rows_of(args: argparse.Namespace, result: Any) -> Any:
