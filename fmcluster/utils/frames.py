@@ -10,6 +10,9 @@ from typing import Any
 
 from fmcluster.utils.errors import MissingExtraError
 
+# Kinds that `to_kind` makes; any other library with Arrow's C interface gets Arrow back.
+KINDS = ("pandas", "polars", "arrow")
+
 
 def kind_of_frame(data: Any) -> str | None:
     """Return "pandas", "polars" or "arrow"; None where `data` is no frame.
@@ -30,14 +33,22 @@ def kind_of_frame(data: Any) -> str | None:
     return None
 
 
-def to_polars(table: Any) -> Any:
-    """Return a ``pyarrow.Table`` as a frame of polars.
+def to_kind(table: Any, kind: str) -> Any:
+    """Return a ``pyarrow.Table`` as a frame of a kind.
 
     Raises
     ------
+    ValueError
+        Another kind.
     MissingExtraError
-        It is not installed.
+        The package of that kind is not installed.
     """
+    if kind == "arrow":
+        return table
+    if kind == "pandas":
+        return table.to_pandas()
+    if kind != "polars":
+        raise ValueError(f"kind={kind!r} is no kind of frame: known are {', '.join(KINDS)}")
     try:
         import polars
     except ImportError as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fmcluster.utils.frames import to_polars
+from fmcluster.utils.frames import to_kind
 from fmcluster.utils.validation import check_in
 
 # A column: an array (n,), or a list where its values are lists or may be missing.
@@ -49,7 +49,7 @@ def _arrow(columns: Columns) -> Any:
 
 
 def _polars(columns: Columns) -> Any:
-    return to_polars(_arrow(columns))
+    return to_kind(_arrow(columns), "polars")
 
 
 KINDS: dict[str, Callable[[Columns], Any]] = {
