@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -90,15 +91,7 @@ def _gmm(data: BenchData, seed: int) -> Outcome:
     return Outcome(proba.argmax(axis=1), proba, prior=mixture.weights_)
 
 
-def _ward(data: BenchData, seed: int) -> Outcome:
-    return _agglomerative(data, linkage="ward")
-
-
-def _average(data: BenchData, seed: int) -> Outcome:
-    return _agglomerative(data, linkage="average", metric="cosine")
-
-
-def _agglomerative(data: BenchData, **options: Any) -> Outcome:
+def _agglomerative(data: BenchData, seed: int, **options: Any) -> Outcome:
     from sklearn.cluster import AgglomerativeClustering
 
     # Of so many rows there are 98 million pairs: 0.8 GB in float64.
@@ -133,8 +126,8 @@ def _evoc(data: BenchData, seed: int) -> Outcome:
 PEERS: dict[str, Callable[[BenchData, int], Outcome]] = {
     "peer/faiss-kmeans": _faiss_kmeans,
     "peer/gmm-diag": _gmm,
-    "peer/ward": _ward,
-    "peer/average-linkage": _average,
+    "peer/ward": partial(_agglomerative, linkage="ward"),
+    "peer/average-linkage": partial(_agglomerative, linkage="average", metric="cosine"),
     "peer/umap-hdbscan": _umap_hdbscan,
     "peer/fast-hdbscan": _fast_hdbscan,
     "peer/evoc": _evoc,

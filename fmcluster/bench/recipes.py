@@ -169,11 +169,9 @@ def load_recipe(name: str | os.PathLike[str]) -> Recipe:
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
             # A few lines of aliases of aliases are billions of values.
             raise ValueError("aliases (*name) are not taken: write the value out")
-        value = yaml.safe_load(text)
-        recipe = _checked(value)
+        return _checked(yaml.safe_load(text))
     except (yaml.YAMLError, TypeError, ValueError) as error:
         raise ValueError(f"recipe {path}: {str(error).splitlines()[0]}") from None
-    return recipe
 
 
 def _checked(value: Any) -> Recipe:
@@ -239,7 +237,7 @@ def run_recipe(
         The summary has the measured numbers, the published ones, and whether they can be compared.
     """
     rows, name, y = _load(recipe.data, data, column, labels_column)
-    keep = _subset(recipe.data, y, _count(rows), limit, random_state)
+    keep = _subset(recipe.data, y, len(rows), limit, random_state)
     rows, y = _take(rows, keep), None if y is None else y[keep]
     asked = recipe.encoder if encoder is None else encoder
     store = pipeline.embed(
@@ -349,10 +347,6 @@ def _from_hub(about: RecipeData) -> Any:
             f"{about.hub!r} cannot be had from the Hub ({type(error).__name__})\n"
             "go online once to cache it, or pass local data with --data FILE"
         ) from None
-
-
-def _count(rows: Any) -> int:
-    return len(rows)
 
 
 def _take(rows: Any, keep: NDArray[np.int64]) -> Any:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fmcluster.cli import options
+from fmcluster.cli import incoming, options
 
 EXAMPLE = "fmcluster app run/ --data tickets.csv --column text"
 
@@ -19,23 +19,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Opens a page on this machine only. Answers are on the disk (answers.log in the folder of "
         "the result) before they are acknowledged; Save writes the result."
     )
-    parser.add_argument("result", help="folder that `fmcluster cluster --out` wrote")
+    options.add_result(parser)
     parser.add_argument("--port", type=int, default=0, metavar="N", help="default: a free one")
     parser.add_argument("--no-browser", action="store_true", help="print the address only")
-    parser.add_argument(
-        "--data",
-        help="the raw data: texts or pictures of the rows (default: `data` or `data.*` in the "
-        "folder, if there)",
+    incoming.add_own_rows(
+        parser,
+        "the raw data: texts or pictures of the rows (default: `data` or `data.*` in the folder, "
+        "if there)",
+        default=incoming.IN_FOLDER,
     )
-    options.add_column(parser)
-    parser.add_argument("--id-column", help="column that holds row ids (default: as clustered)")
-    parser.add_argument(
-        "--embeddings",
-        metavar="STORE",
-        help="the result's own embeddings, store or .npy (default: those in the folder's store/ "
-        "or in the cache, if any)",
-    )
-    parser.add_argument("--cache-dir", help="where stores are kept when no folder is named")
     parser.add_argument(
         "--encoder", metavar="DIR", help="where the encoder's folder is now, for rows dropped in"
     )
@@ -74,17 +66,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _session(args: argparse.Namespace) -> Any:
-    from fmcluster.app import incoming
     from fmcluster.app.session import Session
-    from fmcluster.cli.incoming import data_of, load_result, rows_of, store_of
 
-    args.embeddings = args.embeddings or store_of(args.result)
-    args.data = args.data or data_of(args.result)
-    folder = Path(args.result)
-    result = load_result(args, rejoin=lambda result, own: incoming.rejoined(result, own, folder))
-    source = rows_of(args, result) if args.data else None
-    source = incoming.source_of(result, source, folder)
-    return Session(result, folder, source=source, encoder=args.encoder)
+    result, source = incoming.opened(args)
+    return Session(result, Path(args.result), source=source, encoder=args.encoder)
 
 
 def render(payload: dict[str, Any]) -> str:

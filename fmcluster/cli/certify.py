@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from fmcluster.cli import options
 from fmcluster.cli.labels import ANSWER_COLUMNS, read_table
 from fmcluster.utils.errors import DataError
 
@@ -13,7 +14,7 @@ EXAMPLE = "fmcluster certify run/ --answers answers.csv --accuracy 0.95 --json"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("result", help="folder that `fmcluster cluster --out` wrote")
+    options.add_result(parser)
     parser.add_argument(
         "--answers",
         required=True,

@@ -30,12 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     # Lower calls rows alike that only say the same, higher misses copies that were touched.
     parser.add_argument("--duplicates", type=float, default=0.99, metavar="COSINE")
-    parser.add_argument(
-        "--out",
-        type=options.new_file,
-        metavar="FILE",
-        help="CSV (or .parquet) of the wrong labels",
-    )
+    options.add_out(parser, "CSV (or .parquet) of the wrong labels", metavar="FILE")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -49,7 +44,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     store = options.load_data(args)
     ids = np.asarray(store.ids)
     index = IdIndex(ids, tuple(store.skipped_ids))
-    labels = load_labels(args, index, data=args.data, source=getattr(store, "source", None))
+    labels = load_labels(args, index, source=getattr(store, "source", None))
     assert labels is not None
     inputs = LabelingInput.of(store)
     graph = inputs.neighbors(N_NEIGHBORS)

@@ -13,7 +13,6 @@ from fmcluster.cli import options
 from fmcluster.cli.answers import add_answers, read_answers
 from fmcluster.cli.labels import add_labels, load_labels
 from fmcluster.cli.naming import add_naming, named, namer_of
-from fmcluster.utils.folders import check_replaceable
 from fmcluster.utils.ids import IdIndex
 
 EXAMPLE = (
@@ -47,24 +46,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_naming(parser)
     parser.add_argument("--no-calibrate", action="store_true", help="keep the head's own scores")
     parser.add_argument("--no-report", action="store_true", help="write no report.html")
-    parser.add_argument(
-        "--out", required=True, type=options.new_place, metavar="DIR", help="folder of the result"
-    )
+    options.add_out(parser, "folder of the result", required=True)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Embed where needed, cluster, evaluate where labels are known, save, report."""
     from fmcluster import api as pipeline
-    from fmcluster.result.files import BESIDE, MARKER
 
-    out = Path(args.out)
-    check_replaceable(out, MARKER, beside=BESIDE)  # before the work, not after it
+    out = options.result_place(args.out)
     namer = namer_of(args)
     started = time.perf_counter()
     store = options.load_data(args)
     embedded = time.perf_counter()
     index = IdIndex(np.asarray(store.ids), tuple(store.skipped_ids))
-    y = load_labels(args, index, data=args.data, source=getattr(store, "source", None))
+    y = load_labels(args, index, source=getattr(store, "source", None))
     result = pipeline.cluster(
         store,
         n_clusters=cluster_number(args.n_clusters),

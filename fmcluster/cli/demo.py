@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fmcluster.cli.options import jsonable, new_place, numbers
+from fmcluster.cli.options import add_out, jsonable, numbers, result_place
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,9 +28,7 @@ EXAMPLE = "fmcluster demo --out demo/"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument(
-        "--out", type=new_place, default="demo", metavar="DIR", help="where the result goes"
-    )
+    add_out(parser, "where the result goes", default="demo")
     parser.add_argument("--head", default=HEAD, help=f"cluster head (default: {HEAD})")
     parser.add_argument("--limit", type=int, metavar="N", help="use the first N images only")
 
@@ -41,13 +39,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     from fmcluster import api as pipeline
     from fmcluster.embedding.data.source import Source
-    from fmcluster.result.files import BESIDE, MARKER
     from fmcluster.utils.files import atomic_path
-    from fmcluster.utils.folders import check_replaceable
 
     started = time.perf_counter()
-    out = Path(args.out)
-    check_replaceable(out, MARKER, beside=BESIDE)
+    out = result_place(args.out)
     scans = _scans(args.limit)
     out.mkdir(parents=True, exist_ok=True)
     data = out / DATA

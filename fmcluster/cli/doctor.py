@@ -137,15 +137,11 @@ def _reachable(endpoint: str) -> bool:
 
 
 def _cache() -> dict[str, Any]:
-    from huggingface_hub import cached_assets_path
+    from fmcluster.utils.files import CACHE_VARIABLE, cache_folder
 
-    folder = os.environ.get("FMCLUSTER_CACHE") or str(
-        cached_assets_path("fmcluster", namespace="embeddings")
-    )
-    total = 0
-    for root, _, files in os.walk(folder):
-        total += sum(os.path.getsize(os.path.join(root, name)) for name in files)
-    return {"folder": folder, "bytes": total}
+    folder = os.environ.get(CACHE_VARIABLE) or str(cache_folder("embeddings"))
+    each = (os.path.join(root, name) for root, _, names in os.walk(folder) for name in names)
+    return {"folder": folder, "bytes": sum(map(os.path.getsize, each))}
 
 
 def _texts(args: argparse.Namespace, problems: list[str]) -> dict[str, Any] | None:

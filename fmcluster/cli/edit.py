@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fmcluster.cli import incoming, options
-from fmcluster.utils.folders import check_replaceable
 
 EXAMPLE = "fmcluster edit run/ --merge 3,7 --rename 3=billing --split 5 --out run2/"
 
@@ -31,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Edits are made in the order given; cluster numbers are those of the result's report, "
         "whatever edits stand before, and new parts of a split get the next numbers."
     )
-    parser.add_argument("result", help="folder that `fmcluster cluster --out` wrote")
+    options.add_result(parser)
     parser.add_argument("--merge", metavar="A,B,...", help="join clusters", action=_Step)
     parser.add_argument("--rename", metavar="CLUSTER=NAME", help="name a cluster", action=_Step)
     parser.add_argument(
@@ -55,32 +53,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--undo", nargs=0, help="take the last edit back; repeat for more", action=_Step
     )
-    parser.add_argument("--data", help="the raw data: embedded again for --split, names its parts")
-    options.add_column(parser)
-    parser.add_argument("--id-column", help="column that holds row ids (default: as clustered)")
-    parser.add_argument(
-        "--embeddings",
-        metavar="STORE",
-        help="the result's own embeddings, store or .npy (default: those in the cache, if any)",
-    )
-    parser.add_argument("--cache-dir", help="where stores are kept when no folder is named")
+    incoming.add_own_rows(parser, "the raw data: embedded again for --split, names its parts")
     parser.add_argument("--no-report", action="store_true", help="write no report.html")
-    parser.add_argument(
-        "--out",
-        required=True,
-        type=options.new_place,
-        metavar="DIR",
-        help="folder of the edited result",
-    )
+    options.add_out(parser, "folder of the edited result", required=True)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Load, edit step by step, save."""
-    from fmcluster.result.files import BESIDE, MARKER
-
     steps = parse_steps(getattr(args, "steps", None) or [])
-    out = Path(args.out)
-    check_replaceable(out, MARKER, beside=BESIDE)  # before the work, not after it
+    out = options.result_place(args.out)
     result = _load(args, needs_rows=any(step["op"] == "split" for step in steps))
     before, numbers = result, Numbers(result.n_clusters)
     for step in steps:
@@ -155,14 +136,12 @@ def parse_steps(given: list[tuple[str, str]]) -> list[dict[str, Any]]:
             if not steps or steps[-1]["op"] != "split":
                 raise ValueError(f"--into {text} stands after no --split: write --split 5 --into 3")
             steps[-1]["into"] = text if text == "auto" else _number(text, f"--into {text}")
-        elif option == "move" and steps and steps[-1].get("op") == "move":
-            row, cluster = _parse_pair(option, text)
-            if steps[-1]["cluster"] == _number(cluster, f"--move {text}"):
-                steps[-1]["ids"].append(row)
-            else:
-                steps.append(PARSERS[option](text))
+            continue
+        step, last = PARSERS[option](text), steps[-1] if steps else {}
+        if step["op"] == "move" == last.get("op") and step["cluster"] == last["cluster"]:
+            last["ids"] += step["ids"]
         else:
-            steps.append(PARSERS[option](text))
+            steps.append(step)
     return steps
 
 

@@ -16,12 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     options.add_data(parser)
     options.add_encoder(parser)
-    parser.add_argument(
-        "--out",
-        type=options.new_place,
-        metavar="DIR",
-        help="folder of the store (default: in the cache)",
-    )
+    options.add_out(parser, "folder of the store (default: in the cache)")
     parser.add_argument(
         "--repair", action="store_true", help="encode the shards again that are damaged"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from typing import Any
 
 EXAMPLE = "fmcluster encoders --modality text"
@@ -19,7 +20,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from fmcluster.embedding.encoders.catalog import available
 
     found = [
-        each.as_dict()
+        dataclasses.asdict(each)
         for each in available()
         if (args.modality in (None, each.modality)) and (each.at_hand or not args.at_hand)
     ]

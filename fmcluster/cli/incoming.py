@@ -9,35 +9,51 @@ from typing import Any
 
 import numpy as np
 
-from fmcluster.cli.options import add_column, check_there
+from fmcluster.cli.options import add_column, add_result, check_there, open_embeddings
+
+IN_CACHE = "those in the cache, if any"
+IN_FOLDER = "those in the folder's store/ or in the cache, if any"
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+    """Add the result, the new data and their column."""
+    add_result(parser)
+    parser.add_argument("data", help="file, folder, URL, .npy of embeddings, or store")
+    add_column(parser)
 
 
 def add_new_data(parser: argparse.ArgumentParser) -> None:
     """Add the result, the new data and how to read it."""
-    parser.add_argument("result", help="folder that `fmcluster cluster --out` wrote")
-    parser.add_argument("data", help="file, folder, URL, .npy of embeddings, or store")
-    add_column(parser)
+    add_data(parser)
     parser.add_argument("--encoder", metavar="DIR", help="where the encoder's folder is now")
     parser.add_argument("--batch-size", type=int, metavar="N")
     parser.add_argument("--device")
+    _add_embeddings(parser, IN_CACHE)
+
+
+def add_own_rows(parser: argparse.ArgumentParser, about: str, *, default: str = IN_CACHE) -> None:
+    """Add the rows that a result was made from, raw and embedded."""
+    parser.add_argument("--data", help=about)
+    add_column(parser)
+    parser.add_argument("--id-column", help="column that holds row ids (default: as clustered)")
+    _add_embeddings(parser, default)
+
+
+def _add_embeddings(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument(
         "--embeddings",
         metavar="STORE",
-        help="the result's own embeddings, store or .npy (default: those in the cache, if any)",
+        help=f"the result's own embeddings, store or .npy (default: {default})",
     )
     parser.add_argument("--cache-dir", help="where stores are kept when no folder is named")
 
 
 def new_data(args: argparse.Namespace) -> Any:
     """Return the new data as `predict` takes it."""
-    from fmcluster.embedding.store.store import EmbeddingStore
-    from fmcluster.utils.files import read_array
-
     check_there(args.data)
     path = Path(args.data)
-    if (path / "manifest.json").is_file():
-        return EmbeddingStore.open(path)
-    return read_array(path, mmap=True) if path.suffix == ".npy" else args.data
+    is_ready = path.suffix == ".npy" or (path / "manifest.json").is_file()
+    return open_embeddings(path) if is_ready else args.data
 
 
 def rows_of(args: argparse.Namespace, result: Any) -> Any:
@@ -77,6 +93,18 @@ def store_of(folder: str | Path) -> str | None:
     return str(store) if (store / "manifest.json").is_file() else None
 
 
+def opened(args: argparse.Namespace) -> tuple[Any, Any]:
+    """Return the result and its raw rows, of what was named or lies in its folder; maybe none."""
+    from fmcluster.app.incoming import rejoined, source_of
+
+    folder = Path(args.result)
+    args.embeddings = args.embeddings or store_of(folder)
+    args.data = args.data or data_of(folder)
+    result = load_result(args, rejoin=lambda result, own: rejoined(result, own, folder))
+    source = rows_of(args, result) if args.data else None
+    return result, source_of(result, source, folder)
+
+
 def load_result(
     args: argparse.Namespace, *, rejoin: Callable[[Any, Any], Any] | None = None
 ) -> Any:
@@ -89,7 +117,6 @@ def load_result(
     rejoin : callable, optional
         Gives a result that grew, of the embeddings of its first rows; None where it cannot.
     """
-    from fmcluster.cli.options import open_embeddings
     from fmcluster.embedding.embed import stores_folder
     from fmcluster.embedding.reuse import find_store
     from fmcluster.embedding.store.store import EmbeddingStore
@@ -98,8 +125,8 @@ def load_result(
     result = ClusterResult.load(args.result)
 
     def whole(embeddings: Any) -> Any:
-        grew = rejoin is not None and result.provenance.get("updates")
-        return rejoin(result, embeddings) if grew and rejoin is not None else None
+        grew = result.provenance.get("updates")
+        return rejoin(result, embeddings) if rejoin is not None and grew else None
 
     if args.embeddings:
         if not Path(args.embeddings).exists():

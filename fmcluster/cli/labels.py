@@ -37,18 +37,16 @@ def add_labels(parser: argparse.ArgumentParser, *, required: bool = False) -> No
 
 
 def load_labels(
-    args: argparse.Namespace, index: IdIndex, *, data: str | None, source: Any = None
+    args: argparse.Namespace, index: IdIndex, *, source: Any = None
 ) -> NDArray[Any] | None:
     """Return the true labels of the rows of `index`, or None where none were named.
 
     Parameters
     ----------
     args : Namespace
-        With `labels`, `labels_column` and `labels_from_folders`.
+        With `labels`, `labels_column`, `labels_from_folders`, and `data` that these stand in.
     index : IdIndex
         The rows.
-    data : str or None
-        File or folder of the data, for labels that stand in it.
     source : Source, optional
         The data as it was read: knows the ids of rows that were left out.
 
@@ -71,19 +69,17 @@ def load_labels(
                 "column id, or one row per row of the data"
             )
         values = table[label].to_numpy()
-        return (
-            _by_id(args.labels, table[id_column], values, index)
-            if id_column
-            else _by_position(args, values, index, source)
-        )
+        if id_column:
+            return _by_id(args.labels, table[id_column], values, index)
+        return _by_position(args, values, index, source)
     if args.labels:
         return _by_position(args, read_label_file(args.labels), index, source)
-    if data is None:
+    if args.data is None:
         raise DataError("labels that stand in the data need --data, the file or folder of it")
     column = None if args.labels_from_folders else args.labels_column
-    if args.labels_from_folders and not Path(data).is_dir():
-        raise DataError(f"--labels-from-folders: {data} is no folder of images or recordings")
-    return _by_position(args, np.asarray(read_labels(data, column)), index, source)
+    if args.labels_from_folders and not Path(args.data).is_dir():
+        raise DataError(f"--labels-from-folders: {args.data} is no folder of images or recordings")
+    return _by_position(args, np.asarray(read_labels(args.data, column)), index, source)
 
 
 def _by_position(
@@ -100,11 +96,7 @@ def _by_position(
 
 def _by_id(path: str, ids: Any, labels: NDArray[Any], index: IdIndex) -> NDArray[Any]:
     """Return the label of every row from a table's ids and labels; other ids are passed over."""
-    named = index.parse(ids.astype(str).tolist())
-    if len(np.unique(named)) < len(named):
-        twice = ids[ids.duplicated()].iloc[0]
-        raise DataError(f"{path} has id {twice!r} twice: keep one row of each id")
-    rows = index.find(named)
+    rows = index.find(_row_ids(path, ids, index))
     place = np.full(len(index.ids), -1, np.int64)
     place[rows[rows >= 0]] = np.flatnonzero(rows >= 0)
     if (place < 0).any():
@@ -114,6 +106,19 @@ def _by_id(path: str, ids: Any, labels: NDArray[Any], index: IdIndex) -> NDArray
             f"{missing[0].item()!r}: give one for each"
         )
     return labels[place]
+
+
+def _row_ids(path: str, ids: Any, index: IdIndex) -> NDArray[Any]:
+    """Return a table's ids in the kind that they have in `index`, each once."""
+    try:
+        found = index.parse(ids.tolist())
+    except DataError as error:
+        raise DataError(f"{path}, {error}") from None
+    _, first = np.unique(found, return_index=True)
+    again = np.setdiff1d(np.arange(len(found)), first)
+    if len(again):
+        raise DataError(f"{path} has id {ids.iloc[again[0]]!r} twice: keep one row of each id")
+    return found
 
 
 def read_label_file(path: str) -> NDArray[Any]:
@@ -138,12 +143,15 @@ def read_table(path: str, columns: list[str], *, index: IdIndex | None) -> Any:
     """
     import pandas as pd
 
+    from fmcluster.embedding.data.files.delimited import open_table
+
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such file")
     if Path(path).suffix.lower() == ".parquet":
         table = pd.read_parquet(path).astype(str)
     else:
-        table = _read_csv(path)
+        text = open_table(Path(path), tabs=Path(path).suffix.lower() == ".tsv")
+        table = pd.DataFrame(list(text.rows()), columns=list(text.columns), dtype=str)
         for column in table.columns:
             risky = table[column].str.match(QUOTED)
             table[column] = table[column].where(~risky, table[column].str[1:])
@@ -158,35 +166,8 @@ def read_table(path: str, columns: list[str], *, index: IdIndex | None) -> Any:
         except ValueError as error:
             raise DataError(f"{path}, column score: {error}") from error
     if index is not None and "id" in table.columns:
-        try:
-            table["id"] = index.parse(table["id"].tolist())
-        except DataError as error:
-            raise DataError(f"{path}, {error}") from None
-        if table["id"].duplicated().any():
-            twice = table["id"][table["id"].duplicated()].iloc[0]
-            raise DataError(f"{path} has id {twice!r} twice: keep one row of each id")
+        table["id"] = _row_ids(path, table["id"], index)
     return table
-
-
-def _read_csv(path: str) -> Any:
-    """Read a CSV with a header by comma, semicolon or tab, whichever the header holds most of."""
-    import pandas as pd
-
-    with open(path, encoding="utf-8-sig", newline="") as handle:
-        header = handle.readline()
-    separator = max(",;\t", key=header.count)
-    try:
-        return pd.read_csv(
-            path,
-            sep=separator,
-            dtype=str,
-            keep_default_na=False,
-            encoding="utf-8-sig",
-            index_col=False,
-            on_bad_lines="error",
-        )
-    except ValueError as error:  # empty, or rows of differing length
-        raise DataError(f"{path} is no CSV table: {error}") from error
 
 
 def write_table(path: str, table: Any) -> None:

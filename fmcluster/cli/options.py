@@ -40,6 +40,35 @@ def add_column(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_result(parser: argparse.ArgumentParser) -> None:
+    """Add the saved result."""
+    parser.add_argument("result", help="folder that `fmcluster cluster --out` wrote")
+
+
+def add_out(
+    parser: argparse.ArgumentParser,
+    about: str,
+    *,
+    metavar: str = "DIR",
+    required: bool = False,
+    default: str | None = None,
+) -> None:
+    """Add the place of what is written: a folder (DIR), or a file (FILE)."""
+    kind = new_place if metavar == "DIR" else new_file
+    parser.add_argument(
+        "--out", type=kind, metavar=metavar, required=required, default=default, help=about
+    )
+
+
+def result_place(text: str) -> Path:
+    """Return where a result is to be saved, refused before the work where it cannot be."""
+    from fmcluster.result.files import BESIDE, MARKER
+    from fmcluster.utils.folders import check_replaceable
+
+    check_replaceable(text, MARKER, beside=BESIDE)
+    return Path(text)
+
+
 def check_there(data: str) -> None:
     """Raise FileNotFoundError where no file, folder, pattern or URL is given."""
     from fmcluster.embedding.data.files.remote import is_url

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fmcluster.cli import options
+from fmcluster.cli import incoming, options
 from fmcluster.cli.labels import write_table
 
 EXAMPLE = "fmcluster predict run/ new.parquet --column text --out assigned.parquet"
@@ -16,9 +16,7 @@ EXAMPLE = "fmcluster predict run/ new.parquet --column text --out assigned.parqu
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("result", help="folder that `fmcluster cluster --out` wrote")
-    parser.add_argument("data", help="file, folder, URL, .npy of embeddings, or store")
-    options.add_column(parser)
+    incoming.add_data(parser)
     parser.add_argument("--id-column", help="column that holds row ids (default: as clustered)")
     options.add_on_error(parser)
     parser.add_argument(
@@ -35,13 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--batch-size", type=int, metavar="N")
     parser.add_argument("--device")
-    parser.add_argument(
-        "--out",
-        required=True,
-        type=options.new_file,
-        metavar="FILE",
-        help="Parquet (or, by its ending, CSV) of id, cluster, confidence",
-    )
+    about = "Parquet (or, by its ending, CSV) of id, cluster, confidence"
+    options.add_out(parser, about, metavar="FILE", required=True)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -49,23 +42,16 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     import pyarrow as pa
     from pyarrow import parquet
 
-    from fmcluster.embedding.store.store import EmbeddingStore
     from fmcluster.result.result import ClusterResult
-    from fmcluster.utils.files import atomic_path, read_array
+    from fmcluster.utils.files import atomic_path
 
     result = ClusterResult.load(args.result)
-    path = Path(args.data)
-    options.check_there(args.data)
-    data: Any = args.data
-    if (path / "manifest.json").is_file():
-        data = EmbeddingStore.open(path)
-    elif path.suffix == ".npy":
-        data = read_array(path, mmap=True)
+    id_column = result.provenance.get("id_column")
     found = result.pipeline.predict_rows(
-        data,
+        incoming.new_data(args),
         column=args.column,
         encoder=args.encoder[0] if args.encoder and len(args.encoder) == 1 else args.encoder,
-        id_column=args.id_column or _known_column(result.provenance.get("id_column"), path),
+        id_column=args.id_column or _known_column(id_column, Path(args.data)),
         batch_size=args.batch_size,
         device=args.device,
         on_error="raise" if args.on_error == "raise" else "mark",
@@ -98,14 +84,12 @@ def _known_column(column: str | None, path: Path) -> str | None:
     """Return the id column of the result's data where the new file has it, too."""
     if column is None or not path.is_file() or path.suffix.lower() not in (".csv", ".parquet"):
         return None
-    import pandas as pd
     from pyarrow import parquet
 
-    known = (
-        parquet.read_schema(path).names
-        if path.suffix.lower() == ".parquet"
-        else pd.read_csv(path, nrows=0, sep=None, engine="python").columns
-    )
+    from fmcluster.embedding.data.files.delimited import open_table
+
+    is_parquet = path.suffix.lower() == ".parquet"
+    known = parquet.read_schema(path).names if is_parquet else open_table(path).columns
     return column if column in known else None
 
 

@@ -15,7 +15,7 @@ EXAMPLE = "fmcluster query run/ --budget 100 --out to_label.csv"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("result", help="folder that `fmcluster cluster --out` wrote")
+    options.add_result(parser)
     parser.add_argument("--budget", type=int, required=True, metavar="N", help="samples to choose")
     parser.add_argument(
         "--strategy",
@@ -35,12 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--labeled", metavar="FILE", help="CSV with a column id (and label): done already"
     )
-    parser.add_argument(
-        "--out",
-        type=options.new_file,
-        metavar="FILE",
-        help="CSV (or .parquet) of id, cluster, confidence (and weight)",
-    )
+    about = "CSV (or .parquet) of id, cluster, confidence (and weight)"
+    options.add_out(parser, about, metavar="FILE")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

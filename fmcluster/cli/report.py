@@ -6,31 +6,21 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from fmcluster.cli import options
+from fmcluster.cli import incoming, options
 from fmcluster.cli.labels import add_labels, load_labels, read_table
 from fmcluster.cli.naming import add_naming, named, namer_of
-from fmcluster.cli.options import new_file
 
 EXAMPLE = "fmcluster report run/ --data tickets.csv --column text --to-label to_label.csv"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("result", help="folder that `fmcluster cluster --out` wrote")
-    parser.add_argument(
-        "--data",
-        help="the raw data, for examples (default: `data` or `data.*` in the folder, if there)",
+    options.add_result(parser)
+    incoming.add_own_rows(
+        parser,
+        "the raw data, for examples (default: `data` or `data.*` in the folder, if there)",
+        default=incoming.IN_FOLDER,
     )
-    options.add_column(parser)
-    parser.add_argument(
-        "--id-column", help="column that holds row ids (default: the one at clustering)"
-    )
-    parser.add_argument(
-        "--embeddings",
-        metavar="STORE",
-        help="store or .npy, for the map (default: `store` in the folder, or that in the cache)",
-    )
-    parser.add_argument("--cache-dir", help="where stores are kept when no folder is named")
     parser.add_argument("--projection", choices=("neighbours", "pca", "umap"), default="neighbours")
     parser.add_argument("--title", default="Clusters")
     add_naming(parser)
@@ -41,32 +31,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--issues", metavar="FILE", help="CSV that `fmcluster clean --out` wrote: listed"
     )
-    parser.add_argument(
-        "--out",
-        type=new_file,
-        metavar="FILE",
-        help="default: report.html in the result's folder",
-    )
+    options.add_out(parser, "default: report.html in the result's folder", metavar="FILE")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Load, attach what was given, write."""
-    from fmcluster.app import incoming as dropped
-    from fmcluster.cli.incoming import data_of, load_result, rows_of, store_of
     from fmcluster.result.files import saved_metrics
 
     namer = namer_of(args)
-    args.embeddings = args.embeddings or store_of(args.result)
-    folder = Path(args.result)
-    result = load_result(args, rejoin=lambda result, own: dropped.rejoined(result, own, folder))
-    args.data = args.data or data_of(args.result)
-    items = rows_of(args, result) if args.data else None
-    items = dropped.source_of(result, items, folder)
+    result, items = incoming.opened(args)
     renamed = named(args, result, namer, source=items)
     if renamed is not result:  # the names are the result's, not only the page's
         result = renamed
         result.save(args.result, metrics=saved_metrics(args.result))
-    y = load_labels(args, result.index, data=args.data, source=items)
+    y = load_labels(args, result.index, source=items)
     out = Path(args.out) if args.out else Path(args.result) / "report.html"
     chosen = issues = None
     if args.to_label:

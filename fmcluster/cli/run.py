@@ -24,9 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, metavar="N", help="of the encoder")
     parser.add_argument("--device", help="default: what accelerate gives")
     parser.add_argument("--cache-dir", help="where embeddings are kept")
-    parser.add_argument(
-        "--out", type=options.new_place, metavar="DIR", help="save the result and its report here"
-    )
+    options.add_out(parser, "save the result and its report here")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fmcluster.cli import incoming, options
-from fmcluster.utils.folders import check_replaceable
 
 EXAMPLE = "fmcluster update run/ new.csv --column text --new-clusters auto --out run2/"
 
@@ -37,21 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="raise",
         help="what to do with rows whose id the result has (default: raise)",
     )
-    parser.add_argument(
-        "--out",
-        required=True,
-        type=options.new_place,
-        metavar="DIR",
-        help="folder of the grown result",
-    )
+    options.add_out(parser, "folder of the grown result", required=True)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Read, encode, assign, save."""
-    from fmcluster.result.files import BESIDE, MARKER
-
-    out = Path(args.out)
-    check_replaceable(out, MARKER, beside=BESIDE)  # before the work, not after it
+    out = options.result_place(args.out)
     result = incoming.load_result(args)
     grown = result.update(
         incoming.new_data(args),

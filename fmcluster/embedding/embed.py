@@ -22,6 +22,7 @@ from fmcluster.embedding.data.images import READ_RULE
 from fmcluster.embedding.data.source import ON_ERROR, Source
 from fmcluster.embedding.encode_shards import EncodingRun
 from fmcluster.embedding.encoders import resolve
+from fmcluster.embedding.encoders.augment import STRENGTHS, augment_fingerprint
 from fmcluster.embedding.encoders.base import Encoder
 from fmcluster.embedding.encoders.fitted import fit_or_restore
 from fmcluster.embedding.encoders.places import shown_name
@@ -40,14 +41,12 @@ from fmcluster.embedding.store.store import EmbeddingStore
 from fmcluster.embedding.store.writer import finish, folder_of, prepare, reopen
 from fmcluster.utils import distributed
 from fmcluster.utils.errors import StoreMismatchError
-from fmcluster.utils.files import lock, stable_hash
+from fmcluster.utils.files import cache_folder, lock, stable_hash
 from fmcluster.utils.random import seed_of
 from fmcluster.utils.spent import spent
 from fmcluster.utils.validation import check_in, check_range
 
-CACHE_VARIABLE = "FMCLUSTER_CACHE"
 ENGINES = ("local", "ray")
-STRENGTHS = ("weak", "strong")
 # What an interruption costs: some ten seconds of encoding on two cores; of recordings, a minute.
 SHARD_ROWS = {"image": 1024, "audio": 256, "text": 4096}
 # How files were read, in a store's settings: one that was read by another rule is not taken up.
@@ -211,8 +210,6 @@ def _view_settings(
     """Return what decides the views' bytes; nothing where there are none."""
     if not n_views:
         return {}
-    from fmcluster.embedding.encoders.augment import augment_fingerprint
-
     seed = seed_of(random_state or 0, "views")
     return {"views": augment_fingerprint(modality, strength=augment, seed=seed)}
 
@@ -249,22 +246,12 @@ def default_shard_rows(source: Source) -> int:
 
 def default_folder(header: dict[str, Any], cache_dir: str | os.PathLike[str] | None = None) -> Path:
     """Return the cache folder of a store: named by data, encoders and settings, not by layout."""
-    key = stable_hash({name: header[name] for name in COMPARED})
-    if cache_dir or os.environ.get(CACHE_VARIABLE):
-        return stores_folder(cache_dir) / key
-    from huggingface_hub import cached_assets_path
-
-    return Path(cached_assets_path("fmcluster", namespace="embeddings", subfolder=key))
+    return stores_folder(cache_dir) / stable_hash({name: header[name] for name in COMPARED})
 
 
 def stores_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
     """Return the folder of the cache's stores; nothing is made."""
-    given = cache_dir or os.environ.get(CACHE_VARIABLE)
-    if given:
-        return folder_of(given) / "embeddings"
-    from huggingface_hub.constants import HF_ASSETS_CACHE
-
-    return Path(HF_ASSETS_CACHE) / "fmcluster" / "embeddings"
+    return cache_folder("embeddings", cache_dir)
 
 
 def _folders(given: Any) -> list[Path]:
@@ -291,10 +278,6 @@ def _is_complete(folder: Path, header: dict[str, Any]) -> bool:
     manifest = read_manifest(folder)
     check_same(folder, manifest.header, header)
     return manifest.complete
-
-
-def _holds_store(folder: Path) -> bool:
-    return (folder / MANIFEST).exists() or any(folder.glob("shard-*.json"))
 
 
 @contextlib.contextmanager
@@ -354,7 +337,7 @@ def _write_store(
     """Bring the store in `folder` to completion."""
     with _held(folder):
         if distributed.is_main():
-            if repair and folder.exists() and _holds_store(folder):
+            if repair and ((folder / MANIFEST).exists() or any(folder.glob("shard-*.json"))):
                 _, damaged = reopen(folder, header)
                 for problem in damaged.values():
                     logger.warning("repairing: %s", problem)

@@ -6,7 +6,7 @@ import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,17 @@ from fmcluster.embedding.data.batches import Digesting
 from fmcluster.embedding.data.blocks import FILE_ROWS, decoded_blocks, kept_rows
 from fmcluster.embedding.data.media import MEDIA
 from fmcluster.embedding.data.source import Block, Source
+from fmcluster.embedding.encoders.augment import augment
 from fmcluster.embedding.encoders.base import Encoder
 from fmcluster.embedding.prefetch import prefetch
 from fmcluster.embedding.reuse import Known, digests_of
-from fmcluster.embedding.store.manifest import CONTENT, Manifest, array_key, read_marker
+from fmcluster.embedding.store.manifest import (
+    CONTENT,
+    Manifest,
+    ShardRecord,
+    array_key,
+    read_marker,
+)
 from fmcluster.embedding.store.writer import cast, write_shard
 from fmcluster.utils import distributed
 from fmcluster.utils.progress import bar
@@ -41,10 +48,7 @@ class _Shard:
     """What has been gathered of the shard in the making."""
 
     parts: dict[str, list[NDArray[Any]]] = field(default_factory=lambda: defaultdict(list))
-    skipped: list[list[Any]] = field(default_factory=list)
-    marked: list[list[Any]] = field(default_factory=list)
-    truncated: dict[str, int] = field(default_factory=dict)
-    reused: dict[str, int] = field(default_factory=dict)
+    about: ShardRecord = field(default_factory=ShardRecord)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the arrays to be written."""
@@ -99,17 +103,8 @@ class EncodingRun:
                 self._encode(work, shard)
                 shown.update(len(work.block.rows))
                 if work.block.is_last:
-                    write_shard(
-                        self.folder,
-                        self.manifest,
-                        work.number,
-                        shard.arrays(),
-                        skipped=shard.skipped,
-                        marked=shard.marked,
-                        truncated=shard.truncated,
-                        content=work.content,
-                        reused=shard.reused,
-                    )
+                    about = replace(shard.about, content=work.content)
+                    write_shard(self.folder, self.manifest, work.number, shard.arrays(), about)
                     shard = _Shard()
         return self.n_shards
 
@@ -176,19 +171,13 @@ class EncodingRun:
         """Return the readable rows of a block, augmented once for each view."""
         rows = _readable(block)
         numbers = [block.start + i for i in range(len(block.rows)) if i not in block.problems]
-        if not self.settings["n_views"] or not rows:
-            return [[] for _ in range(self.settings["n_views"])]
-        from fmcluster.embedding.encoders.augment import augment
-
         return [
-            list(
-                augment(
-                    rows,
-                    self.source.modality,
-                    strength=self.settings["views"]["augment"],
-                    seed=seed_of(self.settings["views"]["seed"], "view", view),
-                    row_offset=numbers,
-                )
+            augment(
+                rows,
+                self.source.modality,
+                strength=self.settings["views"]["augment"],
+                seed=seed_of(self.settings["views"]["seed"], "view", view),
+                row_offset=numbers,
             )
             for view in range(self.settings["n_views"])
         ]
@@ -198,7 +187,7 @@ class EncodingRun:
         block = work.block
         bad = sorted(block.problems)
         reasons = [[block.ids[i].item(), block.problems[i]] for i in bad]
-        (shard.marked if self.mark else shard.skipped).extend(reasons)
+        (shard.about.marked if self.mark else shard.about.skipped).extend(reasons)
         good = np.setdiff1d(np.arange(len(block.rows)), bad)
         shard.parts["ids"].append(block.ids if self.mark else block.ids[good])
         shard.parts[CONTENT].append(work.digests if self.mark else work.digests[good])
@@ -239,9 +228,9 @@ class EncodingRun:
                 values[new] = self._values(encoder, [rows[i] for i in new], ids[new])
             if hasattr(encoder, "count_truncated"):
                 encoder.count_truncated([rows[i] for i in np.flatnonzero(found)])
-            shard.reused[key] = shard.reused.get(key, 0) + int(found.sum())
+            shard.about.reused[key] = shard.about.reused.get(key, 0) + int(found.sum())
         if rows and (cut := getattr(encoder, "truncated", 0) - before):
-            shard.truncated[key] = shard.truncated.get(key, 0) + cut
+            shard.about.truncated[key] = shard.about.truncated.get(key, 0) + cut
         return values
 
     def _values(self, encoder: Encoder, rows: list[Any], ids: NDArray[Any]) -> NDArray[Any]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fmcluster.embedding.embed import default_folder
 from fmcluster.embedding.encoders.fitted import load_state, save_state
-from fmcluster.embedding.store.manifest import MANIFEST, array_key, read_manifest
+from fmcluster.embedding.store.manifest import MANIFEST, ShardRecord, array_key, read_manifest
 from fmcluster.embedding.store.store import EmbeddingStore
 from fmcluster.embedding.store.writer import finish, folder_of, prepare, write_shard
 from fmcluster.utils.files import lock, stable_hash
@@ -91,14 +91,11 @@ def _write(
                 for view, values in enumerate(store.views(name)):
                     arrays[array_key(space, view)] = np.asarray(values[rows])[kept]
                 space += 1
-        write_shard(
-            target,
-            manifest,
-            number,
-            arrays,
+        about = ShardRecord(
             skipped=[[row, skipped[row]] for row in own if row in skipped],
             marked=[[row, marked[row]] for row in own if row in marked],
         )
+        write_shard(target, manifest, number, arrays, about)
     finish(target, manifest, len(starts))
 
 

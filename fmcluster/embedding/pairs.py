@@ -21,7 +21,7 @@ from typing import Any
 from fmcluster.embedding.data.columns import choose_split, is_hf
 from fmcluster.embedding.data.media import MEDIA
 from fmcluster.embedding.data.same_rows import SameRows
-from fmcluster.embedding.data.source import Block, Source
+from fmcluster.embedding.data.source import ON_ERROR, Block, Source
 from fmcluster.embedding.data.values import NOTHING, is_blank, is_missing
 from fmcluster.embedding.embed import embed_to_store, name_spaces
 from fmcluster.embedding.encoders import resolve
@@ -34,7 +34,6 @@ from fmcluster.utils.validation import check_in
 
 # What a row can be made of; the spaces come in this order.
 PARTS = (*MEDIA, "text")
-ON_ERROR = ("raise", "skip", "mark")
 logger = logging.getLogger(__name__)
 
 
@@ -159,8 +158,6 @@ def open_rows(
     data: Any,
     *,
     column: str | Mapping[str, str] | None = None,
-    split: str | None = None,
-    n_rows: int | None = None,
     id_column: str | None = None,
     modality: str | None = None,
 ) -> Source:
@@ -171,10 +168,8 @@ def open_rows(
     if isinstance(data, Source):
         return data
     if not isinstance(column, Mapping):
-        return Source(
-            data, column=column, split=split, n_rows=n_rows, id_column=id_column, modality=modality
-        )
-    return lead_of(open_parts(data, column, split=split, n_rows=n_rows, id_column=id_column))
+        return Source(data, column=column, id_column=id_column, modality=modality)
+    return lead_of(open_parts(data, column, id_column=id_column))
 
 
 def lead_of(parts: dict[str, Part]) -> Part:

@@ -13,9 +13,9 @@ data (every row moves them), of encoders whose fingerprint does not cover them, 
 from __future__ import annotations
 
 import hashlib
-import logging
+import itertools
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -48,7 +48,6 @@ _STRIP_PIXELS = 2**18
 MOST_STORES = 64
 # Stores that rows are taken from: their digests are held in memory, 16 bytes a row.
 MOST_SOURCES = 8
-logger = logging.getLogger(__name__)
 
 
 def digests_of(rows: Sequence[Any]) -> NDArray[np.uint8]:
@@ -111,16 +110,12 @@ class Known:
         """Distinct digests in order, and the shard and row of each."""
         parts, shards, rows = [np.empty(0, f"S{DIGEST_BYTES}")], [], []
         for number, shard in enumerate(self.shards):
-            try:
-                if digest_file(shard.content) != shard.content_sha256:
-                    continue
-                shape = (shard.rows, DIGEST_BYTES)
-                found = np.asarray(map_shard(shard.content, shape, np.uint8, remedy=REMEDY))
-            except (OSError, CorruptShardError):
-                continue
-            parts.append(_keys(found))
-            shards.append(np.full(shard.rows, number))
-            rows.append(np.arange(shard.rows))
+            shape = (shard.rows, DIGEST_BYTES)
+            found = _mapped(shard.content, shard.content_sha256, shape, "uint8")
+            if found is not None:
+                parts.append(_keys(found))
+                shards.append(np.full(shard.rows, number))
+                rows.append(np.arange(shard.rows))
         keys, first = np.unique(np.concatenate(parts), return_index=True)
         none = np.empty(0, np.int64)
         return keys, np.concatenate([none, *shards])[first], np.concatenate([none, *rows])[first]
@@ -133,14 +128,8 @@ class Known:
         """Return a shard's rows, mapped; None where it does not match its checksum."""
         if number not in self._sound:
             shard = self.shards[number]
-            mapped = None
-            try:
-                if digest_file(shard.path) == shard.sha256:
-                    shape = (shard.rows, shard.dim)
-                    mapped = map_shard(shard.path, shape, shard.dtype, remedy=REMEDY)
-            except (OSError, CorruptShardError):
-                pass  # gone or damaged meanwhile: its rows are encoded
-            self._sound[number] = mapped
+            shape = (shard.rows, shard.dim)
+            self._sound[number] = _mapped(shard.path, shard.sha256, shape, shard.dtype)
         return self._sound[number]
 
     def find(self, digests: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], NDArray[Any] | None]:
@@ -163,6 +152,16 @@ class Known:
             values[mine] = mapped[row_of[place[mine]]]
             found[mine] = True
         return found, None if values is None else values[found]
+
+
+def _mapped(path: Path, sha256: str, shape: tuple[int, int], dtype: str) -> NDArray[Any] | None:
+    """Map a file; None where it is gone or damaged meanwhile: its rows are encoded."""
+    try:
+        if digest_file(path) == sha256:
+            return map_shard(path, shape, dtype, remedy=REMEDY)
+    except (OSError, CorruptShardError):
+        pass
+    return None
 
 
 def _keys(digests: NDArray[np.uint8]) -> NDArray[np.bytes_]:
@@ -222,42 +221,28 @@ def known_rows(
 
 def _manifests(
     target: Path, cache: Path | None, given: Iterable[Path]
-) -> Iterable[tuple[Path, Manifest]]:
+) -> Iterator[tuple[Path, Manifest]]:
     """Yield the finished stores to look at: those given, then the newest of the cache."""
-    count = 0
     for folder in given:
         manifest = read_manifest(folder)
         if not manifest.complete:
             raise CorruptShardError(f"the store in {folder} is unfinished: reuse= takes whole ones")
         yield folder, manifest
-    for folder in _newest(cache) if cache is not None else ():
-        if folder == target:
-            continue
-        try:
-            manifest = read_manifest(folder)
-        except (OSError, CorruptShardError):
-            continue
-        if manifest.complete:
-            yield folder, manifest
-            count += 1
-        if count >= MOST_SOURCES:
-            return
+    if cache is not None:
+        others = (each for each in _finished(cache) if each[0] != target)
+        yield from itertools.islice(others, MOST_SOURCES)
 
 
 def find_store(cache: Path, fingerprint: str) -> Path | None:
     """Return the folder of the cache's store of this fingerprint, if it is among the newest."""
-    for folder in _newest(cache):
-        try:
-            manifest = read_manifest(folder)
-        except (OSError, CorruptShardError):
-            continue
-        if manifest.complete and stable_hash(manifest.header) == fingerprint:
+    for folder, manifest in _finished(cache):
+        if stable_hash(manifest.header) == fingerprint:
             return folder
     return None
 
 
-def _newest(cache: Path) -> list[Path]:
-    """Return the stores below a folder that are this user's own, newest first."""
+def _finished(cache: Path) -> Iterator[tuple[Path, Manifest]]:
+    """Yield the newest finished stores below a folder that are this user's own."""
     dated = []
     for path in cache.glob(f"*/{MANIFEST}"):
         try:
@@ -267,7 +252,13 @@ def _newest(cache: Path) -> list[Path]:
         # Another user's store in a shared folder is that user's word.
         if not hasattr(os, "getuid") or about.st_uid == os.getuid():
             dated.append((about.st_mtime_ns, path.parent))
-    return [folder for _, folder in sorted(dated, reverse=True)[:MOST_STORES]]
+    for _, folder in sorted(dated, reverse=True)[:MOST_STORES]:
+        try:
+            manifest = read_manifest(folder)
+        except (OSError, CorruptShardError):
+            continue
+        if manifest.complete:
+            yield folder, manifest
 
 
 def _shards(folder: Path, manifest: Manifest, space: int) -> list[_Shard]:

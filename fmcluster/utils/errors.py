@@ -51,3 +51,9 @@ class NamingError(RuntimeError):
 
 class CollapseWarning(UserWarning):
     """Fewer clusters are left alive than were asked for."""
+
+
+def first_line(error: object) -> str:
+    """Return the first line of what an error says, its kind where it says nothing."""
+    said = str(error).strip().splitlines()
+    return said[0] if said else type(error).__name__

@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,10 @@ from numpy.typing import NDArray
 
 from fmcluster.utils.errors import CorruptShardError, DataError
 
+CACHE_VARIABLE = "FMCLUSTER_CACHE"
+# How `temporary_beside` names files and folders in the making; `folders` puts the old one aside.
+TEMPORARY = re.compile(r"\..*\.(?P<machine>[0-9a-f]{8})-(?P<pid>\d+)-[0-9a-f]{8}(-old)?\.tmp")
+
 
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -30,11 +35,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in target.parent.glob(f".{glob.escape(target.name)}.{machine_id()}-*.tmp"):
-        if not is_alive(int(leftover.name.split("-")[-2])):
-            leftover.unlink(missing_ok=True)
-    unique = f"{machine_id()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    temporary = target.with_name(f".{target.name}.{unique}.tmp")
+    temporary = temporary_beside(target)
     try:
         yield temporary
         with open(temporary, "rb+") as handle:
@@ -48,6 +49,23 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise OSError(int(told[1]), os.strerror(int(told[1])), str(target)) from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def temporary_beside(target: Path) -> Path:
+    """Return a name beside `target` that is this writer's own; what killed ones left there goes."""
+    for leftover in target.parent.glob(f".{glob.escape(target.name)}.{machine_id()}-*.tmp"):
+        if is_abandoned(leftover) and leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        elif is_abandoned(leftover):
+            leftover.unlink(missing_ok=True)
+    unique = f"{machine_id()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    return target.with_name(f".{target.name}.{unique}.tmp")
+
+
+def is_abandoned(temporary: Path) -> bool:
+    """Return whether something in the making is of a process of this machine that is dead."""
+    name = TEMPORARY.fullmatch(temporary.name)
+    return name is not None and name["machine"] == machine_id() and not is_alive(int(name["pid"]))
 
 
 def check_place(path: str | os.PathLike[str]) -> None:
@@ -65,6 +83,16 @@ def check_place(path: str | os.PathLike[str]) -> None:
         raise DataError(f"{path} cannot be written: {above} is a file, so name a place elsewhere")
     if not os.access(above, os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, f"nothing can be written in {above}", os.fspath(path))
+
+
+def cache_folder(kind: str, given: str | os.PathLike[str] | None = None) -> Path:
+    """Return a folder of the cache, below `given` or where this machine has it; none is made."""
+    home = given or os.environ.get(CACHE_VARIABLE)
+    if home:
+        return Path(home).expanduser().absolute() / kind
+    from huggingface_hub.constants import HF_ASSETS_CACHE
+
+    return Path(HF_ASSETS_CACHE) / "fmcluster" / kind
 
 
 @functools.cache

@@ -10,16 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import glob
 import os
 import shutil
-import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
 from fmcluster.utils.errors import CorruptShardError, DataError
-from fmcluster.utils.files import check_place, digest_file, is_alive, machine_id, safe_child
+from fmcluster.utils.files import check_place, digest_file, safe_child, temporary_beside
 
 T = TypeVar("T")
 # Loads of a folder that another process replaces meanwhile; a load is far shorter than a save.
@@ -93,9 +91,7 @@ def replaced_folder(
         As `check_replaceable`.
     """
     target = check_replaceable(folder, marker, beside=beside)
-    _sweep(target)
-    unique = f"{machine_id()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    fresh = target.with_name(f".{target.name}.{unique}.tmp")
+    fresh = temporary_beside(target)
     fresh.mkdir()
     try:
         yield fresh
@@ -170,13 +166,6 @@ def _stamp(path: Path) -> tuple[int, ...] | None:
     except FileNotFoundError:
         return None
     return found.st_ino, found.st_mtime_ns, found.st_size
-
-
-def _sweep(target: Path) -> None:
-    """Remove what killed writers of `target` left beside it."""
-    for leftover in target.parent.glob(f".{glob.escape(target.name)}.{machine_id()}-*.tmp"):
-        if leftover.is_dir() and not is_alive(int(leftover.name.split("-")[-2])):
-            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _carry_over(old: Path, new: Path, owned: Collection[str]) -> None:

@@ -7,10 +7,13 @@ abort. So threads are waited for, and so that nobody waits long, what they do en
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TypeVar
+
+from fmcluster.utils.threads import n_threads
 
 J = TypeVar("J")
 R = TypeVar("R")
@@ -54,3 +57,13 @@ def carried(work: Callable[[J], R]) -> Callable[[J], R]:
             return work(job)
 
     return run
+
+
+def in_threads(work: Callable[[J], R], jobs: Sequence[J], *, most: int) -> Iterator[R]:
+    """Yield what becomes of each job, in their order, by at most `most` threads."""
+    size = min(n_threads(), len(jobs), most)
+    if size < 2:
+        yield from map(carried(work), jobs)
+        return
+    with ThreadPoolExecutor(size) as pool:
+        yield from pool.map(carried(work), jobs)

@@ -60,12 +60,9 @@ def _quota(root: str = "/") -> float | None:
         [_read(os.path.join(own, f"cpu.cfs_{name}_us")).strip() for name in ("quota", "period")]
     )
     # "max", -1 and files that are not there are no limit.
-    limits = [int(one[0]) / int(one[1]) for one in found if len(one) == 2 and _positive(one)]
+    known = [pair for pair in found if len(pair) == 2 and all(map(str.isdecimal, pair))]
+    limits = [int(quota) / int(period) for quota, period in known if int(quota) and int(period)]
     return min(limits, default=None)
-
-
-def _positive(pair: list[str]) -> bool:
-    return all(value.isdecimal() and int(value) > 0 for value in pair)
 
 
 def _read(path: str) -> str:
@@ -91,13 +88,8 @@ def calm_libraries(environ: MutableMapping[str, str] | None = None) -> None:
     environ = os.environ if environ is None else environ
     for name, value in CALM.items():
         environ.setdefault(name, value)
-    if _is_held():
+    if n_threads() < _cores_seen():
         environ.setdefault("OMP_NUM_THREADS", str(n_threads()))
-
-
-def _is_held() -> bool:
-    """Return whether this process may use fewer cores than libraries see."""
-    return n_threads() < _cores_seen()
 
 
 class _Inside:

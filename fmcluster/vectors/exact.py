@@ -13,15 +13,13 @@ threads. Where Accelerate gives a GPU, `exact_torch` does the same there.
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fmcluster.utils import distributed
 from fmcluster.utils.progress import bar
-from fmcluster.utils.stopping import carried
-from fmcluster.utils.threads import n_threads
+from fmcluster.utils.stopping import in_threads
 from fmcluster.vectors.faiss_index import one_blas_thread
 
 # Cosines that a thread holds at a time: larger blocks leave the cache, smaller ones starve the
@@ -107,15 +105,9 @@ def _search(
         rows = slice(start, min(start + size, m))
         return rows, nearest_among(queries[rows], x, k, first=start if others else None)
 
-    starts = range(0, m, size)
     with one_blas_thread():
-        if min(n_threads(), len(starts)) < 2:
-            for start in starts:
-                keep(*carried(block)(start))
-            return
-        with ThreadPoolExecutor(min(n_threads(), len(starts), MOST_THREADS)) as pool:
-            for rows, found in pool.map(carried(block), starts):
-                keep(rows, found)
+        for rows, found in in_threads(block, range(0, m, size), most=MOST_THREADS):
+            keep(rows, found)
 
 
 def nearest_among(

@@ -17,7 +17,7 @@ import contextlib
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -120,24 +120,26 @@ def families_for(
 
 def families_of(
     X: Any,
-    method: str,
+    method: str | Sequence[str],
     *,
     target_recall: float,
     memory_bytes: int | None,
     exact_rows: int = EXACT_ROWS,
 ) -> list[str]:
-    """Return the families to try for the rows of `X`: the one that is named, or those of "auto".
+    """Return the families to try for the rows of `X`: those that are named, or those of "auto".
 
     Raises
     ------
     ValueError
         There is no such family, or the recall is no share.
     """
-    check_in(method, METHODS, "method")
     check_range(target_recall, "target_recall", low=0, high=1)
-    if method != "auto":
-        return [method]
-    return families_for(*X.shape, memory_bytes=memory_bytes, exact_rows=exact_rows)
+    if isinstance(method, str) or not method:
+        check_in(method, METHODS, "method")
+    if method == "auto":
+        return families_for(*X.shape, memory_bytes=memory_bytes, exact_rows=exact_rows)
+    named = [method] if isinstance(method, str) else method
+    return [check_in(each, METHODS[1:], "method") for each in named]
 
 
 def index_bytes(n_rows: int, n_dims: int, method: str) -> int:
@@ -178,8 +180,8 @@ def filled_index(X: Any, method: str, *, seed: int) -> Any:
         index.train(
             unit_rows(np.asarray(X[sample_indices(X, index_training_rows(X.shape[0]), seed)]))
         )
-    if method != "hnsw":
-        index = _to_gpu(faiss, index)
+    if method != "hnsw" and n_gpus(faiss):
+        index = faiss.index_cpu_to_all_gpus(index)
     for _, block in iter_blocks(X):
         index.add(block)
     return index
@@ -219,11 +221,6 @@ def flat_rows(index: Any) -> NDArray[np.float32]:
     """Return the rows (n, d) that an exact index holds, without a copy."""
     values = faiss_module().rev_swig_ptr(index.get_xb(), index.ntotal * index.d)
     return values.reshape(index.ntotal, index.d)
-
-
-def _to_gpu(faiss: Any, index: Any) -> Any:
-    """Move an index to all GPUs where this faiss has them."""
-    return faiss.index_cpu_to_all_gpus(index) if n_gpus(faiss) else index
 
 
 def on_cpu(index: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,14 +24,10 @@ from fmcluster.utils.files import (
 from fmcluster.utils.folders import check_digests, read_whole, replaced_folder
 from fmcluster.utils.progress import bar
 from fmcluster.vectors.exact import nearest_rows
-from fmcluster.vectors.faiss_index import (
-    faiss_module,
-    families_of,
-    n_gpus,
-)
+from fmcluster.vectors.faiss_index import faiss_module, families_of, n_gpus
 from fmcluster.vectors.index import KNNIndex
 from fmcluster.vectors.near_cells import neighbors_by_cells
-from fmcluster.vectors.rows import BLOCK_ROWS, iter_blocks
+from fmcluster.vectors.rows import BLOCK_ROWS, all_unit_rows, iter_blocks
 from fmcluster.vectors.search import MOST_PAIRS_ROWS, TARGET_RECALL
 
 if TYPE_CHECKING:
@@ -96,7 +93,7 @@ class KNNGraph:
         X: Any,
         *,
         k: int = 20,
-        method: str = "auto",
+        method: str | Sequence[str] = "auto",
         target_recall: float = TARGET_RECALL,
         memory_bytes: int | None = None,
         random_state: int = 0,
@@ -109,10 +106,11 @@ class KNNGraph:
             At least two rows; read in blocks.
         k : int
             Neighbors a row, at most n - 1 of them.
-        method : {"auto", "exact", "ivf", "hnsw", "ivfpq"}
+        method : {"auto", "exact", "ivf", "hnsw", "ivfpq"} or list of families
             "auto" compares all pairs up to 50,000 rows (on a GPU up to two million), and above that
             the rows of near cells ("ivf"), as many as reach the target; where memory does not hold
-            the rows, product codes ("ivfpq"). The others search the index of that name.
+            the rows, product codes ("ivfpq"). The others search the index of that name. Several are
+            tried in turn.
         target_recall, memory_bytes, random_state
             As of `KNNIndex.build`.
 
@@ -129,34 +127,14 @@ class KNNGraph:
             raise ValueError(f"a neighbor graph needs at least 2 rows, got n_samples={n_rows}")
         if k < 1:
             raise ValueError(f"k={k} neighbors: at least 1 is needed")
-        return cls._of(
+        k = min(k, n_rows - 1)
+        families = families_of(
             X,
-            families_of(
-                X,
-                method,
-                target_recall=target_recall,
-                memory_bytes=memory_bytes,
-                exact_rows=PAIRS_ROWS,
-            ),
-            k=min(k, n_rows - 1),
+            method,
             target_recall=target_recall,
             memory_bytes=memory_bytes,
-            random_state=random_state,
+            exact_rows=PAIRS_ROWS,
         )
-
-    @classmethod
-    def _of(
-        cls,
-        X: Any,
-        families: list[str],
-        *,
-        k: int,
-        target_recall: float = TARGET_RECALL,
-        memory_bytes: int | None = None,
-        random_state: int = 0,
-    ) -> KNNGraph:
-        """Find neighbors by the first of some index families that finds enough of them."""
-        n_rows = X.shape[0]
         if not n_gpus(faiss_module()):
             if "ivf" in families:
                 fallback = "exact" in families and n_rows <= MOST_PAIRS_ROWS
@@ -168,11 +146,11 @@ class KNNGraph:
                     indices, similarities, recall = near
                     return cls(indices, similarities, "ivf", recall)
             if "exact" in families:
-                return cls(*nearest_rows(_all_unit_rows(X), k))
-        index = KNNIndex._of(
+                return cls(*nearest_rows(all_unit_rows(X), k))
+        index = KNNIndex.build(
             X,
-            families,
             k=k,
+            method=families,
             target_recall=target_recall,
             memory_bytes=memory_bytes,
             random_state=random_state,
@@ -300,14 +278,6 @@ def _check_graph(indices: NDArray[Any], similarities: NDArray[Any]) -> None:
             raise ValueError(
                 f"the graph's indices name rows outside 0..{shape[0] - 1}: build the graph again"
             )
-
-
-def _all_unit_rows(X: Any) -> NDArray[np.float32]:
-    """Return the unit rows (n, d), read block by block."""
-    rows = np.empty(X.shape, np.float32)
-    for start, block in iter_blocks(X):
-        rows[start : start + len(block)] = block
-    return rows
 
 
 def _without_self(

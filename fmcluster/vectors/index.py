@@ -7,6 +7,7 @@ larger means nearer. Which index: `faiss_index`; how far it searches, how well i
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ class KNNIndex:
         X: Any,
         *,
         k: int = 20,
-        method: str = "auto",
+        method: str | Sequence[str] = "auto",
         target_recall: float = TARGET_RECALL,
         memory_bytes: int | None = None,
         random_state: int = 0,
@@ -71,11 +72,12 @@ class KNNIndex:
             Read in blocks, so that a store larger than memory is never held whole.
         k : int
             Neighbors that will be asked for: an approximate index is tuned for them.
-        method : {"auto", "exact", "hnsw", "ivf", "ivfpq"}
+        method : {"auto", "exact", "hnsw", "ivf", "ivfpq"} or list of families
             "auto" is exact up to 100,000 rows if `memory_bytes` hold them (on a GPU up to two
             million), then IVF-PQ, or IVF for fewer than 32 dimensions; where that misses the
             target the next of IVF-PQ, IVF and exact takes its place. A family that is named is
-            kept: it searches as far as it can, and says so if it still finds too few.
+            kept: it searches as far as it can, and says so if it still finds too few. Several are
+            tried in turn.
         target_recall : float
             Share of the true neighbors that an index is to find; what it does find is measured
             and kept in `recall`.
@@ -85,31 +87,10 @@ class KNNIndex:
             Picks the training sample of the approximate indexes and the rows they are judged on.
         """
         X = X if hasattr(X, "shape") else np.asarray(X)
-        return cls._of(
-            X,
-            families_of(X, method, target_recall=target_recall, memory_bytes=memory_bytes),
-            k=k,
-            target_recall=target_recall,
-            memory_bytes=memory_bytes,
-            random_state=random_state,
-        )
-
-    @classmethod
-    def _of(
-        cls,
-        X: Any,
-        families: list[str],
-        *,
-        k: int,
-        target_recall: float = TARGET_RECALL,
-        memory_bytes: int | None = None,
-        random_state: int = 0,
-    ) -> KNNIndex:
-        """Index the rows by the first of some families that finds enough."""
         n_rows, n_dims = X.shape
         searcher, recall = found_index(
             X,
-            families,
+            families_of(X, method, target_recall=target_recall, memory_bytes=memory_bytes),
             k=max(1, min(k, n_rows - 1)),
             target=target_recall,
             memory_bytes=memory_bytes,

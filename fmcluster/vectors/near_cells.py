@@ -16,10 +16,9 @@ of spherical k-means.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,14 +26,9 @@ from scipy.sparse import coo_matrix
 
 from fmcluster.utils.progress import bar
 from fmcluster.utils.random import seed_of
-from fmcluster.utils.stopping import carried
-from fmcluster.utils.threads import n_threads
+from fmcluster.utils.stopping import in_threads
 from fmcluster.vectors.exact import BLOCK_BYTES, MOST_THREADS, nearest_among, nearest_to
-from fmcluster.vectors.faiss_index import (
-    faiss_module,
-    n_cells,
-    one_blas_thread,
-)
+from fmcluster.vectors.faiss_index import faiss_module, n_cells, one_blas_thread
 from fmcluster.vectors.rows import iter_blocks, sample_indices, unit_rows
 from fmcluster.vectors.search import RecallSample
 
@@ -50,8 +44,6 @@ SLAB_ROWS = 2**18
 # Values that are sorted at a time: one far row may have found thousands.
 JOINED_VALUES = 2**19
 Floats = NDArray[np.float32]
-J = TypeVar("J")
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -95,28 +87,25 @@ class Cells:
             rows[place[start : start + len(block)]] = block
         return cls(rows, order, np.r_[0, np.cumsum(size)], centers)
 
-    def gaps(self, sample: RecallSample) -> Floats:
-        """Return from which gap on each true neighbor is found (m, k): always where close by."""
-        gap = self._gaps_to_cells(sample)
-        other = self._cell_at(_inverse(self.order)[sample.truth])
-        return np.take_along_axis(gap, other, axis=1)
+    def gaps(self, sample: RecallSample) -> tuple[Floats, Floats]:
+        """Return from which gap on a row looks into each cell (m, c), finds each neighbor (m, k).
 
-    def share(self, sample: RecallSample, gap: float) -> float:
-        """Return which share of all rows a row looks into on the mean."""
-        looks = self._gaps_to_cells(sample) <= gap
-        return float((looks @ np.diff(self.first)).mean()) / len(self.rows)
-
-    def _gaps_to_cells(self, sample: RecallSample) -> Floats:
-        """Return how much farther than a row's own center each one is (m, c)."""
-        own = self._cell_at(_inverse(self.order)[sample.rows])
+        Minus infinity stands for always: where they are close by.
+        """
+        place = _inverse(self.order)
+        own, other = (
+            np.searchsorted(self.first, place[rows], side="right") - 1
+            for rows in (sample.rows, sample.truth)
+        )
         cosine = sample.queries @ self.centers.T
         gap = np.take_along_axis(cosine, own[:, None], axis=1) - cosine
         for row, cell in enumerate(own):
             gap[row, self._near(cell, 1)] = -np.inf
-        return gap
+        return gap, np.take_along_axis(gap, other, axis=1)
 
-    def _cell_at(self, place: NDArray[np.int64]) -> NDArray[np.int64]:
-        return np.searchsorted(self.first, place, side="right") - 1
+    def share(self, gaps: Floats, gap: float) -> float:
+        """Return which share of all rows a row looks into on the mean, by its `gaps` to cells."""
+        return float(((gaps <= gap) @ np.diff(self.first)).mean()) / len(self.rows)
 
     def neighbors(self, gap: float, k: int) -> tuple[NDArray[Any], Floats]:
         """Return (indices, cosines), each (n, k), of the nearest in the cells within `gap`.
@@ -142,7 +131,7 @@ class Cells:
 
     def _nearest(self, cells: range, gap: float, k: int) -> tuple[Floats, NDArray[np.int64]]:
         """Return (cosines, places among the ordered rows) of the nearest of the rows of cells."""
-        parts = _all_done(lambda cell: self._close(cell, gap, k), cells)
+        parts = in_threads(lambda cell: self._close(cell, gap, k), cells, most=MOST_THREADS)
         found, places, who, where = (np.concatenate(part) for part in zip(*parts, strict=True))
         order = np.argsort(where, kind="stable")
         lookers = who[order]
@@ -154,7 +143,7 @@ class Cells:
             rows = lookers[edges[cell] : edges[cell + 1]]
             return self._above(rows, cell, bound, first)
 
-        parts = _all_done(farther, range(len(self.centers)))
+        parts = in_threads(farther, range(len(self.centers)), most=MOST_THREADS)
         who, value, place = (np.concatenate(part) for part in zip(*parts, strict=True))
         return _joined(found, places, who, value, place)
 
@@ -197,7 +186,8 @@ class Cells:
         start, stop = self.first[cell : cell + 2]
         size = int(stop - start)
         step = max(1, BLOCK_BYTES // (4 * max(size, 1)))
-        who, value, place = [], [], []
+        who, place = [np.empty(0, self.kind)], [np.empty(0, self.kind)]
+        value = [np.empty(0, np.float32)]
         for at in range(0, len(rows) if size else 0, step):
             some = rows[at : at + step]
             cosine = self.rows[some] @ self.rows[start:stop].T
@@ -205,8 +195,6 @@ class Cells:
             who.append((some[hits // size] - first).astype(self.kind))
             value.append(cosine.ravel()[hits])
             place.append((start + hits % size).astype(self.kind))
-        if not who:
-            return np.empty(0, self.kind), np.empty(0, np.float32), np.empty(0, self.kind)
         return np.concatenate(who), np.concatenate(value), np.concatenate(place)
 
 
@@ -238,7 +226,8 @@ def _joined(
         found[rows] = np.take_along_axis(cosine, order, axis=1)
         places[rows] = np.take_along_axis(spot, order, axis=1)
 
-    _all_done(some, list(_alike(count + k)))
+    for _ in in_threads(some, list(_alike(count + k)), most=MOST_THREADS):
+        pass
     return found, places
 
 
@@ -274,14 +263,6 @@ def _centers(X: Any, seed: int) -> Floats:
     return unit_rows(faiss.vector_to_array(clustering.centroids).reshape(cells, -1))
 
 
-def _all_done(work: Callable[[J], T], jobs: Iterable[J]) -> list[T]:
-    """Return what becomes of each job, a thread each."""
-    if n_threads() < 2:
-        return [work(job) for job in jobs]
-    with ThreadPoolExecutor(min(n_threads(), MOST_THREADS)) as pool:
-        return list(pool.map(carried(work), jobs))
-
-
 def neighbors_by_cells(
     X: Any, k: int, *, target: float, seed: int, most_share: float = 1.0
 ) -> tuple[NDArray[Any], Floats, float] | None:
@@ -302,9 +283,10 @@ def neighbors_by_cells(
     """
     cells = Cells.fit(X, seed=seed)
     sample = RecallSample.draw(X, k, seed=seed_of(seed, "recall"))
-    tuned, told = cells.gaps(sample.half(0)), cells.gaps(sample.half(1))
+    to_cells, to_truth = cells.gaps(sample)
+    tuned, told = np.split(to_truth, [len(to_truth) // 2])
     gap = float(np.quantile(tuned, target, method="higher"))
-    recall, share = float((told <= gap).mean()), cells.share(sample, gap)
+    recall, share = float((told <= gap).mean()), cells.share(to_cells, gap)
     if share > most_share:
         logger.info("neighbors: %.3f of them lie within %.2f of all pairs", target, share)
         return None

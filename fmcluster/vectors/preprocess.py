@@ -39,23 +39,20 @@ def parse_steps(steps: str) -> tuple[bool, int | None, bool, bool]:
         l2.
     """
     order = ("center", "pca", "whiten", "l2")
-    center, components, whiten, l2, last = False, None, False, False, -1
+    asked: dict[str, str] = {}
     for step in filter(None, (part.strip() for part in steps.split(","))):
         name, _, value = step.partition("=")
         if name not in order or (value and name != "pca"):
             raise ValueError(
                 f"preprocess step {step!r} is not known: use center, pca=NUMBER, whiten, l2"
             )
-        if order.index(name) <= last:
+        if any(order.index(name) <= order.index(before) for before in asked):
             raise ValueError(f"preprocess {steps!r}: the order is center, pca=NUMBER, whiten, l2")
-        last = order.index(name)
-        if name == "pca":
-            if not value.isdigit() or int(value) < 1:
-                raise ValueError(f"preprocess step {step!r}: write pca=64 for 64 components")
-            components = int(value)
-        center, whiten, l2 = center or name == "center", whiten or name == "whiten", l2
-        l2 = l2 or name == "l2"
-    return center, components, whiten, l2
+        if name == "pca" and (not value.isdigit() or int(value) < 1):
+            raise ValueError(f"preprocess step {step!r}: write pca=64 for 64 components")
+        asked[name] = value
+    components = int(asked["pca"]) if "pca" in asked else None
+    return "center" in asked, components, "whiten" in asked, "l2" in asked
 
 
 class Preprocessor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):

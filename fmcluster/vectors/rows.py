@@ -47,6 +47,14 @@ def iter_blocks(X: Any, size: int = BLOCK_ROWS) -> Iterator[tuple[int, NDArray[n
         yield start, unit_rows(block)
 
 
+def all_unit_rows(X: Any) -> NDArray[np.float32]:
+    """Return the unit rows (n, d), read block by block."""
+    rows = np.empty(X.shape, np.float32)
+    for start, block in iter_blocks(X):
+        rows[start : start + len(block)] = block
+    return rows
+
+
 def sample_indices(X: Any, size: int, seed: int) -> NDArray[np.int64]:
     """Return `size` random row numbers of `X` (all, where there are fewer), ascending."""
     generator = np.random.default_rng(seed)
@@ -125,26 +133,23 @@ class JointRows:
 
     reads_on_demand: ClassVar[bool] = True
 
-    def __init__(self, spaces: list[Rows], weights: list[float] | None = None) -> None:
+    def __init__(self, spaces: list[Rows]) -> None:
         self.spaces = spaces
-        self.weights = weights or [1.0] + [SECONDARY_WEIGHT] * (len(spaces) - 1)
         self.shape = (spaces[0].n_rows, sum(space.n_dims for space in spaces))
         self.dtype = np.dtype(np.float32)
 
     def __getitem__(self, index: Any) -> NDArray[np.float32]:
-        return joint([space[index] for space in self.spaces], self.weights)
+        return joint([space[index] for space in self.spaces])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.asarray(self[slice(None)], dtype=dtype)
 
 
-def joint(
-    blocks: list[NDArray[np.float32]], weights: list[float] | None = None
-) -> NDArray[np.float32]:
+def joint(blocks: list[NDArray[np.float32]]) -> NDArray[np.float32]:
     """Return one block (m, sum of d) of unit rows: the spaces weighted, side by side."""
     if len(blocks) == 1:
         return unit_rows(blocks[0])
-    weights = weights or [1.0] + [SECONDARY_WEIGHT] * (len(blocks) - 1)
+    weights = [1.0] + [SECONDARY_WEIGHT] * (len(blocks) - 1)
     parts = [w * unit_rows(block) for w, block in zip(weights, blocks, strict=True)]
     return unit_rows(np.concatenate(parts, axis=1))
 

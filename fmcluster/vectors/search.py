@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmcluster.utils.random import seed_of
-from fmcluster.utils.threads import n_threads
-from fmcluster.vectors.exact import nearest_to
+from fmcluster.utils.stopping import in_threads
+from fmcluster.vectors.exact import MOST_THREADS, nearest_to
 from fmcluster.vectors.faiss_index import (
     faiss_module,
     filled_index,
@@ -34,7 +33,7 @@ from fmcluster.vectors.faiss_index import (
     n_cells,
     n_gpus,
 )
-from fmcluster.vectors.rows import iter_blocks, sample_indices, unit_rows
+from fmcluster.vectors.rows import all_unit_rows, iter_blocks, sample_indices, unit_rows
 
 logger = logging.getLogger(__name__)
 # Half of them tune and half report: a recall of 0.95 is known to one point.
@@ -82,10 +81,7 @@ class Refiner:
         """Copy the unit rows of `X` into at most `memory_bytes`; None where even int8 does not."""
         n_rows, n_dims = X.shape
         if n_rows * n_dims * 4 <= memory_bytes:
-            values = np.empty((n_rows, n_dims), np.float32)
-            for start, block in iter_blocks(X):
-                values[start : start + len(block)] = block
-            return cls(values)
+            return cls(all_unit_rows(X))
         if n_rows * (n_dims + 4) > memory_bytes:
             return None
         values, scale = np.empty((n_rows, n_dims), np.int8), np.empty(n_rows, np.float32)
@@ -99,15 +95,14 @@ class Refiner:
         self, queries: NDArray[np.float32], ids: NDArray[np.int64], k: int
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Return the `k` best (cosines, ids) of the candidates `ids` (m, c); -1 stays last."""
-        starts = range(0, len(queries), REFINE_ROWS)
 
         def part(start: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
             rows = slice(start, start + REFINE_ROWS)
             return self._best(queries[rows], ids[rows], k)
 
-        with ThreadPoolExecutor(n_threads()) as pool:
-            found = list(pool.map(part, starts))
-        return np.concatenate([f[0] for f in found]), np.concatenate([f[1] for f in found])
+        starts = range(0, len(queries), REFINE_ROWS)
+        cosines, found = zip(*in_threads(part, starts, most=MOST_THREADS), strict=True)
+        return np.concatenate(cosines), np.concatenate(found)
 
     def _best(
         self, queries: NDArray[np.float32], ids: NDArray[np.int64], k: int
@@ -201,12 +196,10 @@ class Searcher:
             self.effort = effort
             if self.recall(half) >= target:
                 return True
-        return self.method == "exact"
+        return False
 
     def recall(self, sample: RecallSample) -> float:
         """Return the share of the true neighbors of some rows that are found."""
-        if self.method == "exact":
-            return 1.0
         k = sample.truth.shape[1]
         _, ids = self(sample.queries, k + 1)
         hits = [

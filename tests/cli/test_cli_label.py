@@ -141,7 +141,7 @@ def test_report_refuses_lists_that_are_none(listed, capsys):
     (listed / "sure.csv").write_text("id,given,suggested,score\n7,a,b,low\n")
     for option, name, quoted in (
         ("--to-label", "none.csv", "no such file"),
-        ("--to-label", "empty.csv", "empty.csv is no CSV table"),
+        ("--to-label", "empty.csv", "empty.csv is not a readable table"),
         ("--issues", "ask.csv", "a column given is needed"),
         ("--issues", "foreign.csv", "not among the 240 rows: 999"),
         ("--issues", "words.csv", "'x7'"),

@@ -17,7 +17,7 @@ TICKETS = IdIndex(np.array([104, 101, 103]), (102,))
 
 def ask(path, index=TICKETS, source=None):
     args = argparse.Namespace(labels=str(path), labels_column=None, labels_from_folders=False)
-    return load_labels(args, index, data=None, source=source)
+    return load_labels(args, index, source=source)
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,7 @@ def ask(path, index=TICKETS, source=None):
         ("semicolon.csv", "label;id\nb;101\n01;104\nNA;103\n", ["01", "b", "NA"]),
         ("bom.csv", "\ufeffid,label\n101,b\n103,c\n104,d\n", ["d", "b", "c"]),
         ("tabs.tsv", "id\tlabel\n101\tb\n103\tc\n104\td\n", ["d", "b", "c"]),
+        ("excel.csv", "sep=;\nid;label\n101;b\n103;c, or d\n104;d\n", ["d", "b", "c, or d"]),
     ],
 )
 def test_tables_match_by_id_whatever_their_order(tmp_path, name, content, expected):
@@ -39,8 +40,10 @@ def test_tables_match_by_id_whatever_their_order(tmp_path, name, content, expect
     [
         ("id,label\n101,a\n104,b\n", "no label for 1 of 3 rows, such as id 103"),
         ("id,label\n101,a\n101,b\n103,c\n104,d\n", "id '101' twice"),
+        ("id,label\n101,a\n0101,b\n103,c\n104,d\n", "id '0101' twice"),
         ("id,label\nx,a\n", "whole numbers"),
         ("id,name\n101,a\n", "a column label is needed"),
+        ("id,label\n101,a\n103\n", "line 3 of .* has 1 fields, its header has 2"),
         ("label\na\nb\n", "2 labels for 4 rows of the data"),
         ("label\na\nb\nc\nd\n", "places in the data are not known"),
     ],

@@ -23,7 +23,6 @@ from helpers_peak import rise
 from helpers_ranks import run_alone, run_ranks
 from PIL import Image
 
-from fmcluster.embedding import embed as embedding
 from fmcluster.embedding.data.source import Source
 from fmcluster.embedding.embed import (
     default_folder,
@@ -138,12 +137,7 @@ def test_cache_key_follows_what_matters_alone(fake):
 
 def test_default_cache_is_that_of_the_hub(monkeypatch, tmp_path):
     monkeypatch.delenv("FMCLUSTER_CACHE")
-    import huggingface_hub
-
-    def assets(library, **parts):
-        return tmp_path / library / parts["namespace"] / parts["subfolder"]
-
-    monkeypatch.setattr(huggingface_hub, "cached_assets_path", assets)
+    monkeypatch.setattr("huggingface_hub.constants.HF_ASSETS_CACHE", str(tmp_path))
     folder = default_folder({"data": 1, "encoders": 2, "settings": 3})
     assert folder.parent == tmp_path / "fmcluster" / "embeddings"
 
@@ -902,7 +896,6 @@ def test_module_needs_neither_torch_nor_datasets():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
-    assert embedding.CACHE_VARIABLE == "FMCLUSTER_CACHE"
 
 
 # --- streams, arrays and images are what they are -------------------------------------------------

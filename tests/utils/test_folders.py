@@ -11,6 +11,7 @@ import pytest
 
 from fmcluster.utils import folders
 from fmcluster.utils.errors import DataError
+from fmcluster.utils.files import machine_id
 from fmcluster.utils.folders import check_replaceable, replaced_folder
 
 OWNED = ("mark.json", "a", "b", "part")
@@ -87,6 +88,15 @@ def test_every_way_of_swapping(tmp_path, monkeypatch, way):
         monkeypatch.setattr(os, "rename", refuses)
     save(target, "two")
     assert read(target) == {"two"} and others(target) == []
+
+
+def test_what_a_writer_killed_between_two_renames_left_goes_with_the_next_save(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    aside = tmp_path / f".run.{machine_id()}-{dead.pid}-0123abcd-old.tmp"
+    save(aside, "old")
+    save(tmp_path / "run", "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 WRITER = """

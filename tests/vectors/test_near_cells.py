@@ -30,7 +30,8 @@ def test_looking_into_all_cells_is_the_exact_graph(X, truth):
     np.testing.assert_allclose(cosines, truth[1], atol=1e-6)
     assert share_found(indices, truth[0]) > 0.9999
     sample = RecallSample.draw(X, 10, seed=0)
-    assert cells.share(sample, 2.0) == 1 > cells.share(sample, 0.1) > cells.share(sample, -1)
+    gaps, _ = cells.gaps(sample)
+    assert cells.share(gaps, 2.0) == 1 > cells.share(gaps, 0.1) > cells.share(gaps, -1)
 
 
 @pytest.mark.parametrize("target", [0.5, 0.8, 0.95, 1.0])
@@ -49,7 +50,7 @@ def test_gaps_tell_what_a_search_finds(X, truth, monkeypatch):
     monkeypatch.setattr(cells_module, "CLOSE_CELLS", 4)
     cells = Cells.fit(X, seed=0)
     sample = RecallSample.draw(X, 10, seed=seed_of(0, "recall"))
-    gaps = cells.gaps(sample)
+    _, gaps = cells.gaps(sample)
     for gap in (-1.0, 0.05, 0.2):
         indices, _ = cells.neighbors(gap, 10)
         found = share_found(indices[sample.rows], sample.truth)
@@ -67,7 +68,7 @@ def test_one_far_row_that_finds_thousands_costs_no_more_than_they_do(X, truth, m
 def test_none_where_it_takes_more_pairs_than_allowed(X, monkeypatch):
     assert neighbors_by_cells(X, 10, target=0.95, seed=0, most_share=0.01) is None
     monkeypatch.setattr("fmcluster.vectors.graph.PAIRS_SHARE", 0.01)
-    assert KNNGraph._of(X, ["ivf", "exact"], k=10, target_recall=1.0).method == "exact"
+    assert KNNGraph.build(X, k=10, method=["ivf", "exact"], target_recall=1.0).method == "exact"
 
 
 def test_equal_rows_and_few_rows_have_neighbors_without_gaps():
@@ -82,7 +83,7 @@ def test_equal_rows_and_few_rows_have_neighbors_without_gaps():
 def test_the_same_for_any_number_of_threads_and_size_of_block(X, monkeypatch):
     first = neighbors_by_cells(X, 10, target=0.9, seed=3)
     for threads, block in ((1, 2**10), (3, 2**25)):
-        monkeypatch.setattr(cells_module, "n_threads", lambda threads=threads: threads)
+        monkeypatch.setenv("FMCLUSTER_THREADS", str(threads))
         monkeypatch.setattr(cells_module, "BLOCK_BYTES", block)
         monkeypatch.setattr(cells_module, "SLAB_ROWS", block)
         again = neighbors_by_cells(X, 10, target=0.9, seed=3)

@@ -45,7 +45,7 @@ def test_codes_miss_the_target_and_vectors_in_the_cells_reach_it(X, truth, caplo
     assert not codes.tune(sample, 0.95, efforts=efforts_of("ivfpq", len(X), last=False))
     assert codes.recall(sample) < 0.9
     with caplog.at_level(logging.WARNING, "fmcluster"):
-        graph = KNNGraph._of(X, FAMILIES, k=10)
+        graph = KNNGraph.build(X, k=10, method=FAMILIES)
     assert graph.method in ("ivf", "exact")
     found = share_found(graph.indices, truth)
     assert found >= 0.94
@@ -56,7 +56,7 @@ def test_codes_miss_the_target_and_vectors_in_the_cells_reach_it(X, truth, caplo
 def test_where_cells_do_not_reach_it_either_all_pairs_are_compared(X, truth, monkeypatch):
     monkeypatch.setitem(search.EFFORTS, "ivf", [(1, 1)])
     monkeypatch.setitem(search.EFFORTS, "ivfpq", [(1, 1)])
-    index = KNNIndex._of(X, FAMILIES, k=10)
+    index = KNNIndex.build(X, k=10, method=FAMILIES)
     assert (index.method, index.recall) == ("exact", 1.0)
     np.testing.assert_array_equal(index.search(X[:9], 11)[1][:, 1:], truth[:9])
 
@@ -66,7 +66,7 @@ def test_too_many_rows_for_all_pairs_take_what_the_cells_find(X, monkeypatch, ca
     monkeypatch.setitem(search.EFFORTS, "ivf", [(1, 1)])
     monkeypatch.setitem(search.EFFORTS, "ivfpq", [(1, 1)])
     with caplog.at_level(logging.WARNING, "fmcluster"):
-        index = KNNIndex._of(X, FAMILIES, k=10)
+        index = KNNIndex.build(X, k=10, method=FAMILIES)
     assert index.method == "ivf"
     assert index.recall < 0.95
     assert "the ivf index finds" in caplog.text
@@ -102,7 +102,7 @@ def test_a_graph_of_sixty_thousand_rows_reaches_the_target():
     X = tight_clusters(60_000)
     families = families_for(*X.shape, exact_rows=50_000)
     assert families == FAMILIES
-    graph = KNNGraph._of(X, families, k=20)
+    graph = KNNGraph.build(X, k=20, method=families)
     assert graph.method == "ivf"
     assert graph.recall >= 0.94
     rows = np.arange(0, 60_000, 60)

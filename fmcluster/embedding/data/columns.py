@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +132,15 @@ def open_values(values: Any, column: str | None) -> Reader:
     return Reader(rows, len(values), column, vectors=vectors)
 
 
+def open_columns(columns: Mapping[str, Any], column: str | None) -> Reader:
+    """Read one of several columns in memory."""
+    name = pick_column({key: kind_in(values) for key, values in columns.items()}, column)
+    return replace(
+        open_values(columns[name], name),
+        values_of=lambda other: list(columns[pick_column(dict.fromkeys(columns), other)]),
+    )
+
+
 def open_frame(frame: Any, column: str | None) -> Reader:
     """Read a column of a DataFrame; one of numbers alone is a table of vectors.
 
@@ -147,7 +156,7 @@ def open_frame(frame: Any, column: str | None) -> Reader:
         pick_column(dict.fromkeys(names), name)
         return frame.iloc[:, names.index(name)]
 
-    numeric = [kind.kind in "fiub" for kind in map(_numpy_dtype, frame.dtypes)]
+    numeric = [isinstance(kind, np.dtype) and kind.kind in "fiub" for kind in frame.dtypes]
     if column is None and len(names) > 1 and all(numeric):
         return open_values(frame.to_numpy(), None)
     heads = [frame.iloc[:BATCH, position].tolist() for position in range(len(names))]
@@ -162,10 +171,6 @@ def open_frame(frame: Any, column: str | None) -> Reader:
             yield from chosen.iloc[low : low + BATCH].tolist()
 
     return Reader(rows, len(chosen), name, values_of=lambda other: series(str(other)).tolist())
-
-
-def _numpy_dtype(dtype: Any) -> np.dtype[Any]:
-    return dtype if isinstance(dtype, np.dtype) else np.dtype(object)
 
 
 def choose_split(data: Any, split: str | None) -> Any:
@@ -232,10 +237,10 @@ def open_hf(
         media = kind.lower() if kind in FILES else None
     if stream:
         return Reader(
-            lambda start: (row[name] for row in data.skip(start)) if start else _values(data, name),
+            lambda start: (row[name] for row in (data.skip(start) if start else data)),
             None,
             name,
-            values_of=lambda other: list(_values(whole.select_columns([other]), other)),
+            values_of=lambda other: [row[other] for row in whole.select_columns([other])],
             seekable=False,
             repeatable=False,
             media=media,
@@ -255,7 +260,3 @@ def open_hf(
     return Reader(
         rows, len(plain), name, base=base, vectors=vectors, values_of=values_of, media=media
     )
-
-
-def _values(data: Any, name: str) -> Iterator[Any]:
-    return (row[name] for row in data)

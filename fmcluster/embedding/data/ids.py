@@ -63,17 +63,13 @@ def ids_of_paths(names: Sequence[str]) -> list[str]:
     Arrow and JSON hold no others, so a result could not be saved. In such a name a backslash is
     doubled: the name can be had back.
     """
-    return [name if _is_utf8(name) else _escaped(name) for name in names]
+    return [_as_id(name) for name in names]
 
 
-def _is_utf8(name: str) -> bool:
+def _as_id(name: str) -> str:
     try:
         name.encode()
+        return name
     except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _escaped(name: str) -> str:
-    raw = name.replace("\\", "\\\\").encode("utf-8", "surrogateescape")
-    return raw.decode("utf-8", "backslashreplace")
+        raw = name.replace("\\", "\\\\").encode("utf-8", "surrogateescape")
+        return raw.decode("utf-8", "backslashreplace")

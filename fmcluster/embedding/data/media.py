@@ -39,16 +39,11 @@ def media_of_row(row: Any) -> str:
     if is_recording(row):
         return "audio"
     if isinstance(row, Mapping):
-        content, name = row.get("bytes"), row.get("path")
-        if content is not None:
-            row = content
-        elif name:
-            return media_of_name(name) or "image"
+        row = row.get("path") if row.get("bytes") is None else row["bytes"]
     if isinstance(row, (bytes, bytearray, memoryview)):
         return "audio" if starts_as_audio(bytes(row[:_HEAD])) else "image"
-    if isinstance(row, (str, os.PathLike)):
-        return media_of_name(row) or "image"
-    return "image"
+    named = isinstance(row, (str, os.PathLike)) and media_of_name(row)
+    return named or "image"
 
 
 def kind_of_files(place: Any, names: Sequence[str], modality: str | None) -> str:

@@ -22,7 +22,7 @@ from fmcluster.embedding.data.columns import (
     Reader,
     choose_split,
     is_hf,
-    kind_in,
+    open_columns,
     open_frame,
     open_hf,
     open_values,
@@ -95,9 +95,7 @@ def open_reader(
     if any(hasattr(data, way) for way in ("__arrow_c_stream__", "fetch_arrow_table")):
         return open_stream(data, column)
     if isinstance(data, Mapping):
-        name = pick_column({key: kind_in(values) for key, values in data.items()}, column)
-        opened = open_values(data[name], name)
-        return replace(opened, values_of=lambda other: list(data[pick_column(data, other)]))
+        return open_columns(data, column)
     if hasattr(data, "__array__") or is_tensor(data) or isinstance(data, (list, tuple)):
         return open_values(data, None)
     raise DataError(
@@ -331,15 +329,13 @@ def _open_txt(path: Path) -> Reader:
 
 def _open_csv(path: Path, column: str | None) -> Reader:
     table = open_table(path, tabs=suffix_of(path) == ".tsv")
-    sample: dict[str, list[str]] = {
-        name: list(itertools.islice(table.values(name), BATCH))
-        for name in (table.columns if column is None else ())
-    }
     kinds: dict[str, str | None] = dict.fromkeys(table.columns, "text")
-    for name, values in sample.items():
-        named = {media_of_text(value) for value in values}
-        if len(named) == 1:
-            kinds[name] = named.pop() or "text"
+    if column is None:
+        sample = zip(*itertools.islice(table.rows(), BATCH), strict=True)
+        for name, values in zip(table.columns, sample, strict=False):
+            named = set(map(media_of_text, values))
+            if len(named) == 1:
+                kinds[name] = named.pop() or "text"
     name = pick_column(kinds, column)
     return Reader(
         lambda start: itertools.islice(table.values(name), start, None),

@@ -7,10 +7,11 @@ path, the HF ``Image`` or ``Audio`` storage struct (``bytes``, ``path``), sample
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
@@ -311,12 +312,8 @@ def decoded_bytes(row: Any, base: Path | None = None, *, media: str = "image") -
         try:
             if is_pil(row):
                 return int(3 * row.width * row.height)
-            found = _bytes_or_path(row, base)
-            if not isinstance(found, os.PathLike):
-                image = open_image(found)
-                return int(3 * image.width * image.height)
-            with open_regular(found) as handle:
-                image = open_image(handle)
+            with _opened_file(row, base) as content:
+                image = open_image(content)
                 return int(3 * image.width * image.height)
         except Exception:  # as in `read_image`; it will name the row
             return 0
@@ -326,13 +323,21 @@ def _sound_bytes(row: Any, base: Path | None) -> int:
     try:
         if is_recording(row):
             return 4 * len(to_sound(row).samples)
-        found = _bytes_or_path(row, base)
-        if not isinstance(found, os.PathLike):
-            return audio_bytes(found)
-        with open_regular(found) as handle:
-            return audio_bytes(handle)
+        with _opened_file(row, base) as content:
+            return audio_bytes(content)
     except (UnreadableRow, UnreadableAudio, OSError, ValueError):
         return 0
+
+
+@contextlib.contextmanager
+def _opened_file(row: Any, base: Path | None) -> Iterator[Any]:
+    """Give the bytes of the file that a row holds, or the file that it names, open."""
+    found = _bytes_or_path(row, base)
+    if isinstance(found, os.PathLike):
+        with open_regular(found) as handle:
+            yield handle
+    else:
+        yield found
 
 
 def file_of(row: Any, base: Path | None, *, strings_are_paths: bool = False) -> Path | None:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fmcluster.embedding.encoders.base import Encoder
+from fmcluster.embedding.encoders.base import Encoder, Run
 from fmcluster.embedding.encoders.texts import options as text_options
 from fmcluster.utils.validation import check_in
 
@@ -77,12 +78,11 @@ def resolve(
         An optional package is needed.
     """
     check_in(modality, MODALITIES, "modality")
-    options: dict[str, Any] = {"device": device, "batch_size": batch_size, "precision": precision}
+    run = Run(device, batch_size, precision)
     if isinstance(encoder, Mapping):
-        found = _from_spec(dict(encoder), options, cache_dir)
+        found = _from_spec(dict(encoder), run, cache_dir)
     elif isinstance(encoder, (str, os.PathLike)):
-        name = os.fspath(encoder)
-        found = _from_name(name, {}, modality, options, cache_dir)
+        found = _from_name(os.fspath(encoder), {}, modality, run, cache_dir)
     else:
         found = _from_object(encoder, modality)
     if modality and found.modality and found.modality != modality:
@@ -94,9 +94,7 @@ def resolve(
     return found
 
 
-def _from_spec(
-    spec: dict[str, Any], options: dict[str, Any], cache_dir: str | os.PathLike[str] | None
-) -> Encoder:
+def _from_spec(spec: dict[str, Any], run: Run, cache_dir: str | os.PathLike[str] | None) -> Encoder:
     """Return the encoder of a saved spec, in the precision it had."""
     name = spec.get("encoder")
     if not isinstance(name, str) or name == "custom":
@@ -104,8 +102,8 @@ def _from_spec(
             f"encoder spec {spec!r} names no encoder that can be built from a name: "
             "pass the object with `encode` itself"
         )
-    if options["precision"] == "auto":
-        options = {**options, "precision": spec.get("precision", "auto")}
+    if run.precision == "auto":
+        run = replace(run, precision=spec.get("precision", "auto"))
     unknown = sorted(spec.keys() - KNOWN - {*OPTIONS, *text_options.NAMES})
     if unknown:
         raise ValueError(
@@ -116,7 +114,7 @@ def _from_spec(
         from fmcluster.embedding.encoders.texts.tower import TextTower
 
         own = {key: value for key, value in spec.items() if key != "tower"}
-        return TextTower(_from_spec({**own, "modality": "image"}, options, cache_dir))
+        return TextTower(_from_spec({**own, "modality": "image"}, run, cache_dir))
     asked = {key: spec[key] for key in text_options.NAMES if spec.get(key) is not None}
     extra = {key: spec[key] for key in OPTIONS if spec.get(key) is not None}
     if not isinstance(extra.get("trust_remote_code", False), bool):
@@ -126,14 +124,14 @@ def _from_spec(
         )
     if asked:
         extra["options"] = text_options.TextOptions(**asked)
-    return _from_name(name, extra, spec.get("modality"), options, cache_dir)
+    return _from_name(name, extra, spec.get("modality"), run, cache_dir)
 
 
 def _from_name(
     name: str,
     extra: dict[str, Any],
     modality: str | None,
-    options: dict[str, Any],
+    run: Run,
     cache_dir: str | os.PathLike[str] | None,
 ) -> Encoder:
     """Return the encoder of a string."""
@@ -154,22 +152,20 @@ def _from_name(
         from fmcluster.embedding.encoders import packaged
 
         _only(name, extra, "pooling", "options")
-        return packaged.load(
-            rest, pooling=extra.get("pooling"), text=extra.get("options"), **options
-        )
+        return packaged.load(rest, pooling=extra.get("pooling"), text=extra.get("options"), run=run)
     if colon and family == "open_clip":
         from fmcluster.embedding.encoders import open_clip
 
         _only(name, _projected(extra))
-        return open_clip.load(rest, cache_dir=cache_dir, **options)
+        return open_clip.load(rest, cache_dir=cache_dir, run=run)
     if colon and family == "timm":
         from fmcluster.embedding.encoders.images import timm
 
         _only(name, extra, "pooling")
-        return timm.load(rest, pooling=extra.get("pooling"), cache_dir=cache_dir, **options)
+        return timm.load(rest, pooling=extra.get("pooling"), cache_dir=cache_dir, run=run)
     folder = Path(name).expanduser()
     if name and folder.is_dir():
-        return _from_folder(folder, {**extra}, modality, options)
+        return _from_folder(folder, extra, modality, run)
     if folder.is_absolute() or name.startswith((".", "~")) or colon or not name:
         raise ValueError(
             f"encoder {name!r} is not a folder, and not a name that is known: give a Hub id, "
@@ -184,51 +180,43 @@ def _from_name(
     folder, revision = hub_folder(
         name, revision=extra.get("revision"), cache_dir=cache_dir, also=also
     )
-    known = {**extra, "name": name, "revision": revision}
-    return _from_folder(folder, known, modality, options)
+    return _from_folder(folder, {**extra, "name": name, "revision": revision}, modality, run)
 
 
-def _from_folder(
-    folder: Path, known: dict[str, Any], modality: str | None, options: dict[str, Any]
-) -> Encoder:
+def _from_folder(folder: Path, known: dict[str, Any], modality: str | None, run: Run) -> Encoder:
     """Return the encoder that a folder of files holds, by what is in it."""
     name = known.get("name") or folder.name
     if (folder / "open_clip_config.json").is_file() and modality != "text":
         from fmcluster.embedding.encoders import open_clip
 
-        return open_clip.load_folder(
-            folder, **_only(name, _projected(known), "revision"), **options
-        )
+        return open_clip.load_folder(folder, **_only(name, _projected(known), "revision"), run=run)
     from fmcluster.embedding.encoders.texts import static
 
     if static.is_model2vec(folder):
         return static.model2vec(folder, **_only(name, known, "revision", "options"))
-    if (folder / "modules.json").is_file():
-        from fmcluster.embedding.encoders import text
+    from fmcluster.embedding.encoders import text, vision
 
-        return text.load_folder(folder, **known, **options)
+    if (folder / "modules.json").is_file():
+        return text.load_folder(folder, **known, run=run)
     if not (folder / "config.json").is_file():
         raise ValueError(
             f"folder {folder} holds no config.json, modules.json or open_clip_config.json: "
             "give the folder that save_pretrained wrote"
         )
-    from fmcluster.embedding.encoders import vision
     from fmcluster.embedding.encoders.audio import transformer
     from fmcluster.embedding.encoders.images import timm
 
     if transformer.is_audio(folder):
         return transformer.AudioEncoder(
-            folder, **_only(name, known, "revision", "pooling"), **options
+            folder, **_only(name, known, "revision", "pooling"), run=run
         )
     if timm.is_timm(folder):
-        return timm.load_folder(folder, **_only(name, known, "revision", "pooling"), **options)
+        return timm.load_folder(folder, **_only(name, known, "revision", "pooling"), run=run)
     if vision.is_vision(folder):
         return vision.VisionEncoder(
-            folder, **_only(name, known, "revision", "pooling", "trust_remote_code"), **options
+            folder, **_only(name, known, "revision", "pooling", "trust_remote_code"), run=run
         )
-    from fmcluster.embedding.encoders import text
-
-    return text.load_folder(folder, **known, **options)
+    return text.load_folder(folder, **known, run=run)
 
 
 def _only(name: str, extra: dict[str, Any], *takes: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -79,7 +80,7 @@ def augment(
     if modality == "image":
         return _images(rows, strength, seeds)
     if modality == "audio":
-        return list(sounds.augmented(rows, strength, seeds))
+        return sounds.augmented(rows, strength, seeds)
     return [
         _text(row, np.random.default_rng(own), **TEXT[strength])
         for row, own in zip(rows, seeds, strict=True)
@@ -91,7 +92,7 @@ def augment_fingerprint(modality: str, *, strength: str = "weak", seed: int = 0)
     check_in(modality, MODALITIES, "modality")
     check_in(strength, STRENGTHS, "augment")
     if modality == "audio":
-        settings = sounds.settings_of(strength)
+        settings = asdict(sounds.AUDIO[strength])
     else:
         settings = dict((TEXT if modality == "text" else IMAGE)[strength])
     if modality == "image":

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
@@ -120,21 +121,40 @@ def eval_mode(module: torch.nn.Module) -> Iterator[None]:
         module.train(training)
 
 
+@dataclass(frozen=True)
+class Run:
+    """How a torch encoder runs; of it the precision alone changes embeddings.
+
+    Attributes
+    ----------
+    device : str, torch.device, optional
+        None takes the one Accelerate gives this process.
+    batch_size : int, optional
+        Rows a batch; None lets the family choose. Halved for good when memory runs out.
+    precision : "auto", "fp32" or "bf16"
+        "auto" as of `choose_precision`.
+    """
+
+    device: str | torch.device | None = None
+    batch_size: int | None = None
+    precision: str = "auto"
+
+
+RUN = Run()
+
+
 class TorchEncoder:
     """A frozen torch module as an :class:`Encoder`; families fill in three methods.
 
     Parameters
     ----------
     module : torch.nn.Module
-        Frozen here: eval mode, no gradients, moved to `device` in the chosen precision.
+        Frozen here: eval mode, no gradients, moved to the device in the chosen precision.
     modality : "image", "audio" or "text"
     fingerprint, spec : dict
         What changes an embedding; what rebuilds the encoder. Precision is added to both.
-    device : str, torch.device, optional
-        None takes the one Accelerate gives this process.
-    batch_size : int, optional
-        Rows a batch; None lets the family choose. Halved for good when memory runs out.
-    precision : "auto", "fp32" or "bf16"
+    run : Run
+        How it runs.
     cpu_gains : bool
         Whether bf16 was measured to be faster than fp32 on processors that have it.
     channels_last : bool
@@ -148,20 +168,19 @@ class TorchEncoder:
         modality: Modality,
         fingerprint: dict[str, Any],
         spec: dict[str, Any],
-        device: str | torch.device | None = None,
-        batch_size: int | None = None,
-        precision: str = "auto",
+        run: Run = RUN,
         cpu_gains: bool = False,
         channels_last: bool = False,
     ) -> None:
         import torch
 
-        if batch_size is not None and (isinstance(batch_size, bool) or int(batch_size) < 1):
-            raise ValueError(f"batch_size={batch_size!r} must be a positive number of rows")
+        size = run.batch_size
+        if size is not None and (isinstance(size, bool) or int(size) < 1):
+            raise ValueError(f"batch_size={size!r} must be a positive number of rows")
         # Of a GPU asked by number only its kind: the number is this process's own.
-        self.asked_device = None if device is None else torch.device(device).type
-        self.device = distributed.device(device)
-        self.precision: str = choose_precision(precision, self.device, cpu_gains=cpu_gains)
+        self.asked_device = None if run.device is None else torch.device(run.device).type
+        self.device = distributed.device(run.device)
+        self.precision: str = choose_precision(run.precision, self.device, cpu_gains=cpu_gains)
         self.dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
         layout = torch.channels_last if channels_last else torch.preserve_format
         self.module = module.to(self.device, self.dtype, memory_format=layout)
@@ -170,7 +189,7 @@ class TorchEncoder:
         self.makers = IMAGE_MAKERS if modality == "image" else 1
         self.modality: str | None = modality
         self.dim: int | None = None
-        self.batch_size = batch_size
+        self.batch_size = size
         self._fingerprint = {**fingerprint, "precision": self.precision}
         self.spec: dict[str, Any] = {**spec, "modality": modality, "precision": self.precision}
 
@@ -250,7 +269,10 @@ class TorchEncoder:
                     raise
                 limit = max(1, len(take) // 2)
                 self.batch_size = limit
-                self._free()
+                if self.device.type == "cuda":
+                    import torch
+
+                    torch.cuda.empty_cache()
                 logger.warning("out of memory at %d rows a batch: trying %d", len(take), limit)
             while waiting:
                 yield self._fetched(*waiting.popleft())
@@ -315,13 +337,6 @@ class TorchEncoder:
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         with spent("forward"):  # a GPU is still at it
             return take, found.cpu().numpy()
-
-    def _free(self) -> None:
-        """Give cached GPU memory back before the next try."""
-        if self.device.type == "cuda":
-            import torch
-
-            torch.cuda.empty_cache()
 
     def to_device(self, tensor: torch.Tensor) -> torch.Tensor:
         """Move an input: floats in the encoder's precision, images in its memory format."""

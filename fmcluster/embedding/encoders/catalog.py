@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +52,6 @@ class Known:
     about: str = ""
     pooling: str | None = None
     at_hand: bool = False
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the fields as a JSON-able mapping."""
-        return asdict(self)
 
 
 # Name -> its modules: all of them have to be installed.

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmcluster.embedding.data.images import RGB_RULE, to_rgb
-from fmcluster.embedding.encoders.base import TorchEncoder
+from fmcluster.embedding.encoders.base import RUN, Run, TorchEncoder
 from fmcluster.utils import files as _files
 from fmcluster.utils.optional import require
 
@@ -65,8 +65,8 @@ class EfficientNetLite(TorchEncoder):
         Side in pixels to which images are resized (bicubic, aspect not kept). By default 96 for
         Lite0, which suits digits, and 128 for Lite2; large photographs gain from 224 and more, at
         a cost that grows with the square.
-    device, batch_size, precision
-        See :class:`fmcluster.embedding.encoders.base.TorchEncoder`.
+    run : Run
+        How it runs.
     """
 
     def __init__(
@@ -74,9 +74,7 @@ class EfficientNetLite(TorchEncoder):
         name: str = "efficientnet-lite0",
         *,
         input_size: int | None = None,
-        device: str | torch.device | None = None,
-        batch_size: int | None = None,
-        precision: str = "auto",
+        run: Run = RUN,
     ) -> None:
         variant = VARIANTS[name]
         weights = _weights_file(variant)
@@ -93,9 +91,7 @@ class EfficientNetLite(TorchEncoder):
                 "truncation": None,
             },
             spec={"encoder": f"packaged:{name}@{side}"},
-            device=device,
-            batch_size=batch_size,
-            precision=precision,
+            run=run,
             cpu_gains=True,
             channels_last=True,
         )

@@ -136,15 +136,11 @@ def _functions(encoder: Any) -> Iterator[types.FunctionType]:
         function = inspect.getattr_static(type(encoder), name, None)
         function = getattr(function, "__func__", getattr(function, "fget", None) or function)
         if function is None:
-            function = _globals_of(encoder).get(name)
+            encode = inspect.getattr_static(type(encoder), "encode", None)
+            function = getattr(encode, "__globals__", {}).get(name)
         if isinstance(function, types.FunctionType) and not _of_library(function):
             yield function
             names += [each for each in function.__code__.co_names if each not in seen]
-
-
-def _globals_of(encoder: Any) -> dict[str, Any]:
-    encode = inspect.getattr_static(type(encoder), "encode", None)
-    return getattr(encode, "__globals__", {})
 
 
 def _of_library(function: types.FunctionType) -> bool:

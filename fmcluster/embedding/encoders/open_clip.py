@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from fmcluster.embedding.data.images import RGB_RULE, to_rgb
 from fmcluster.embedding.encoders import sources
-from fmcluster.embedding.encoders.base import TorchEncoder, eval_mode
+from fmcluster.embedding.encoders.base import RUN, Run, TorchEncoder, eval_mode
 from fmcluster.utils import files as _files
 
 if TYPE_CHECKING:
@@ -31,9 +31,7 @@ def load(
     name: str,
     *,
     cache_dir: str | os.PathLike[str] | None = None,
-    device: str | torch.device | None = None,
-    batch_size: int | None = None,
-    precision: str = "auto",
+    run: Run = RUN,
 ) -> OpenClipEncoder:
     """Return the encoder of ``ARCH/TAG`` or ``ARCH/path/to/checkpoint``.
 
@@ -48,9 +46,10 @@ def load(
 
     arch, _, weights = name.partition("/")
     if library.get_model_config(arch) is None:
+        near = sources.did_you_mean(arch, library.list_models())
         raise ValueError(
-            f"open_clip has no architecture {arch!r}{_near(arch, library.list_models())}: "
-            "write open_clip:ARCH/TAG, as in open_clip:ViT-B-32/laion2b_s34b_b79k"
+            f"open_clip has no architecture {arch!r}{near}: write open_clip:ARCH/TAG, as in "
+            "open_clip:ViT-B-32/laion2b_s34b_b79k"
         )
     tags = library.list_pretrained_tags_by_model(arch)
     tag_config = library.get_pretrained_cfg(arch, weights) if weights in tags else None
@@ -68,9 +67,7 @@ def load(
         library.get_tokenizer(arch),
         fingerprint={**identity, "weights": _files.digest_file(file), "quick_gelu": quick},
         spec={"encoder": f"open_clip:{arch}/{weights if tag_config else file.resolve()}"},
-        device=device,
-        batch_size=batch_size,
-        precision=precision,
+        run=run,
     )
 
 
@@ -79,9 +76,7 @@ def load_folder(
     *,
     name: str | None = None,
     revision: str | None = None,
-    device: str | torch.device | None = None,
-    batch_size: int | None = None,
-    precision: str = "auto",
+    run: Run = RUN,
 ) -> OpenClipEncoder:
     """Return the encoder of a folder with `open_clip_config.json` and weights."""
     import open_clip as library
@@ -98,9 +93,7 @@ def load_folder(
             "quick_gelu": bool(config.get("quick_gelu", False)),
         },
         spec=sources.origin(folder, name, revision),
-        device=device,
-        batch_size=batch_size,
-        precision=precision,
+        run=run,
     )
 
 
@@ -115,8 +108,8 @@ class OpenClipEncoder(TorchEncoder):
         Texts to token ids (n, context).
     fingerprint, spec : dict
         Which weights; preprocessing, pooling and precision are added here.
-    device, batch_size, precision
-        See :class:`fmcluster.embedding.encoders.base.TorchEncoder`.
+    run : Run
+        How it runs.
     """
 
     def __init__(
@@ -126,9 +119,7 @@ class OpenClipEncoder(TorchEncoder):
         *,
         fingerprint: dict[str, Any],
         spec: dict[str, Any],
-        device: str | torch.device | None = None,
-        batch_size: int | None = None,
-        precision: str = "auto",
+        run: Run = RUN,
     ) -> None:
         from open_clip.transform import PreprocessCfg, image_transform_v2
 
@@ -147,9 +138,7 @@ class OpenClipEncoder(TorchEncoder):
                 "truncation": None,
             },
             spec=spec,
-            device=device,
-            batch_size=batch_size,
-            precision=precision,
+            run=run,
             cpu_gains=True,
         )
 
@@ -236,11 +225,3 @@ def _create(
             force_preprocess_cfg=preprocess,
             require_pretrained=True,
         )
-
-
-def _near(name: str, names: list[str]) -> str:
-    """Return " (did you mean ...?)" where some name is close."""
-    import difflib
-
-    found = difflib.get_close_matches(name, names, n=1)
-    return f" (did you mean {found[0]!r}?)" if found else ""

@@ -9,16 +9,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from fmcluster.embedding.encoders.base import Encoder
+from fmcluster.embedding.encoders.base import RUN, Encoder, Run
 from fmcluster.embedding.encoders.efficientnet import SMALLEST_INPUT, VARIANTS, EfficientNetLite
 from fmcluster.embedding.encoders.texts.options import TextOptions, refuse_options
 from fmcluster.utils.optional import require
 from fmcluster.utils.validation import check_in
-
-if TYPE_CHECKING:
-    import torch
 
 NAMES = ("minilm", "wordllama", *VARIANTS, "resemblyzer")
 
@@ -28,9 +25,7 @@ def load(
     *,
     pooling: str | None = None,
     text: TextOptions | None = None,
-    device: str | torch.device | None = None,
-    batch_size: int | None = None,
-    precision: str = "auto",
+    run: Run = RUN,
 ) -> Encoder:
     """Return the packaged encoder `name`.
 
@@ -39,11 +34,10 @@ def load(
     """
     stem, _, number = name.partition("@")
     check_in(stem, NAMES, "packaged encoder")
-    options: dict[str, Any] = {"device": device, "batch_size": batch_size, "precision": precision}
     asked = text or TextOptions()
     if stem == "minilm":
         check_in(number, ("",), "input size of a text encoder")
-        return _minilm(pooling=pooling, options=asked, **options)
+        return _minilm(pooling=pooling, options=asked, run=run)
     takes = ("truncate_dim",) if stem == "wordllama" else ()
     refuse_options(f"packaged:{name}", {**asked.asked, "pooling": pooling}, takes=takes)
     if stem == "wordllama":
@@ -52,13 +46,13 @@ def load(
         from fmcluster.embedding.encoders.audio.resemblyzer import VoiceEncoder
 
         check_in(number, ("",), "input size of an audio encoder")
-        return VoiceEncoder(**options)
+        return VoiceEncoder(run=run)
     if number and not (number.isdecimal() and int(number) >= SMALLEST_INPUT):
         raise ValueError(
             f"input size {number!r} in 'packaged:{name}' must be a number of pixels from "
             f"{SMALLEST_INPUT} up, as in 'packaged:{stem}@{VARIANTS[stem].input_size}'"
         )
-    return EfficientNetLite(stem, input_size=int(number) if number else None, **options)
+    return EfficientNetLite(stem, input_size=int(number) if number else None, run=run)
 
 
 def _minilm(**options: Any) -> Encoder:

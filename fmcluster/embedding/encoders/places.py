@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from fmcluster.embedding.encoders.texts.options import NAMES
-from fmcluster.utils.files import read_json, stable_hash, write_json
+from fmcluster.utils.files import cache_folder, read_json, stable_hash, write_json
 
-CACHE_VARIABLE = "FMCLUSTER_CACHE"
 _FILES_OF = ("open_clip:", "timm:")  # ARCH/path/to/checkpoint follows
 
 
@@ -106,16 +105,6 @@ def recall(fingerprint: dict[str, Any]) -> str | None:
 
 def _path_of(name: str) -> Path:
     return Path(name.partition("/")[2] if name.startswith(_FILES_OF) else name)
-
-
-def cache_folder(kind: str) -> Path:
-    """Return the folder of this machine's cache for what is kept of encoders."""
-    given = os.environ.get(CACHE_VARIABLE)
-    if given:
-        return Path(given).expanduser() / kind
-    from huggingface_hub.constants import HF_ASSETS_CACHE
-
-    return Path(HF_ASSETS_CACHE) / "fmcluster" / kind
 
 
 def _note(fingerprint: dict[str, Any]) -> Path:

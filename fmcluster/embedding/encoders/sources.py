@@ -6,6 +6,7 @@ take the same path.
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fmcluster.utils import files as _files
-from fmcluster.utils.errors import EncoderUnavailableError
+from fmcluster.utils.errors import EncoderUnavailableError, first_line
 
 PACKAGED_HINT = (
     "without the Hub use encoder='packaged:minilm' (texts) or 'packaged:efficientnet-lite2' "
@@ -31,10 +32,8 @@ TIMEOUT_SECONDS = 5
 
 def unavailable(name: str, why: object) -> EncoderUnavailableError:
     """Return the one error that says an encoder cannot be had, and what can."""
-    reason = str(why).strip().splitlines()
     return EncoderUnavailableError(
-        f"encoder {name!r} cannot be had: {reason[0] if reason else type(why).__name__}; "
-        f"{PACKAGED_HINT}"
+        f"encoder {name!r} cannot be had: {first_line(why)}; {PACKAGED_HINT}"
     )
 
 
@@ -198,8 +197,17 @@ def check_modules(folder: Path) -> None:
             )
 
 
-def check_loaded(info: dict[str, Any], folder: Path, *, unused: tuple[str, ...] = ()) -> None:
-    """Refuse a model whose weights are partly missing: they would be random, and silently so."""
+def load_model(folder: Path, *, trusted: bool = False, unused: tuple[str, ...] = ()) -> Any:
+    """Return the transformers model of a folder; where `trusted`, by code that lies in it.
+
+    Weights that are missing would be random, and silently so: they are refused, but for those
+    with a part of their names in `unused`.
+    """
+    from transformers import AutoModel
+
+    module, info = AutoModel.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=trusted, output_loading_info=True
+    )
     missing = [key for key in info["missing_keys"] if not any(part in key for part in unused)]
     wrong = [str(key) for key in info.get("mismatched_keys", ())]
     if missing or wrong:
@@ -209,3 +217,16 @@ def check_loaded(info: dict[str, Any], folder: Path, *, unused: tuple[str, ...] 
             f"({len(missing) + len(wrong)} missing or of another shape, as {shown}): "
             "save the model again or correct the config"
         )
+    return module
+
+
+def settings_digest(settings: dict[str, Any], *ignored: str) -> str:
+    """Return a digest of what is done to a model's inputs, but for some settings."""
+    kept = {key: value for key, value in settings.items() if key not in ignored}
+    return _files.stable_hash({key: str(value) for key, value in kept.items() if value is not None})
+
+
+def did_you_mean(name: str, names: list[str]) -> str:
+    """Return " (did you mean ...?)" where some name is close."""
+    found = difflib.get_close_matches(name, names, n=1)
+    return f" (did you mean {found[0]!r}?)" if found else ""

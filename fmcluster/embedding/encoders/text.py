@@ -7,6 +7,8 @@ does not depend on what else is in its batch.
 
 from __future__ import annotations
 
+import functools
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmcluster.embedding.encoders import sources
-from fmcluster.embedding.encoders.base import TorchEncoder
+from fmcluster.embedding.encoders.base import RUN, Run, TorchEncoder
 from fmcluster.embedding.encoders.texts.batches import LengthBatched, check_texts, count_longer
 from fmcluster.embedding.encoders.texts.chunks import Chunker
 from fmcluster.embedding.encoders.texts.options import (
     TextOptions,
     check_dim,
     check_length,
+    known_limits,
     known_prompts,
     prompt_of,
 )
@@ -44,9 +47,7 @@ def load_folder(
     pooling: str | None = None,
     options: TextOptions | None = None,
     trust_remote_code: bool = False,
-    device: str | torch.device | None = None,
-    batch_size: int | None = None,
-    precision: str = "auto",
+    run: Run = RUN,
 ) -> TorchEncoder:
     """Return the encoder a folder holds: its own modules where listed, else pooled tokens.
 
@@ -58,9 +59,7 @@ def load_folder(
         "revision": revision,
         "options": options,
         "trust_remote_code": trust_remote_code,
-        "device": device,
-        "batch_size": batch_size,
-        "precision": precision,
+        "run": run,
     }
     if not (folder / "modules.json").is_file():
         return TextEncoder(folder, pooling=pooling or "mean", **known)
@@ -130,8 +129,8 @@ class TextEncoder(LengthBatched):
         What the user asked: prompt, dimensions, length (above `max_length`), long texts, backend.
     trust_remote_code : bool
         Whether Python code that lies in the folder may run.
-    device, batch_size, precision
-        See :class:`fmcluster.embedding.encoders.base.TorchEncoder`.
+    run : Run
+        How it runs.
     """
 
     def __init__(
@@ -146,9 +145,7 @@ class TextEncoder(LengthBatched):
         max_length: int | None = None,
         options: TextOptions | None = None,
         trust_remote_code: bool = False,
-        device: str | torch.device | None = None,
-        batch_size: int | None = None,
-        precision: str = "auto",
+        run: Run = RUN,
     ) -> None:
         from transformers import AutoTokenizer
 
@@ -162,8 +159,11 @@ class TextEncoder(LengthBatched):
             self.tokenizer = AutoTokenizer.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=trust_remote_code
             )
+            load = functools.partial(
+                sources.load_model, folder, trusted=trust_remote_code, unused=("pooler.",)
+            )
             if asked.backend == "torch":
-                module = _weights(folder, trust_remote_code)
+                module = load()
             else:
                 from fmcluster.embedding.encoders.texts import graphs
 
@@ -171,14 +171,14 @@ class TextEncoder(LengthBatched):
                     folder,
                     root,
                     backend=asked.backend,
-                    precision=precision,
-                    device=device,
+                    precision=run.precision,
+                    device=run.device,
                     identity=identity,
-                    load=lambda: _weights(folder, trust_remote_code),
+                    load=load,
                     trusted=trust_remote_code,
                 )
                 identity |= graphs.graph_digest(folder, root, asked.backend)
-                device, precision = "cpu", "fp32"
+                run = replace(run, device="cpu", precision="fp32")
         self.prompt = prompt_of(asked.prompt, *known_prompts(root))
         self.max_length = _token_limit(max_length, self.tokenizer, module.config)
         overhead = len(self.tokenizer(self.prompt)["input_ids"])
@@ -207,9 +207,7 @@ class TextEncoder(LengthBatched):
                 "pooling": pooling,
                 **asked.asked,
             },
-            device=device,
-            batch_size=batch_size,
-            precision=precision,
+            run=run,
         )
         self.dim = width
         if asked.backend != "torch":  # what torch runs of it, pooling and norms, is fp32
@@ -243,7 +241,7 @@ class TextEncoder(LengthBatched):
         import torch
 
         rows = [prepared[row] for row in take]
-        longest = max(1, *map(len, rows)) if len(rows) > 1 else max(1, len(rows[0]))
+        longest = max(1, *map(len, rows))
         padding = self.tokenizer.pad_token_id or 0
         ids = np.full((len(rows), longest), padding, np.int64)
         mask = np.zeros((len(rows), longest), np.int64)
@@ -251,11 +249,8 @@ class TextEncoder(LengthBatched):
             # A tokenizer may pad on the left; ours is always on the right, positions stay 0, 1, ...
             ids[slot, : len(row)] = row
             mask[slot, : len(row)] = 1
-        full = bool(mask.all())
-        return (
-            self.to_device(torch.from_numpy(ids)),
-            None if full else self.to_device(torch.from_numpy(mask)),
-        )
+        padded = None if mask.all() else self.to_device(torch.from_numpy(mask))
+        return self.to_device(torch.from_numpy(ids)), padded
 
     def forward(self, inputs: Any) -> torch.Tensor:
         """Return pooled states (b, d)."""
@@ -274,22 +269,6 @@ class TextEncoder(LengthBatched):
         return self.shortened(whole)
 
 
-def _weights(folder: Path, trusted: bool) -> Any:
-    """Return the transformers model of a folder, its weights complete."""
-    from transformers import AutoModel
-
-    module, info = AutoModel.from_pretrained(
-        folder, local_files_only=True, trust_remote_code=trusted, output_loading_info=True
-    )
-    sources.check_loaded(info, folder, unused=("pooler.",))
-    return module
-
-
 def _token_limit(asked: int | None, tokenizer: Any, config: Any) -> int:
     """Return the tokens kept: what was asked, the tokenizer's limit or the position table's."""
-    limits = [tokenizer.model_max_length, getattr(config, "max_position_embeddings", None)]
-    # A tokenizer without a limit says 10^30.
-    known = [int(limit) for limit in limits if limit and limit < 10**6]
-    if asked:
-        return min([int(asked), *known])
-    return min([LONGEST, *known])
+    return min([int(asked or LONGEST), *known_limits(tokenizer, config)])

@@ -128,7 +128,7 @@ class TfidfEncoder:
             raise NotFittedError("the tfidf encoder has no state before fit(texts)")
         arrays: dict[str, NDArray[Any]] = {"idf": self._idf, "directions": self._directions}
         return arrays, {
-            "vocabulary": self._terms(),
+            "vocabulary": list(map(str, self._vectorizer.get_feature_names_out())),
             "min_df": self._min_df,
             "random_state": self.random_state,
             "rules": self._rules,
@@ -206,9 +206,6 @@ class TfidfEncoder:
         weights.data += 1
         weights.data *= np.asarray(self._idf)[weights.indices]
         return normalize(weights, copy=False)
-
-    def _terms(self) -> list[str]:
-        return [str(term) for term in self._vectorizer.get_feature_names_out()]
 
     def _digest(self) -> str:
         arrays, meta = self.state()

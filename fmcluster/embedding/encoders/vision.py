@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fmcluster.embedding.data.images import RGB_RULE, to_rgb
 from fmcluster.embedding.encoders import sources
-from fmcluster.embedding.encoders.base import TorchEncoder
+from fmcluster.embedding.encoders.base import RUN, Run, TorchEncoder
 from fmcluster.embedding.encoders.images.poolings import (
     FAMILIES,
     choose_pooling,
@@ -26,6 +26,8 @@ from fmcluster.utils import files as _files
 if TYPE_CHECKING:
     import torch
 
+# Of settings that do not change what the processor gives.
+_IGNORED = ("image_processor_type", "_processor_class", "device", "data_format", "return_tensors")
 CONVOLUTIONAL = ("convnext", "convnextv2", "dinov3_convnext", "resnet", "efficientnet")
 
 
@@ -48,8 +50,8 @@ class VisionEncoder(TorchEncoder):
         None takes the family's own.
     trust_remote_code : bool
         Whether Python code that lies in the folder may run.
-    device, batch_size, precision
-        See :class:`fmcluster.embedding.encoders.base.TorchEncoder`.
+    run : Run
+        How it runs.
     """
 
     def __init__(
@@ -60,9 +62,7 @@ class VisionEncoder(TorchEncoder):
         revision: str | None = None,
         pooling: str | None = None,
         trust_remote_code: bool = False,
-        device: str | torch.device | None = None,
-        batch_size: int | None = None,
-        precision: str = "auto",
+        run: Run = RUN,
     ) -> None:
         from transformers import AutoImageProcessor
 
@@ -74,13 +74,14 @@ class VisionEncoder(TorchEncoder):
                 folder, local_files_only=True, trust_remote_code=trust_remote_code
             )
             module = _load(folder, self.pooling, trust_remote_code)
+        settings = sources.settings_digest(self.processor.to_dict(), *_IGNORED)
         before = self.pooling == "pooler" and family_of(self.kind).projection
         super().__init__(
             module,
             modality="image",
             fingerprint={
                 **sources.identity(folder, name, revision, trusted=trust_remote_code),
-                "preprocessing": f"{RGB_RULE};{_settings(self.processor)}",
+                "preprocessing": f"{RGB_RULE};{settings}",
                 "pooling": "pooler, before the projection" if before else self.pooling,
                 "normalisation": "none",
                 "truncation": None,
@@ -89,9 +90,7 @@ class VisionEncoder(TorchEncoder):
                 **sources.origin(folder, name, revision, trusted=trust_remote_code),
                 "pooling": self.pooling,
             },
-            device=device,
-            batch_size=batch_size,
-            precision=precision,
+            run=run,
             cpu_gains=True,
             channels_last=self.kind in CONVOLUTIONAL,
         )
@@ -131,30 +130,13 @@ class VisionEncoder(TorchEncoder):
 
 def _load(folder: Path, pooling: str, trusted: bool) -> torch.nn.Module:
     """Return the image model of the folder, without the text tower, its weights complete."""
-    from transformers import AutoModel
-
-    module, info = AutoModel.from_pretrained(
-        folder, local_files_only=True, trust_remote_code=trusted, output_loading_info=True
-    )
     unused = () if pooling == "pooler" else ("pooler.",)
-    sources.check_loaded(info, folder, unused=(*unused, "mask_token", "text_model."))
+    module = sources.load_model(
+        folder, trusted=trusted, unused=(*unused, "mask_token", "text_model.")
+    )
     for part in ("text_model", "text_projection"):
         if hasattr(module, "get_image_features") and hasattr(module, part):
             delattr(module, part)
     if hasattr(module.config, "mask_ratio"):
         module.config.mask_ratio = 0.0  # an autoencoder is trained on a random part of the patches
     return module
-
-
-def _settings(processor: Any) -> str:
-    """Return a digest of what the processor does to pixels, its class and version aside."""
-    settings = processor.to_dict()
-    ignored = (
-        "image_processor_type",
-        "_processor_class",
-        "device",
-        "data_format",
-        "return_tensors",
-    )
-    kept = {key: value for key, value in settings.items() if key not in ignored}
-    return _files.stable_hash({key: str(value) for key, value in kept.items() if value is not None})

@@ -24,10 +24,8 @@ _REMEDY = "restore the file"
 def _in_order(folder: Path, pattern: str) -> list[Path]:
     """List files by the number in their name, so that part 10 follows part 9."""
 
-    def key(path: Path) -> tuple[Any, ...]:
-        return tuple(
-            int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)
-        )
+    def key(path: Path) -> list[Any]:
+        return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)]
 
     return sorted(folder.glob(pattern), key=key)
 

@@ -53,9 +53,9 @@ class ShardRecord:
     an earlier store.
     """
 
-    rows: int
-    dims: dict[str, int]
-    files: dict[str, FileRecord]
+    rows: int = 0
+    dims: dict[str, int] = field(default_factory=dict)
+    files: dict[str, FileRecord] = field(default_factory=dict)
     skipped: list[list[Any]] = field(default_factory=list)
     marked: list[list[Any]] = field(default_factory=list)
     truncated: dict[str, int] = field(default_factory=dict)

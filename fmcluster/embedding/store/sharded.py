@@ -164,16 +164,12 @@ class ShardedArray:
     def _read(self, start: int, stop: int) -> NDArray[Any]:
         """Copy a contiguous range of rows, shard by shard."""
         out = np.empty((stop - start, self.shape[1]), dtype=self.dtype)
-        number = int(np.searchsorted(self.offsets, start, side="right")) - 1
-        done = start
-        while done < stop:
-            low, high = int(self.offsets[number]), int(self.offsets[number + 1])
-            end = min(stop, high)
-            if end > done:
-                out[done - start : end - start] = self.shard(number)[done - low : end - low]
-                self._count((end - done) * out.strides[0])
-                done = end
-            number += 1
+        cuts = np.clip(self.offsets, start, stop)
+        for number in np.flatnonzero(np.diff(cuts)).tolist():
+            low, high = cuts[number : number + 2]
+            offset = self.offsets[number]
+            out[low - start : high - start] = self.shard(number)[low - offset : high - offset]
+            self._count(int(high - low) * out.strides[0])
         return out
 
     def _gather(self, rows: NDArray[np.int64]) -> NDArray[Any]:

@@ -17,8 +17,10 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from fmcluster.embedding.store.manifest import (
+    DTYPES,
     REMEDY,
     Manifest,
+    ShardRecord,
     array_key,
     damage,
     read_manifest,
@@ -334,7 +336,7 @@ class EmbeddingStore:
         target = folder_of(folder)
         if dtype is None:
             dtype = "float16" if self.dtype == np.float16 else "float32"
-        check_in(dtype, ("float16", "float32"), "dtype")
+        check_in(dtype, DTYPES, "dtype")
         known = self.encoders
         header = {
             "data": {"fingerprint": self.fingerprint, "n_rows": len(self)},
@@ -356,7 +358,7 @@ class EmbeddingStore:
                 rows = slice(start, start + shard_rows)
                 marked = [row for row in self.unreadable("marked") if row[0] in self.ids[rows]]
                 arrays = self._rows_of_shard(rows, dtype)
-                write_shard(target, manifest, number, arrays, skipped=[], marked=marked)
+                write_shard(target, manifest, number, arrays, ShardRecord(marked=marked))
             finish(target, manifest, len(starts))
 
     def _rows_of_shard(self, rows: slice, dtype: str) -> dict[str, NDArray[Any]]:

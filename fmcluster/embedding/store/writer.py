@@ -8,10 +8,10 @@ is done.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
-import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,12 +38,10 @@ from fmcluster.embedding.store.manifest import (
 )
 from fmcluster.embedding.store.sharded import ShardedArray, map_shard
 from fmcluster.utils.errors import CorruptShardError, DataError
-from fmcluster.utils.files import digest_file, is_alive, machine_id, write_array
+from fmcluster.utils.files import TEMPORARY, digest_file, is_abandoned, write_array
 from fmcluster.utils.ids import check_ids
 from fmcluster.utils.validation import check_finite_rows
 
-# As `fmcluster.utils.files.atomic_path` names them; any other is of an old version, and dead.
-_TEMPORARY = re.compile(r".*\.(?P<machine>[0-9a-f]{8})-(?P<pid>\d+)-[0-9a-f]{8}\.tmp")
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -92,28 +90,25 @@ def prepare(folder: Path, header: dict[str, Any]) -> Manifest:
 def remove_leftovers(folder: Path) -> None:
     """Remove the temporary files of processes that are dead; a living writer keeps its own."""
     for leftover in folder.glob(".*.tmp"):
-        name = _TEMPORARY.fullmatch(leftover.name)
-        if name is None or (name["machine"] == machine_id() and not is_alive(int(name["pid"]))):
+        # Any other name is of an old version, and dead.
+        if not TEMPORARY.fullmatch(leftover.name) or is_abandoned(leftover):
             leftover.unlink(missing_ok=True)
 
 
-class explained:  # noqa: N801 - a context manager, named as it reads
+@contextlib.contextmanager
+def explained(folder: Path, what: str) -> Iterator[None]:
     """Turn "no space left on device" into what was kept and what to do."""
-
-    def __init__(self, folder: Path, what: str) -> None:
-        self.folder, self.what = folder, what
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, OSError) and error.errno in _DISK_FULL:
-            done = sum(1 for _ in self.folder.glob("shard-*.json"))
-            raise OSError(
-                error.errno,
-                f"the disk is full while writing {self.what} of {self.folder}: {done} finished "
-                "shard(s) are kept and no partial one; free some space and run the same call again",
-            ) from error
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _DISK_FULL:
+            raise
+        done = sum(1 for _ in folder.glob("shard-*.json"))
+        raise OSError(
+            error.errno,
+            f"the disk is full while writing {what} of {folder}: {done} finished shard(s) are "
+            "kept and no partial one; free some space and run the same call again",
+        ) from error
 
 
 def write_shard(
@@ -121,12 +116,7 @@ def write_shard(
     manifest: Manifest,
     number: int,
     arrays: Mapping[str, NDArray[Any]],
-    *,
-    skipped: list[list[Any]],
-    marked: list[list[Any]],
-    truncated: Mapping[str, int] | None = None,
-    content: str = "",
-    reused: Mapping[str, int] | None = None,
+    about: ShardRecord,
 ) -> None:
     """Write the arrays of one shard and then its completion mark.
 
@@ -141,14 +131,8 @@ def write_shard(
     arrays : mapping of str to ndarray
         ``ids`` (rows,), one (rows, d) array for each space and view, and, where it is known,
         the digests ``content`` (rows, 16).
-    skipped, marked : list of [id, reason]
-        Rows left out, and rows kept as zeros.
-    truncated : mapping of str to int, optional
-        Texts that were cut, by space.
-    content : str
-        Digest of a stream's raw rows.
-    reused : mapping of str to int, optional
-        Rows that were copied from an earlier store, by space.
+    about : ShardRecord
+        What `arrays` do not tell: rows left out or kept as zeros, texts cut, rows copied.
     """
     with explained(folder, f"shard {number}"):
         files = {}
@@ -162,16 +146,8 @@ def write_shard(
             for key in arrays:
                 shard_path(folder, key, number).unlink(missing_ok=True)
             raise
-        record = ShardRecord(
-            rows=len(arrays["ids"]),
-            dims={k: array.shape[1] for k, array in arrays.items() if k not in ("ids", CONTENT)},
-            files=files,
-            skipped=skipped,
-            marked=marked,
-            truncated=dict(truncated or {}),
-            content=content,
-            reused=dict(reused or {}),
-        )
+        dims = {k: array.shape[1] for k, array in arrays.items() if k not in ("ids", CONTENT)}
+        record = replace(about, rows=len(arrays["ids"]), dims=dims, files=files)
         write_marker(folder, number, record, manifest.header)
 
 

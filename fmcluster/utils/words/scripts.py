@@ -107,16 +107,12 @@ def script_of(text: str) -> str | None:
     return counts.most_common(1)[0][0]
 
 
+@cache
 def marks() -> str:
     r"""Return the combining marks of all scripts, as ranges of a regular expression's class.
 
     To Python's ``\w`` the vowel signs of Hindi, Thai and many others are no part of a word.
     """
-    return _marks()
-
-
-@cache
-def _marks() -> str:
     # Marks beyond the first plane are of scripts that nothing here knows.
     found = [c for c in range(0x300, 0xFFFF) if unicodedata.category(chr(c)) in ("Mn", "Mc")]
     return "".join(f"{chr(a)}-{chr(b)}" if b > a else chr(a) for a, b in _ranges(found))

@@ -63,13 +63,9 @@ def words(text: str) -> list[str]:
 def _parts(word: str) -> list[str]:
     """Cut a word where its script changes to one without spaces; a letter alone is no word."""
     if not scripts.is_spaceless(word):
-        return [word] if _is_word(word) else []
+        return [word] if len(word) > 1 else []
     parts = scripts.runs(word)
-    return [part.strip("._") for part in parts if scripts.is_spaceless(part) or _is_word(part)]
-
-
-def _is_word(word: str) -> bool:
-    return len(word) > 1
+    return [part.strip("._") for part in parts if scripts.is_spaceless(part) or len(part) > 1]
 
 
 def _grams(word: str) -> list[str]:

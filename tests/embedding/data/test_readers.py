@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from fmcluster.embedding.data.files import delimited, packed
 from fmcluster.embedding.data.source import Source
 from fmcluster.utils.errors import DataError, MissingExtraError
 
@@ -149,6 +150,27 @@ def test_packed_tables_are_as_the_plain_ones(kind, packing, tmp_path):
     plain.write_bytes(table_bytes(kind))
     options = {"column": "text", "id_column": "key"}
     assert Source(path, **options).fingerprint == Source(plain, **options).fingerprint
+
+
+def test_a_table_is_opened_once_for_each_pass_over_it(tmp_path, monkeypatch):
+    path, opened, really = tmp_path / "a.csv", [], packed.open_binary
+
+    def noted(path):
+        opened.append(path)
+        return really(path)
+
+    for module in (packed, delimited):
+        monkeypatch.setattr(module, "open_binary", noted)
+    pd.DataFrame({"id": list("abcd"), "text": TEXTS, "of": "x"}).to_csv(path, index=False)
+    source = Source(path, column="text", id_column="id")
+    assert len(opened) == 4  # its encoding, how it is written, its first rows, its ids
+    assert source.fingerprint and source.ids(0, 4).tolist() == list("abcd")
+    assert len(opened) == 5
+    assert list(source) == TEXTS
+    assert len(opened) == 6
+    opened.clear()
+    assert Source(path).column == "text"
+    assert len(opened) == 4  # all columns are looked at in one pass
 
 
 def test_packed_lines(tmp_path):

@@ -10,6 +10,7 @@ from fmcluster.embedding.encoders import resolve
 from fmcluster.embedding.encoders.audio.transformer import AudioEncoder, is_audio
 from fmcluster.embedding.encoders.audio.windows import cut
 from fmcluster.embedding.encoders.augment import augment, augment_fingerprint
+from fmcluster.embedding.encoders.base import Run
 
 pytest.importorskip("soxr")
 
@@ -135,12 +136,12 @@ def test_a_family_is_the_library_row_by_row(kind, folder_of, cosine, same_whatev
     folder, rows = folder_of(kind), tones(66)  # a batch of 64, and two more
     expected = reference(folder, rows, kind)
     for size in (1, 7, 64):
-        found = AudioEncoder(folder, batch_size=size).encode(rows)
+        found = AudioEncoder(folder, run=Run(batch_size=size)).encode(rows)
         assert cosine(found, expected) >= 0.9999
         # Random networks give much in common to all rows: what tells them apart has to agree, too.
         assert cosine(found - expected.mean(0), expected - expected.mean(0)) >= 0.999
     same_whatever_the_batching(
-        lambda batch_size: AudioEncoder(folder, batch_size=batch_size), rows[:12]
+        lambda batch_size: AudioEncoder(folder, run=Run(batch_size=batch_size)), rows[:12]
     )
 
 

@@ -12,6 +12,7 @@ import pytest
 from fmcluster.embedding.encoders import base
 from fmcluster.embedding.encoders.base import (
     Encoder,
+    Run,
     TorchEncoder,
     choose_precision,
     is_out_of_memory,
@@ -26,7 +27,11 @@ class Scaled(TorchEncoder):
         import torch
 
         super().__init__(
-            torch.nn.Linear(2, 3), modality="text", fingerprint={"encoder": "t"}, spec={}, **options
+            torch.nn.Linear(2, 3),
+            modality="text",
+            fingerprint={"encoder": "t"},
+            spec={},
+            run=Run(**options),
         )
         self.room, self.lengths, self.error, self.sizes = room, lengths, error, []
 

@@ -13,6 +13,7 @@ from fmcluster.embedding.data.audio import Sound
 from fmcluster.embedding.encoders import catalog, resolve
 from fmcluster.embedding.encoders.audio import resemblyzer
 from fmcluster.embedding.encoders.audio.resemblyzer import VoiceEncoder, window_starts
+from fmcluster.embedding.encoders.base import Run
 from fmcluster.utils.errors import MissingExtraError
 
 needs_weights = pytest.mark.skipif(
@@ -45,7 +46,7 @@ def test_rows_are_those_of_the_package(cosine):
     expected = np.array(json.loads(REFERENCE.read_text()))
     for size in (1, 7, 64):
         many = 22 if size == 64 else 4  # over a batch of rows, of unlike lengths
-        found = VoiceEncoder(device="cpu", batch_size=size).encode(rows * many)
+        found = VoiceEncoder(run=Run(device="cpu", batch_size=size)).encode(rows * many)
         assert found.shape == (3 * many, 256)
         assert cosine(found, np.tile(expected, (many, 1))) >= 0.9999
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
@@ -54,7 +55,9 @@ def test_rows_are_those_of_the_package(cosine):
 @needs_weights
 def test_rows_depend_on_themselves_alone(same_whatever_the_batching):
     rows = [Sound(voice(n % 7, 0.3 + 0.2 * n), 16_000) for n in range(12)]
-    same_whatever_the_batching(lambda batch_size: VoiceEncoder(batch_size=batch_size), rows)
+    same_whatever_the_batching(
+        lambda batch_size: VoiceEncoder(run=Run(batch_size=batch_size)), rows
+    )
 
 
 @needs_weights

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from fmcluster.embedding.encoders import resolve
+from fmcluster.embedding.encoders.base import Run
 from fmcluster.embedding.encoders.text import TextEncoder
 from fmcluster.embedding.encoders.texts.sentence import SentenceEncoder
 from fmcluster.utils.errors import MissingExtraError
@@ -66,7 +67,10 @@ def test_plain_transformers_folder(pooling, bert_folder, texts, cosine, same_wha
     from transformers import AutoModel, AutoTokenizer
 
     ours = same_whatever_the_batching(
-        lambda batch_size: TextEncoder(bert_folder, pooling=pooling, batch_size=batch_size), texts
+        lambda batch_size: TextEncoder(
+            bert_folder, pooling=pooling, run=Run(batch_size=batch_size)
+        ),
+        texts,
     )
     tokens = AutoTokenizer.from_pretrained(bert_folder)(
         texts, padding=True, truncation=True, max_length=24, return_tensors="pt"
@@ -84,14 +88,14 @@ def test_plain_transformers_folder(pooling, bert_folder, texts, cosine, same_wha
 
 def test_pooling_precision_and_truncation_change_the_fingerprint(bert_folder):
     made = [
-        TextEncoder(bert_folder, precision="fp32"),
-        TextEncoder(bert_folder, precision="bf16"),
+        TextEncoder(bert_folder, run=Run(precision="fp32")),
+        TextEncoder(bert_folder, run=Run(precision="bf16")),
         TextEncoder(bert_folder, pooling="cls"),
         TextEncoder(bert_folder, max_length=8),
         TextEncoder(bert_folder, normalise=True),
     ]
     assert len({json.dumps(e.fingerprint, sort_keys=True) for e in made}) == 5
-    assert TextEncoder(bert_folder, batch_size=3).fingerprint == made[0].fingerprint
+    assert TextEncoder(bert_folder, run=Run(batch_size=3)).fingerprint == made[0].fingerprint
 
 
 def test_long_empty_and_unknown_texts(bert_folder, cosine):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from fmcluster.embedding.encoders import resolve
+from fmcluster.embedding.encoders.base import Run
 
 REFERENCE = {
     "dinov2": lambda m, b: m(**b).pooler_output,
@@ -63,7 +64,7 @@ def test_mean_pooling_leaves_cls_and_registers_out(vision_folder, images, cosine
     from fmcluster.embedding.encoders.vision import VisionEncoder
 
     folder = vision_folder("dinov3_vit")
-    ours = VisionEncoder(folder, pooling="mean", precision="fp32").encode(images)
+    ours = VisionEncoder(folder, pooling="mean", run=Run(precision="fp32")).encode(images)
     batch = AutoImageProcessor.from_pretrained(folder)(images=images, return_tensors="pt")
     with torch.no_grad():
         states = AutoModel.from_pretrained(folder)(**batch).last_hidden_state

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fmcluster.embedding.encoders import resolve
+from fmcluster.embedding.encoders.base import Run
 from fmcluster.embedding.encoders.images.poolings import (
     FAMILIES,
     POOLINGS,
@@ -112,7 +113,7 @@ def test_chosen_pooling_equals_its_definition(kind, pooling, vision_folder, imag
 def test_both_are_the_one_beside_the_other(kind, vision_folder, images):
     folder = vision_folder(kind)
     both, cls, mean = (
-        VisionEncoder(folder, pooling=pooling, precision="fp32").encode(images[:9])
+        VisionEncoder(folder, pooling=pooling, run=Run(precision="fp32")).encode(images[:9])
         for pooling in ("cls+mean", "cls", "mean")
     )
     np.testing.assert_allclose(both, np.concatenate([cls, mean], axis=1), atol=1e-5)
@@ -124,7 +125,7 @@ def test_padding_of_siglip2_is_in_no_mean(vision_folder, images, cosine):
 
     folder = vision_folder("siglip2")
     wide = [image.resize((16 + 8 * (i % 5), 60)) for i, image in enumerate(images[:20])]
-    ours = VisionEncoder(folder, pooling="mean", precision="fp32").encode(wide)
+    ours = VisionEncoder(folder, pooling="mean", run=Run(precision="fp32")).encode(wide)
     batch = AutoImageProcessor.from_pretrained(folder)(images=wide, return_tensors="pt")
     seen = batch["pixel_attention_mask"].bool()
     assert not seen.all()
@@ -140,7 +141,7 @@ def test_an_autoencoder_sees_every_patch(vision_folder, images, cosine):
     from transformers import AutoImageProcessor, ViTMAEModel
 
     folder = vision_folder("vit_mae")
-    encoder = VisionEncoder(folder, precision="fp32")
+    encoder = VisionEncoder(folder, run=Run(precision="fp32"))
     ours = encoder.encode(images[:9])
     assert cosine(ours, encoder.encode(images[:9])) >= 0.9999
     model = ViTMAEModel.from_pretrained(folder, mask_ratio=0.0).eval()
@@ -163,7 +164,7 @@ def test_the_wrapper_of_timm(tmp_path, images, cosine):
     TimmWrapperModel(config).save_pretrained(tmp_path)
     settings = tmp_path / "config.json"
     assert settings.is_file()
-    encoder = VisionEncoder(tmp_path, precision="fp32")
+    encoder = VisionEncoder(tmp_path, run=Run(precision="fp32"))
     batch = AutoImageProcessor.from_pretrained(tmp_path)(images[:9], return_tensors="pt")
     with torch.no_grad():
         theirs = TimmWrapperModel.from_pretrained(tmp_path).eval()(**batch).pooler_output
@@ -187,7 +188,7 @@ def test_a_pooling_that_a_family_lacks(kind, pooling, said):
 
 
 def test_no_pooled_output(vision_folder, images):
-    encoder = VisionEncoder(vision_folder("vit_mae"), pooling="pooler", precision="fp32")
+    encoder = VisionEncoder(vision_folder("vit_mae"), pooling="pooler", run=Run(precision="fp32"))
     with pytest.raises(ValueError, match="'vit_mae' has no pooled output"):
         encoder.encode(images[:2])
 

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fmcluster.embedding.store.manifest import (
+    ShardRecord,
     array_keys,
     differences,
     read_manifest,
@@ -436,9 +437,8 @@ def test_unfinished_and_foreign_folders(tmp_path, X):
         "layout": {"shard_rows": 10},
     }
     manifest = prepare(tmp_path / "s", header)
-    write_shard(
-        tmp_path / "s", manifest, 0, {"ids": np.arange(3), "space0": X[:3]}, skipped=[], marked=[]
-    )
+    arrays = {"ids": np.arange(3), "space0": X[:3]}
+    write_shard(tmp_path / "s", manifest, 0, arrays, ShardRecord())
     with pytest.raises(CorruptShardError, match="unfinished"):
         EmbeddingStore.open(tmp_path / "s")
 

@@ -12,8 +12,9 @@ import itertools
 import logging
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 from fmcluster.embedding.data.files.packed import open_binary, open_text
 from fmcluster.utils.errors import DataError
@@ -47,25 +48,26 @@ def encoding_of(path: Path) -> str:
     """
     with open_binary(path) as handle:
         head = handle.read(4)
-    for mark, name in _MARKS:
-        if head.startswith(mark):
-            return name
-    if len(head) > 1 and head[:2].count(0) == 1:  # a Latin letter in UTF-16, without its mark
-        return "utf-16-be" if head[0] == 0 else "utf-16-le"
-    if _decodes(path, "utf-8"):
-        return "utf-8"
-    if not _decodes(path, "cp1252"):
-        raise DataError(f"{path} is neither UTF-8, UTF-16 nor Windows-1252: save it as UTF-8")
+        for mark, name in _MARKS:
+            if head.startswith(mark):
+                return name
+        if len(head) > 1 and head[:2].count(0) == 1:  # a Latin letter in UTF-16, without its mark
+            return "utf-16-be" if head[0] == 0 else "utf-16-le"
+        if _decodes(head, handle, "utf-8"):
+            return "utf-8"
+    with open_binary(path) as handle:
+        if not _decodes(b"", handle, "cp1252"):
+            raise DataError(f"{path} is neither UTF-8, UTF-16 nor Windows-1252: save it as UTF-8")
     logger.warning("%s is not UTF-8: read as Windows-1252; save it as UTF-8 to be sure", path)
     return "cp1252"
 
 
-def _decodes(path: Path, encoding: str) -> bool:
+def _decodes(head: bytes, handle: BinaryIO, encoding: str) -> bool:
+    """Return whether what was read of a file and the rest of it are of an encoding."""
     decoder = codecs.getincrementaldecoder(encoding)()
     try:
-        with open_binary(path) as handle:
-            while chunk := handle.read(_CHUNK):
-                decoder.decode(chunk)
+        for chunk in itertools.chain([head], iter(lambda: handle.read(_CHUNK), b"")):
+            decoder.decode(chunk)
         decoder.decode(b"", final=True)
     except UnicodeDecodeError:
         return False
@@ -83,21 +85,25 @@ class Table:
     first_line: int = 0
 
     def values(self, column: str) -> Iterator[str]:
-        """Iterate over one column as it is written.
+        """Return an iterator over one column as it is written; errors as of `rows`."""
+        if column not in self.columns:
+            raise DataError(f"no column {column!r}: the data has {', '.join(self.columns)}")
+        position = self.columns.index(column)
+        return (row[position] for row in self.rows())
+
+    def rows(self) -> Iterator[list[str]]:
+        """Iterate over the rows below the header.
 
         Raises
         ------
         DataError
             A row of another width than the header, or a quote that is not closed.
         """
-        if column not in self.columns:
-            raise DataError(f"no column {column!r}: the data has {', '.join(self.columns)}")
-        position = self.columns.index(column)
         with open_text(self.path, self.encoding, newline="") as handle:
             for number, row in itertools.islice(_rows(self, handle), 1, None):
                 if len(row) != len(self.columns):
                     raise DataError(self._misfit(number, len(row)))
-                yield row[position]
+                yield row
 
     def _misfit(self, line: int, width: int) -> str:
         return (
@@ -124,22 +130,22 @@ def open_table(path: Path, *, tabs: bool = False) -> Table:
     """
     encoding = encoding_of(path)
     with open_text(path, encoding, newline="") as handle:
-        start = handle.readline().strip('\ufeff\r\n"')
+        # Read once, however often it is looked at.
+        look, lines, *tries = itertools.tee(handle, 2 + len(DELIMITERS))
+        start = next(look, "").strip('\ufeff\r\n"')
         # Excel writes its separator into a first line of its own.
         told = start[4:] if start.startswith("sep=") and len(start) == 5 else ""
-        head = "" if told else start + "\n"
-        head += "".join(itertools.islice(handle, 4 * SAMPLE_ROWS))
-    if not head.strip():
-        raise DataError(f"{path} is not a readable table: it is empty")
-    delimiter = told or ("\t" if tabs else _delimiter(path, encoding))
-    if delimiter not in NAMES:
-        raise DataError(f"{path} says its separator is {delimiter!r}: use one of , ; tab |")
-    plain = Table(path, encoding, delimiter, (), first_line=1 if told else 0)
-    with open_text(path, encoding, newline="") as handle:
-        header = next(_rows(plain, handle), (0, []))[1]
+        head = ["" if told else start, *itertools.islice(look, 4 * SAMPLE_ROWS)]
+        if not any(map(str.strip, head)):
+            raise DataError(f"{path} is not a readable table: it is empty")
+        delimiter = told or ("\t" if tabs else _delimiter(path, encoding, tries))
+        if delimiter not in NAMES:
+            raise DataError(f"{path} says its separator is {delimiter!r}: use one of , ; tab |")
+        plain = Table(path, encoding, delimiter, (), first_line=1 if told else 0)
+        header = next(_rows(plain, lines), (0, []))[1]
     if delimiter != ("\t" if tabs else ",") or encoding not in ("utf-8", "utf-8-sig"):
         logger.info("%s is read as %s, %s separated", path, encoding, NAMES[delimiter])
-    return Table(path, encoding, delimiter, _named(header), first_line=plain.first_line)
+    return replace(plain, columns=_named(header))
 
 
 def _named(header: list[str]) -> tuple[str, ...]:
@@ -176,16 +182,15 @@ def _rows(table: Table, handle: Iterable[str]) -> Iterator[tuple[int, list[str]]
         raise DataError(f"line {line} of {table.path} is not readable: {error}") from None
 
 
-def _delimiter(path: Path, encoding: str) -> str:
+def _delimiter(path: Path, encoding: str, tries: Iterable[Iterator[str]]) -> str:
     """Return what separates the columns: what divides header and rows into equally many."""
     best, score = ",", (0.0, 0)
-    for delimiter in DELIMITERS:
-        with open_text(path, encoding, newline="") as handle:
-            rows = _rows(Table(path, encoding, delimiter, ()), handle)
-            try:
-                widths = [len(row) for _, row in itertools.islice(rows, SAMPLE_ROWS)]
-            except DataError:
-                continue
+    for delimiter, lines in zip(DELIMITERS, tries, strict=True):
+        rows = _rows(Table(path, encoding, delimiter, ()), lines)
+        try:
+            widths = [len(row) for _, row in itertools.islice(rows, SAMPLE_ROWS)]
+        except DataError:
+            continue
         if not widths or widths[0] < 2:
             continue
         found = (sum(width == widths[0] for width in widths) / len(widths), widths[0])

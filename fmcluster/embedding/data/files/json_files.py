@@ -9,7 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fmcluster.embedding.data.columns import Reader, kind_in, open_values, pick_column
+from fmcluster.embedding.data.columns import (
+    Reader,
+    kind_in,
+    open_columns,
+    open_values,
+    pick_column,
+)
 from fmcluster.embedding.data.files.delimited import encoding_of
 from fmcluster.embedding.data.files.packed import open_text
 from fmcluster.utils.errors import DataError
@@ -111,10 +117,4 @@ def _of_columns(path: Path, columns: dict[str, Any], column: str | None) -> Read
             f"{path} is one object whose values are no columns of one length ({hint}): write an "
             "array of objects"
         )
-    name = pick_column({key: kind_in(values) for key, values in columns.items()}, column)
-    opened = open_values(columns[name], name)
-
-    def values_of(other: str) -> list[Any]:
-        return list(columns[pick_column(dict.fromkeys(columns), other)])
-
-    return replace(opened, base=path.parent, values_of=values_of)
+    return replace(open_columns(columns, column), base=path.parent)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from fmcluster.embedding.data.arrow import vectors_of_column
 from fmcluster.embedding.data.batches import in_batches
 from fmcluster.embedding.data.columns import Reader, choose_split, pick_column
 from fmcluster.embedding.data.files.parquet import kind_of_type, open_arrow
-from fmcluster.utils.errors import DataError
+from fmcluster.utils.errors import DataError, first_line
 from fmcluster.utils.optional import require
 
 SUFFIX = ".lance"
@@ -66,9 +65,6 @@ def open_lance(data: Any, column: str | None, split: str | None = None) -> Reade
         except Exception as error:
             raise _damaged(data.uri, error) from None
 
-    def rows(start: int) -> Iterator[Any]:
-        return in_batches(part, start, n_rows)
-
     def part(low: int, high: int) -> list[Any]:
         try:
             found = data.to_table(columns=[name], offset=low, limit=high - low)
@@ -78,7 +74,7 @@ def open_lance(data: Any, column: str | None, split: str | None = None) -> Reade
 
     n_rows = data.count_rows()
     return Reader(
-        rows,
+        lambda start: in_batches(part, start, n_rows),
         n_rows,
         name,
         base=base,
@@ -90,5 +86,4 @@ def open_lance(data: Any, column: str | None, split: str | None = None) -> Reade
 
 
 def _damaged(place: Any, error: Exception) -> DataError:
-    said = str(error).strip().splitlines()
-    return DataError(f"{place} is not a readable Lance table: {said[0] if said else error!r}")
+    return DataError(f"{place} is not a readable Lance table: {first_line(error)}")

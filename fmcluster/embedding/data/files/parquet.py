@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fmcluster.embedding.data.arrow import vectors_of_column
 from fmcluster.embedding.data.batches import in_batches, rows_for
 from fmcluster.embedding.data.columns import FILES, Reader, open_values, pick_column
-from fmcluster.utils.errors import DataError
+from fmcluster.utils.errors import DataError, first_line
 
 _SHARD = re.compile(r"(?P<split>.+?)(-\d+(-of-\d+)?)?")
 # Read at once of a column. With such a buffer a row group's bytes are not all taken beforehand:
@@ -58,13 +58,11 @@ def open_arrow(data: Any, column: str | None) -> Reader:
     name = pick_column(kinds, column)
     chunked = table.column(name)
 
-    def rows(start: int) -> Iterator[Any]:
-        return in_batches(
-            lambda low, high: chunked.slice(low, high - low).to_pylist(), start, len(chunked)
-        )
+    def part(low: int, high: int) -> list[Any]:
+        return chunked.slice(low, high - low).to_pylist()
 
     return Reader(
-        rows,
+        lambda start: in_batches(part, start, len(chunked)),
         len(chunked),
         name,
         vectors=(lambda: vectors_of_column(chunked, name)) if kinds[name] == "embedding" else None,
@@ -98,10 +96,9 @@ def open_stream(data: Any, column: str | None) -> Reader:
             values = pa.chunked_array(data)
             table = pa.table({str(getattr(data, "name", "") or "values"): values})
     except Exception as error:  # the other library's own errors come through the interface
-        said = str(error).strip().splitlines()
         raise DataError(
             f"data of type {type(data).__name__} cannot be read by the Arrow interface: "
-            f"{said[0] if said else type(error).__name__}"
+            f"{first_line(error)}"
         ) from None
     twice = {name for name in table.column_names if table.column_names.count(name) > 1}
     if twice:

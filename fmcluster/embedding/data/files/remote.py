@@ -14,11 +14,17 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from fmcluster.utils.errors import DataError, MissingExtraError
-from fmcluster.utils.files import lock, read_json, stable_hash, write_json
+from fmcluster.utils.errors import DataError, MissingExtraError, first_line
+from fmcluster.utils.files import (
+    CACHE_VARIABLE,
+    cache_folder,
+    lock,
+    read_json,
+    stable_hash,
+    write_json,
+)
 from fmcluster.utils.progress import bar
 
-CACHE_VARIABLE = "FMCLUSTER_CACHE"
 # "hf://datasets/...", and fsspec's chains, as "zip://a.csv::s3://bucket/b.zip". A drive of Windows
 # has one letter.
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
@@ -57,7 +63,7 @@ def fetched(url: str) -> Path | list[Path]:
         is_folder, listed = _listing(files, root)
     if not listed:
         raise DataError(f"{url}: no such file or folder, or an empty one")
-    home = _cache() / stable_hash(url)[:24]
+    home = cache_folder("remote") / stable_hash(url)[:24]
     home.mkdir(parents=True, exist_ok=True)
     with lock(home / ".lock"):
         _bring(url, files, listed, home)
@@ -89,9 +95,7 @@ def _explained(url: str) -> Iterator[None]:
     except FileNotFoundError:
         raise DataError(f"{url}: no such file or folder") from None
     except Exception as error:
-        said = str(error).strip().splitlines()
-        reason = said[0] if said else type(error).__name__
-        raise DataError(f"{url} cannot be read: {reason}") from error
+        raise DataError(f"{url} cannot be read: {first_line(error)}") from error
 
 
 def _listing(files: Any, root: str) -> tuple[bool, dict[str, str]]:
@@ -177,12 +181,3 @@ def _check_room(url: str, home: Path, size: int) -> None:
             f"{url} holds {size / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free in {home}: free "
             f"some, or set {CACHE_VARIABLE} to a folder with room"
         )
-
-
-def _cache() -> Path:
-    given = os.environ.get(CACHE_VARIABLE)
-    if given:
-        return Path(given).expanduser() / "remote"
-    from huggingface_hub.constants import HF_ASSETS_CACHE
-
-    return Path(HF_ASSETS_CACHE) / "fmcluster" / "remote"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -35,11 +35,6 @@ class Strength:
 
 # A listener still hears the same of a weak view; of a strong one half of the words may be lost.
 AUDIO = {"weak": Strength(0.8, 6.0, 30.0, 0.0), "strong": Strength(0.5, 12.0, 15.0, 0.2)}
-
-
-def settings_of(strength: str) -> dict[str, Any]:
-    """Return what decides a view, JSON-able."""
-    return asdict(AUDIO[strength])
 
 
 def augmented(rows: Sequence[Any], strength: str, seeds: Sequence[int]) -> list[Sound]:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmcluster.embedding.data.audio import to_sound
-from fmcluster.embedding.encoders.base import TorchEncoder
+from fmcluster.embedding.encoders.base import RUN, Run, TorchEncoder
 from fmcluster.utils import files as _files
 from fmcluster.utils.errors import MissingExtraError
 
@@ -48,16 +48,14 @@ class VoiceEncoder(TorchEncoder):
 
     Parameters
     ----------
-    device, batch_size, precision
-        See :class:`fmcluster.embedding.encoders.base.TorchEncoder`.
+    run : Run
+        How it runs.
     """
 
     def __init__(
         self,
         *,
-        device: str | torch.device | None = None,
-        batch_size: int | None = None,
-        precision: str = "auto",
+        run: Run = RUN,
     ) -> None:
         weights = weights_file()
         if weights is None:
@@ -74,9 +72,7 @@ class VoiceEncoder(TorchEncoder):
                 "truncation": None,
             },
             spec={"encoder": "packaged:resemblyzer"},
-            device=device,
-            batch_size=batch_size,
-            precision=precision,
+            run=run,
         )
         self.dim = HIDDEN
         self._filters = _mel_filters()

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from fmcluster.embedding.encoders import sources
 from fmcluster.embedding.encoders.audio.windows import WindowedEncoder
+from fmcluster.embedding.encoders.base import RUN, Run
 from fmcluster.utils import files as _files
 
 if TYPE_CHECKING:
@@ -61,8 +62,8 @@ class AudioEncoder(WindowedEncoder):
         Hub id and commit; without them the weights' digest identifies the encoder.
     pooling : "mean", "pooler" or "projection", optional
         None takes the family's own (`POOLINGS`).
-    device, batch_size, precision
-        See :class:`fmcluster.embedding.encoders.base.TorchEncoder`.
+    run : Run
+        How it runs.
 
     Raises
     ------
@@ -77,9 +78,7 @@ class AudioEncoder(WindowedEncoder):
         name: str | None = None,
         revision: str | None = None,
         pooling: str | None = None,
-        device: str | torch.device | None = None,
-        batch_size: int | None = None,
-        precision: str = "auto",
+        run: Run = RUN,
     ) -> None:
         from transformers import AutoFeatureExtractor
 
@@ -102,20 +101,19 @@ class AudioEncoder(WindowedEncoder):
         self.shortest = _shortest(self.kind, module, self.rate)
         self.longest = _longest(self.kind, self.extractor, self.rate)
         seconds = round(self.longest / self.rate, 3)
+        settings = sources.settings_digest(self.extractor.to_dict(), *_IGNORED)
         super().__init__(
             module,
             modality="audio",
             fingerprint={
                 **sources.identity(folder, name, revision),
-                "preprocessing": f"soxr-hq-{self.rate};{_settings(self.extractor)}",
+                "preprocessing": f"soxr-hq-{self.rate};{settings}",
                 "pooling": f"{self.pooling}; of windows of at most {seconds} s",
                 "normalisation": "l2" if self.unit else "none",
                 "truncation": None,
             },
             spec={**sources.origin(folder, name, revision), "pooling": self.pooling},
-            device=device,
-            batch_size=batch_size,
-            precision=precision,
+            run=run,
         )
 
     def batch(self, prepared: list[Any], take: NDArray[np.int64]) -> dict[str, Any]:
@@ -183,17 +181,13 @@ def _mean(states: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
 def _load(folder: Path, kind: str) -> torch.nn.Module:
     """Return the audio model of the folder, its weights complete, without towers of text."""
     import torch
-    from transformers import AutoModel
 
     from fmcluster.embedding.encoders.audio.norm import NormOverOwnFrames
 
-    with sources.quiet_loading():
-        module, info = AutoModel.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False, output_loading_info=True
-        )
     # The decoder and the text tower are dropped below; masks are of training alone.
     unused = ("masked_spec_embed", "decoder.", "text_model.", "text_projection", "logit_scale")
-    sources.check_loaded(info, folder, unused=unused)
+    with sources.quiet_loading():
+        module = sources.load_model(folder, unused=unused)
     if kind == "whisper":
         return module.encoder
     if kind == "clap":
@@ -230,9 +224,3 @@ def _longest(kind: str, extractor: Any, rate: int) -> int:
     if kind in WAVEFORM:
         return WAVEFORM_SECONDS * rate
     return int((extractor.max_length - 1) * _AST_STEP * rate + _AST_FRAME * rate)
-
-
-def _settings(extractor: Any) -> str:
-    """Return a digest of what the extractor does to samples, its class and version aside."""
-    kept = {key: value for key, value in extractor.to_dict().items() if key not in _IGNORED}
-    return _files.stable_hash({key: str(value) for key, value in kept.items() if value is not None})

@@ -53,19 +53,18 @@ class WindowedEncoder(TorchEncoder):
         """Return the embeddings (n, d) of recordings: `Sound`, or mappings of array and rate."""
         rows = list(rows)
         pieces = [cut(to_sound(row).at(self.rate).samples, self.longest) for row in rows]
-        values = super().encode([self._filled(piece) for parts in pieces for piece in parts])
+        flat = [piece for parts in pieces for piece in parts]
+        short = (max(0, self.shortest - len(piece)) for piece in flat)
+        values = super().encode([np.pad(p, (0, n)) for p, n in zip(flat, short, strict=True)])
         if not rows:
             return values
-        weights = np.array([max(1, len(piece)) for parts in pieces for piece in parts], np.float32)
+        weights = np.array([max(1, len(piece)) for piece in flat], np.float32)
         firsts = np.cumsum([0, *map(len, pieces)])[:-1]
         total = np.add.reduceat(values * weights[:, None], firsts)
         found = total / np.add.reduceat(weights, firsts)[:, None]
         if self.unit:
             found /= np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
         return found.astype(np.float32, copy=False)
-
-    def _filled(self, piece: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.pad(piece, (0, max(0, self.shortest - len(piece))))
 
     def prepare(self, rows: list[Any]) -> tuple[Any, NDArray[np.int64]]:
         """Return the windows and their lengths."""

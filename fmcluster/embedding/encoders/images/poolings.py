@@ -8,6 +8,7 @@ attention pool, ``projection`` the row of the space that images share with texts
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -98,7 +99,6 @@ def choose_pooling(kind: str, config: dict[str, Any], asked: str | None) -> str:
     )
     if asked is None:
         return "mean" if headless else family.default
-    check_in(asked, POOLINGS, "pooling")
     takes = {
         "cls": family.prefix > 0,
         "cls+mean": family.prefix > 0,
@@ -106,9 +106,15 @@ def choose_pooling(kind: str, config: dict[str, Any], asked: str | None) -> str:
         "attention": family.attention and not headless,
         "projection": family.projection and not headless,
     }
+    return check_pooling(asked, POOLINGS, takes, repr(kind))
+
+
+def check_pooling(asked: str, known: Sequence[str], takes: Mapping[str, bool], owner: str) -> str:
+    """Return the pooling that was asked, "attention" as "pooler"; `takes` says what is refused."""
+    check_in(asked, known, "pooling")
     if not takes.get(asked, True):
-        has = [name for name in POOLINGS if takes.get(name, True)]
-        raise ValueError(f"pooling={asked!r}: {kind!r} has {', '.join(has)}")
+        has = [name for name in known if takes.get(name, True)]
+        raise ValueError(f"pooling={asked!r}: {owner} has {', '.join(has)}")
     return "pooler" if asked == "attention" else asked
 
 

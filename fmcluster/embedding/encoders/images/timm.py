@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 
 from fmcluster.embedding.data.images import RGB_RULE, to_rgb
 from fmcluster.embedding.encoders import sources
-from fmcluster.embedding.encoders.base import TorchEncoder
-from fmcluster.embedding.encoders.images.poolings import pooled_states
+from fmcluster.embedding.encoders.base import RUN, Run, TorchEncoder
+from fmcluster.embedding.encoders.images.poolings import check_pooling, pooled_states
 from fmcluster.utils import files as _files
-from fmcluster.utils.validation import check_in
 
 if TYPE_CHECKING:
     import torch
@@ -34,9 +33,7 @@ def load(
     *,
     pooling: str | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
-    device: str | torch.device | None = None,
-    batch_size: int | None = None,
-    precision: str = "auto",
+    run: Run = RUN,
 ) -> TimmEncoder:
     """Return the encoder of ``ARCH.TAG`` or ``ARCH/path/to/checkpoint``.
 
@@ -49,17 +46,13 @@ def load(
     """
     import timm as library
 
-    options: dict[str, Any] = {"device": device, "batch_size": batch_size, "precision": precision}
     full, slash, file = name.partition("/")
     arch, _, tag = full.partition(".")
     if not library.is_model(arch):
-        import difflib
-
-        near = difflib.get_close_matches(arch, library.list_models(), n=1)
+        near = sources.did_you_mean(arch, library.list_models())
         raise ValueError(
-            f"timm has no architecture {arch!r}{f' (did you mean {near[0]!r}?)' if near else ''}: "
-            "write timm:ARCH.TAG, as in timm:vit_small_patch14_dinov2.lvd142m, or "
-            "timm:ARCH/path/to/checkpoint"
+            f"timm has no architecture {arch!r}{near}: write timm:ARCH.TAG, as in "
+            "timm:vit_small_patch14_dinov2.lvd142m, or timm:ARCH/path/to/checkpoint"
         )
     if slash:
         weights = Path(file).expanduser()
@@ -71,7 +64,7 @@ def load(
             fingerprint={"encoder": f"timm:{full}", "weights": _files.digest_file(weights)},
             spec={"encoder": f"timm:{full}/{weights.resolve()}"},
             pooling=pooling,
-            **options,
+            run=run,
         )
     tags = library.list_pretrained(f"{arch}.*") if tag else library.list_pretrained(arch)
     about = library.get_pretrained_cfg(full) if full in tags or not tag else None
@@ -83,7 +76,7 @@ def load(
             "timm:ARCH/path/to/checkpoint"
         )
     folder, revision = sources.hub_folder(repo, cache_dir=cache_dir)
-    return load_folder(folder, name=repo, revision=revision, pooling=pooling, **options)
+    return load_folder(folder, name=repo, revision=revision, pooling=pooling, run=run)
 
 
 def _repository(full: str, about: Any) -> str | None:
@@ -106,9 +99,7 @@ def load_folder(
     name: str | None = None,
     revision: str | None = None,
     pooling: str | None = None,
-    device: str | torch.device | None = None,
-    batch_size: int | None = None,
-    precision: str = "auto",
+    run: Run = RUN,
 ) -> TimmEncoder:
     """Return the encoder of a folder that timm's `save_for_hf` wrote, or of a Hub repository."""
     import timm as library
@@ -126,9 +117,7 @@ def load_folder(
         fingerprint=sources.identity(folder, name, revision),
         spec=sources.origin(folder, name, revision),
         pooling=pooling,
-        device=device,
-        batch_size=batch_size,
-        precision=precision,
+        run=run,
     )
 
 
@@ -145,8 +134,8 @@ class TimmEncoder(TorchEncoder):
         Which weights; preprocessing, pooling and precision are added here.
     pooling : "pooler", "cls", "mean", "cls+mean" or "attention", optional
         None takes the model's own, "pooler"; "attention" is that, where it is an attention pool.
-    device, batch_size, precision
-        See :class:`fmcluster.embedding.encoders.base.TorchEncoder`.
+    run : Run
+        How it runs.
 
     Raises
     ------
@@ -162,9 +151,7 @@ class TimmEncoder(TorchEncoder):
         fingerprint: dict[str, Any],
         spec: dict[str, Any],
         pooling: str | None = None,
-        device: str | torch.device | None = None,
-        batch_size: int | None = None,
-        precision: str = "auto",
+        run: Run = RUN,
     ) -> None:
         import timm as library
 
@@ -185,9 +172,7 @@ class TimmEncoder(TorchEncoder):
                 "truncation": None,
             },
             spec={**spec, "pooling": self.pooling},
-            device=device,
-            batch_size=batch_size,
-            precision=precision,
+            run=run,
             cpu_gains=True,
             channels_last=not hasattr(model, "num_prefix_tokens"),
         )
@@ -210,7 +195,6 @@ def _choose(model: Any, asked: str | None) -> str:
     """Return the pooling; only models of tokens have another than their own."""
     if asked is None:
         return "pooler"
-    check_in(asked, POOLINGS, "pooling")
     tokens = getattr(model, "num_prefix_tokens", None)
     cls = tokens is not None and getattr(model, "cls_token", None) is not None
     takes = {
@@ -219,10 +203,7 @@ def _choose(model: Any, asked: str | None) -> str:
         "mean": tokens is not None,
         "attention": getattr(model, "attn_pool", None) is not None,
     }
-    if not takes.get(asked, True):
-        has = [name for name in POOLINGS if takes.get(name, True)]
-        raise ValueError(f"pooling={asked!r}: {type(model).__name__} has {', '.join(has)}")
-    return "pooler" if asked == "attention" else asked
+    return check_pooling(asked, POOLINGS, takes, type(model).__name__)
 
 
 def _fill(library: Any, model: Any, weights: Path) -> None:

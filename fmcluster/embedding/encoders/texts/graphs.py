@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import shutil
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,8 +20,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fmcluster.embedding.encoders.places import cache_folder
 from fmcluster.utils import files as _files
+from fmcluster.utils.errors import first_line
+from fmcluster.utils.folders import replaced_folder
 from fmcluster.utils.optional import require
 from fmcluster.utils.threads import n_threads
 from fmcluster.utils.validation import check_in
@@ -120,7 +119,7 @@ def text_graph(
             f"backend={backend!r} runs on the processor, device={device!r} was asked: leave the "
             "device out, or take backend='torch'"
         )
-    _require(backend)
+    require("onnxruntime" if backend == "onnx" else "openvino", extra=backend)
     precision = "int8" if precision == "int8" else "fp32"
     ready = _ready(folder, root, backend) if precision == "fp32" else None
     file = ready or _ready(folder, root, "onnx")
@@ -131,10 +130,6 @@ def text_graph(
         file = _kept(of, "int8", lambda target: _quantize(whole, target))
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=trusted)
     return Graph(file, backend, config), precision
-
-
-def _require(backend: str) -> None:
-    require("onnxruntime" if backend == "onnx" else "openvino", extra=backend)
 
 
 def _ready(folder: Path, root: Path, engine: str) -> Path | None:
@@ -157,19 +152,13 @@ def _tensors(file: Path) -> str:
 def _kept(identity: dict[str, Any], precision: str, make: Callable[[Path], None]) -> Path:
     """Return the file of the cache for this model, made if it is not there."""
     made_of = {**identity, "precision": precision, "torch": torch.__version__}
-    home = cache_folder("graphs") / _files.stable_hash(made_of)
+    home = _files.cache_folder("graphs") / _files.stable_hash(made_of)
     file = home / "model.onnx"
     if not file.is_file():
-        home.parent.mkdir(parents=True, exist_ok=True)
         with _files.lock(home.with_suffix(".lock")):
             if not file.is_file():
-                fresh = Path(tempfile.mkdtemp(dir=home.parent))
-                try:
+                with replaced_folder(home, marker=file.name, owned=(file.name,)) as fresh:
                     make(fresh / file.name)
-                    shutil.rmtree(home, ignore_errors=True)
-                    fresh.rename(home)
-                finally:
-                    shutil.rmtree(fresh, ignore_errors=True)
     return file
 
 
@@ -212,8 +201,7 @@ def _export(body: torch.nn.Module, target: Path) -> None:
             )
     except Exception as error:  # the exporter's own errors have no common kind
         raise ValueError(
-            f"{type(body).__name__} cannot be exported to ONNX "
-            f"({(str(error).strip() or type(error).__name__).splitlines()[0]}): "
+            f"{type(body).__name__} cannot be exported to ONNX ({first_line(error)}): "
             "use backend='torch', or give a folder that holds onnx/model.onnx"
         ) from error
     graph = Graph(target, "onnx", None)

@@ -135,6 +135,16 @@ def check_length(max_length: int | None, longest: int | None, overhead: int) -> 
         )
 
 
+def known_limits(tokenizer: Any, config: Any) -> list[int]:
+    """Return the tokens that a tokenizer and a model's table of positions allow, where they say."""
+    limits = [
+        getattr(tokenizer, "model_max_length", None),
+        getattr(config, "max_position_embeddings", None),
+    ]
+    # A tokenizer without a limit says 10^30.
+    return [int(limit) for limit in limits if limit and limit < 10**6]
+
+
 def refuse_options(name: Any, given: Mapping[str, Any], *, takes: tuple[str, ...] = ()) -> None:
     """Refuse options that an encoder does not have; None stands for "not asked"."""
     wrong = [key for key, value in given.items() if value is not None and key not in takes]

@@ -10,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmcluster.embedding.encoders import sources
+from fmcluster.embedding.encoders.base import RUN, Run
 from fmcluster.embedding.encoders.texts.batches import LengthBatched, check_texts, count_longer
 from fmcluster.embedding.encoders.texts.chunks import Chunker
 from fmcluster.embedding.encoders.texts.options import (
     TextOptions,
     check_dim,
     check_length,
+    known_limits,
     prompt_of,
 )
 from fmcluster.utils.optional import require
@@ -33,7 +35,7 @@ class SentenceEncoder(LengthBatched):
         A folder with `modules.json`.
     options : TextOptions, optional
         Prompt, dimensions, length, long texts.
-    name, revision, trust_remote_code, device, batch_size, precision
+    name, revision, trust_remote_code, run
         As for :class:`fmcluster.embedding.encoders.text.TextEncoder`.
     """
 
@@ -45,9 +47,7 @@ class SentenceEncoder(LengthBatched):
         revision: str | None = None,
         options: TextOptions | None = None,
         trust_remote_code: bool = False,
-        device: str | torch.device | None = None,
-        batch_size: int | None = None,
-        precision: str = "auto",
+        run: Run = RUN,
     ) -> None:
         library = require("sentence_transformers", extra="text", package="sentence-transformers")
         self.options = asked = options or TextOptions()
@@ -70,9 +70,9 @@ class SentenceEncoder(LengthBatched):
         self.normalise = kinds[-1] == "Normalize"
         _set_length(model, asked, self.prompt)
         if asked.long == "chunk-mean":
-            budget = (model.max_seq_length or 0) - _overhead(model, self.prompt)
-            check_length(model.max_seq_length or 1, None, _overhead(model, self.prompt))
-            self.chunker = Chunker(model.tokenizer, budget)
+            overhead = _overhead(model, self.prompt)
+            check_length(model.max_seq_length or 1, None, overhead)
+            self.chunker = Chunker(model.tokenizer, (model.max_seq_length or 0) - overhead)
         # The library takes its model's default prompt where none, not even an empty one, is said.
         self._said = self.prompt if self.prompt or model.default_prompt_name else None
         if asked.truncate_dim is not None and (width := _width(model)):
@@ -92,9 +92,7 @@ class SentenceEncoder(LengthBatched):
                 **sources.origin(folder, name, revision, trusted=trust_remote_code),
                 **asked.asked,
             },
-            device=device,
-            batch_size=batch_size,
-            precision=precision,
+            run=run,
         )
 
     def prepare(self, rows: list[Any]) -> tuple[Any, NDArray[np.int64]]:
@@ -134,9 +132,7 @@ def _set_length(model: Any, asked: TextOptions, prompt: str) -> None:
     if asked.max_length is None:
         return
     body = getattr(model[0], "auto_model", None)
-    table = getattr(getattr(body, "config", None), "max_position_embeddings", None)
-    limits = [getattr(model.tokenizer, "model_max_length", None), table]
-    known = [int(limit) for limit in limits if limit and limit < 10**6]
+    known = known_limits(model.tokenizer, getattr(body, "config", None))
     check_length(asked.max_length, min(known, default=None), _overhead(model, prompt))
     model.max_seq_length = int(asked.max_length)
 
