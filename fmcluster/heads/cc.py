@@ -30,21 +30,13 @@ from fmcluster.utils.validation import check_range
 from fmcluster.vectors.fit_data import HeadData
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class CCObjective(PairObjective):
     """Instance and cluster contrast with a size term."""
 
-    def __init__(
-        self,
-        network: Representation,
-        *,
-        prior: PriorTarget,
-        instance_temperature: float,
-        cluster_temperature: float,
-    ) -> None:
-        super().__init__(network)
-        self.prior = prior
-        self.instance_temperature = instance_temperature
-        self.cluster_temperature = cluster_temperature
+    prior: PriorTarget
+    instance_temperature: float
+    cluster_temperature: float
 
     def start(self, data: TrainData) -> None:
         super().start(data)

@@ -55,13 +55,14 @@ def lloyd(z: Tensor, centroids: Tensor, n_rounds: int = LLOYD_ROUNDS) -> tuple[T
     return centroids, (z @ centroids.T).argmax(dim=1)
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class DeepClusterObjective(PairObjective):
     """Cross-entropy to this epoch's clusters."""
 
-    def __init__(self, network: Representation, *, temperature: float) -> None:
-        super().__init__(network)
-        self.temperature = temperature
-        network.readout.requires_grad_(False)
+    temperature: float
+
+    def __post_init__(self) -> None:
+        self.network.readout.requires_grad_(False)
 
     def start(self, data: TrainData) -> None:
         super().start(data)

@@ -38,23 +38,14 @@ def decorrelation(z: Tensor, temperature: float) -> Tensor:
     return F.cross_entropy(scores, torch.arange(z.shape[1], device=z.device))
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class IDFDObjective(PairObjective):
     """Instance discrimination against a memory, plus decorrelation."""
 
-    def __init__(
-        self,
-        network: Representation,
-        *,
-        temperature: float,
-        feature_temperature: float,
-        feature_weight: float,
-        momentum: float,
-    ) -> None:
-        super().__init__(network)
-        self.temperature = temperature
-        self.feature_temperature = feature_temperature
-        self.feature_weight = feature_weight
-        self.momentum = momentum
+    temperature: float
+    feature_temperature: float
+    feature_weight: float
+    momentum: float
 
     def start(self, data: TrainData) -> None:
         super().start(data)

@@ -49,22 +49,14 @@ def ramp(progress: float, rho: float) -> float:
     return rho + (1 - rho) * math.exp(-5 * (1 - progress) ** 2)
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class P2OTObjective(TransportObjective):
     """A partial plan whose mass grows."""
 
-    def __init__(
-        self,
-        network: CosineNetwork,
-        *,
-        prior: PriorTarget,
-        epsilon: float,
-        col_penalty: float,
-        rho: float,
-        epochs: int,
-    ) -> None:
-        super().__init__(network, prior=prior, epsilon=epsilon, col_penalty=col_penalty)
-        self.start_rho = rho
-        self.epochs = epochs
+    epochs: int
+
+    def __post_init__(self) -> None:
+        self.start_rho = self.rho
 
     def before_epoch(self, epoch: int, data: TrainData) -> None:
         self.rho = min(1.0, ramp(epoch / max(self.epochs - 1, 1), self.start_rho))
@@ -146,7 +138,7 @@ class P2OTHead(TransportHead):
             network,
             prior=prior,
             epsilon=self.epsilon,
-            col_penalty=float(np.float64(self.col_penalty)),
+            col_penalty=float(self.col_penalty),
             rho=self.rho,
             epochs=self.epochs,
         )

@@ -47,29 +47,20 @@ def concentration(z: Tensor, centroids: Tensor, labels: Tensor, temperature: flo
     return temperature * phi / phi.mean()
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class PCLObjective(PairObjective):
     """NT-Xent plus prototype contrast at several granularities."""
 
-    def __init__(
-        self,
-        network: Representation,
-        *,
-        temperature: float,
-        granularities: tuple[int, ...],
-        warmup_epochs: int,
-    ) -> None:
-        super().__init__(network)
-        self.temperature = temperature
-        self.granularities = granularities
-        self.warmup_epochs = warmup_epochs
-        self.prototypes: list[tuple[Tensor, Tensor, Tensor]] = []
+    temperature: float
+    granularities: tuple[int, ...]
+    warmup_epochs: int
 
     def start(self, data: TrainData) -> None:
         super().start(data)
         self.neighbors = data.neighbor_tensor
 
     def before_epoch(self, epoch: int, data: TrainData) -> None:
-        self.prototypes = []
+        self.prototypes: list[tuple[Tensor, Tensor, Tensor]] = []
         if epoch < self.warmup_epochs:
             return
         z = data.map(self.network.embed)

@@ -46,24 +46,17 @@ def dual_step(dual: Tensor, found: Tensor, least: Tensor, rate: float) -> Tensor
     return (dual + rate * (least - found)).clamp_min(0)
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class SeCuObjective(PairObjective):
     """Cluster discrimination with detached negatives."""
 
-    def __init__(
-        self,
-        network: Representation,
-        *,
-        prior: PriorTarget,
-        temperature: float,
-        lower_bound: float,
-        dual_rate: float,
-    ) -> None:
-        super().__init__(network)
-        self.prior = prior
-        self.temperature = temperature
-        self.lower_bound = lower_bound
-        self.dual_rate = dual_rate
-        self.register_buffer("dual", torch.zeros(len(network.readout.centroids)))
+    prior: PriorTarget
+    temperature: float
+    lower_bound: float
+    dual_rate: float
+
+    def __post_init__(self) -> None:
+        self.register_buffer("dual", torch.zeros(len(self.network.readout.centroids)))
 
     def start(self, data: TrainData) -> None:
         super().start(data)

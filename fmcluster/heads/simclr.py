@@ -39,12 +39,11 @@ def neighbor_pairs(rows: Tensor, neighbors: Tensor | None) -> Tensor | None:
     return pairs | pairs.T
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class SimCLRObjective(PairObjective):
     """NT-Xent between a row's weak view and its neighbor."""
 
-    def __init__(self, network: Representation, *, temperature: float) -> None:
-        super().__init__(network)
-        self.temperature = temperature
+    temperature: float
 
     def start(self, data: TrainData) -> None:
         super().start(data)

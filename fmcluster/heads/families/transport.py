@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import torch
@@ -59,6 +59,7 @@ class CosineNetwork(nn.Module):
         return self.head(self.input(xs))
 
 
+@dataclass(eq=False, repr=False)
 class TransportObjective(Objective):
     """Cross-entropy of a neighbor's view to the row's share of the plan.
 
@@ -68,19 +69,16 @@ class TransportObjective(Objective):
         What is trained.
     prior : PriorTarget
         Column marginal, given out by rank of the clusters' present shares.
-    epsilon, col_penalty : float
+    epsilon, col_penalty, rho : float
         Of `sinkhorn`, on log-probabilities.
     """
 
-    def __init__(
-        self, network: CosineNetwork, *, prior: PriorTarget, epsilon: float, col_penalty: float
-    ) -> None:
-        super().__init__()
-        self.network = network
-        self.prior = prior
-        self.epsilon = epsilon
-        self.col_penalty = col_penalty
-        self.rho = 1.0
+    network: CosineNetwork
+    _: KW_ONLY
+    prior: PriorTarget
+    epsilon: float
+    col_penalty: float
+    rho: float = 1.0
 
     def start(self, data: TrainData) -> None:
         self.network.start(data)
@@ -185,7 +183,7 @@ class TransportHead(TrainedHead):
 
     def _train(self, data: HeadData, rows: TrainData) -> nn.Module:
         prior = PriorTarget.resolve(self.cluster_prior, data)
-        network = CosineNetwork([space.n_dims for space in data.spaces], data.n_clusters)
+        network = self._fresh(data)
         objective = self._objective(network, prior, data)
         self._stage("transport", objective, rows, self._schedule())
         self.cluster_prior_ = prior.shares(network, rows)

@@ -98,6 +98,10 @@ class TrainedHead(ClusterHead):
             network = self._train(data, rows)
         self.network_ = network.cpu().eval().requires_grad_(False).double()
 
+    def _fresh(self, data: HeadData) -> Any:
+        """Return the network of the data's spaces and clusters, untrained."""
+        return self._network([space.n_dims for space in data.spaces], data.n_clusters)
+
     def _schedule(self, **more: Any) -> Schedule:
         return Schedule(self.epochs, self.batch_size, self.learning_rate, **more)
 
