@@ -29,18 +29,9 @@ if TYPE_CHECKING:  # the page is there before what it works with is imported
 OWN, SHARED = "fmcluster.app", "fmcluster.result.report"
 # The files of the page, by name: no path is ever made of what was asked for. The map and what it is
 # made with are the report's.
-STATIC = {
-    "theme.css": SHARED,
-    "dom.js": SHARED,
-    "map.js": SHARED,
-    "app.css": OWN,
-    "main.js": OWN,
-    "ui.js": OWN,
-    "clusters.js": OWN,
-    "rows.js": OWN,
-    "label.js": OWN,
-    "drop.js": OWN,
-}
+STATIC = dict.fromkeys(("theme.css", "dom.js", "map.js"), SHARED) | dict.fromkeys(
+    ("app.css", "main.js", "ui.js", "clusters.js", "rows.js", "label.js", "drop.js"), OWN
+)
 TYPES = {".css": "text/css", ".js": "text/javascript"}
 # Seconds that a request waits for the result to be loaded, until the page asks again.
 LONGEST_WAIT = 20
@@ -64,19 +55,14 @@ class Host:
 
     def __init__(self, work: Work | None = None, *, folder: Path | None = None) -> None:
         self.failure, self._folder = "", folder
-        self._loaded, self._ready = work, threading.Event()
+        self.work, self._ready = work, threading.Event()
         self.ending = threading.Event()
         if work is not None:
             self._ready.set()
 
-    @property
-    def work(self) -> Work | None:
-        """What works; None until the result is loaded."""
-        return self._loaded
-
     def put(self, work: Work | None, failure: str = "") -> None:
         """Give what was loaded, or why nothing was."""
-        self._loaded, self.failure = work, failure
+        self.work, self.failure = work, failure
         self._ready.set()
 
     def end(self) -> None:

@@ -27,7 +27,7 @@ from fmcluster.labeling.inputs import LabelingInput
 from fmcluster.partition.kmeans import ROUGH_ROUNDS, spherical_kmeans
 from fmcluster.utils.ids import IdIndex
 from fmcluster.utils.random import seed_of
-from fmcluster.vectors.rows import unit_rows
+from fmcluster.vectors.rows import sample_indices, unit_rows
 
 __all__ = ["query_pairs"]
 
@@ -166,8 +166,7 @@ def _parts(inputs: LabelingInput, budget: int, seed: int) -> _Parts:
     assert inputs.labels is not None and inputs.proba is not None
     n, k = inputs.n_rows, inputs.proba.shape[1]
     rows = np.flatnonzero(inputs.labels >= 0)
-    if len(rows) > SAMPLE_ROWS:
-        rows = np.sort(np.random.default_rng(seed).choice(rows, SAMPLE_ROWS, replace=False))
+    rows = rows[sample_indices(rows, SAMPLE_ROWS, seed)]
     x = np.asarray(inputs.rows[rows], dtype=np.float32)
     x = unit_rows(x - x.mean(axis=0, dtype=np.float64))
     labels = inputs.labels[rows]

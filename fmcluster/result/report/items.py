@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -136,6 +137,14 @@ class Items:
                 sheet.paste(small, (place % columns * SPRITE_SIDE, place // columns * SPRITE_SIDE))
         # At 32 pixels blocks are hardly seen; higher is a larger page.
         return _data_url(sheet, quality=55)
+
+
+def read_items(items: Any, index: IdIndex, rows: Sequence[NDArray[np.int64]]) -> Items:
+    """Return the texts or pictures of the rows of some clusters; `items` None stands for none."""
+    found = Items(items, index)
+    wanted = np.unique(np.concatenate([*rows, np.empty(0, np.int64)])).astype(np.int64)
+    found.load(wanted, n_examples=len(wanted))
+    return found
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from fmcluster.result.report.layout import neighbor_layout
 from fmcluster.result.report.projection import framed, project
 from fmcluster.utils.random import seed_of
+from fmcluster.vectors.rows import sample_indices
 
 if TYPE_CHECKING:
     from fmcluster.result.result import ClusterResult
@@ -37,7 +38,7 @@ def lay_out(result: ClusterResult) -> NDArray[np.floating]:
         return project(result, np.arange(n), method="neighbours")
     if result.graph is None:
         return project(result, np.arange(n), method="pca")
-    rows = np.sort(_generator().choice(n, LAID_OUT, replace=False))
+    rows = sample_indices(result.labels, LAID_OUT, seed_of(0, "map"))
     points = np.full((n, 2), np.nan)
     points[rows] = project(result, rows, method="neighbours")
     return spread(points, result)

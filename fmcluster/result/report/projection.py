@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # What the frame is made for, and the part of a side beyond it on which the rest is drawn.
 FRAME, EDGE = (0.002, 0.998), 0.05
+# The largest number of two bytes: finer than the points of any screen.
+FULL = 65_535
 # Fewer points than this have no picture to speak of.
 LEAST_ROWS = 30
 
@@ -57,6 +59,11 @@ def framed(points: NDArray[np.floating]) -> NDArray[np.floating]:
     beyond = EDGE * (1 - np.exp(-out / EDGE))
     inside = np.clip(x, 0, 1) + np.sign(x - 0.5) * beyond
     return np.asarray((inside + EDGE) / (1 + 2 * EDGE))
+
+
+def whole(points: NDArray[np.floating]) -> NDArray[np.uint16]:
+    """Return points of [0, 1] as 0..65535."""
+    return np.rint(FULL * np.clip(points, 0, 1)).astype(np.uint16)
 
 
 def _graph(result: ClusterResult, rows: NDArray[np.int64], x: NDArray[np.float32]) -> KNNGraph:
