@@ -8,7 +8,7 @@ With views a, b, unit representations z and assignments p (B, K):
 
 The second term contrasts the K columns, a cluster's assignments over the batch; with a uniform
 :math:`\pi` the last two are the paper's entropy of the cluster sizes. Adapted to frozen
-embeddings: the adapter of `_contrastive`, a cosine cluster head that starts at the centroids of
+embeddings: the adapter of `representation`, a cosine cluster head that starts at the centroids of
 k-means from the best of several k-means++ seedings, a nearest neighbor as the second view.
 """
 

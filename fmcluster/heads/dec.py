@@ -84,8 +84,8 @@ class DECObjective(Objective):
     @torch.no_grad()
     def start(self, data: TrainData) -> None:
         codes = data.map(self.network.embed).numpy()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", CollapseWarning)  # of too few: this head says so itself
+        # Of too few clusters this head tells itself.
+        with warnings.catch_warnings(action="ignore", category=CollapseWarning):
             found = SpectralHead(data.n_clusters, random_state=data.seed).fit(codes)
         draw = np.random.default_rng(seed_of(data.seed, "empty"))
         spare = codes[draw.choice(len(codes), data.n_clusters, replace=False)]

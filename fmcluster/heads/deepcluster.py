@@ -7,7 +7,7 @@ classifier's weights, and for the rest of the epoch
 
 Against trivial solutions, as published: an empty cluster takes half of the largest (faiss splits
 it), and clusters, not rows, weigh the same (:math:`w_y \propto 1 / n_y`; the paper samples rows
-that way). Adapted to frozen embeddings: the adapter of `_contrastive`; the view is a strong one;
+that way). Adapted to frozen embeddings: the adapter of `representation`; the view is a strong one;
 labels go on from the last epoch's centroids, so that clusters keep their meaning.
 """
 

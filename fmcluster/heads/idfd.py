@@ -8,7 +8,7 @@ With a memory :math:`v_j` of every row's unit representation and the unit column
                                             {\sum_m e^{f_m^\top f_l / \tau_2}}
 
 and :math:`v_i \leftarrow normalize(m v_i + (1 - m) z_i)`. Adapted to frozen embeddings: the
-adapter of `_contrastive`; the positive is the memory of a nearest neighbor; above `MEMORY_ROWS`
+adapter of `representation`; the positive is the memory of a nearest neighbor; above `MEMORY_ROWS`
 rows the sum runs over a sample of the memory.
 """
 

@@ -8,7 +8,7 @@ Once an epoch the representation is clustered into :math:`K_m` prototypes for se
 
 where the concentrations :math:`\phi` are clipped to their 10-90 percentiles and scaled to mean
 :math:`\tau`: a loose prototype attracts less. Adapted to frozen embeddings: the adapter of
-`_contrastive`, pairs inside the batch in place of a momentum queue, a nearest neighbor as the
+`representation`, pairs inside the batch in place of a momentum queue, a nearest neighbor as the
 second view, K, 2K and 4K prototypes.
 """
 

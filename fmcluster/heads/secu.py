@@ -12,7 +12,7 @@ cluster that bounds its size from below only,
                 + \sum_{k \ne y} e^{z\, sg[c_k] / \tau}}:
 
 a center is pulled by its own rows, the harder the more, and pushed by none, which keeps it stable.
-Adapted to frozen embeddings: the adapter of `_contrastive`, a nearest neighbor as the second
+Adapted to frozen embeddings: the adapter of `representation`, a nearest neighbor as the second
 view, one head of k clusters in place of ten, centers that start at k-means: the best of several
 k-means++ seedings, because the published hundreds of epochs leave the start behind and ten epochs
 end where they began (stackoverflow: random starts of 70.1 and 70.9 ended at 70.4 and 71.3).

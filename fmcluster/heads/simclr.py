@@ -5,7 +5,7 @@ Two views a, b of each of B rows; with cosines s and temperature :math:`\tau`
 .. math:: L = -\frac{1}{2B} \sum_{i} \log
           \frac{e^{s(z_i, z_{i'}) / \tau}}{\sum_{j \ne i} e^{s(z_i, z_j) / \tau}}
 
-over the 2B views, i' the other view of i. Adapted: the adapter of `_contrastive`; the second view
+over the 2B views, i' the other view of i. Adapted: the adapter of `representation`; the second view
 is a nearest neighbor; other rows among a row's neighbors are not its negatives (they are the
 false negatives that contrastive learning is known to suffer from).
 """

@@ -115,9 +115,8 @@ class TransportObjective(Objective):
 
     def solve(self, scores: Tensor) -> SinkhornResult:
         """Return the plan of all processes' rows, of which this one holds its own."""
-        with warnings.catch_warnings():
-            # A plan at tolerance 1e-3 teaches no worse than an exact one.
-            warnings.simplefilter("ignore", ConvergenceWarning)
+        # A plan at tolerance 1e-3 teaches no worse than an exact one.
+        with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
             return sinkhorn(
                 scores,
                 col_marginal=self.prior.target.cpu().double().numpy(),

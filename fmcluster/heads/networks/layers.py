@@ -1,4 +1,4 @@
-"""The small networks that heads train, and how they are written to arrays and read back.
+"""The layers of the small networks that heads train.
 
 Each begins by bringing its input to unit variance: a linear layer at learning rate 1e-3 assumes
 rows of length sqrt(d), and unit rows (length one) would hardly move it (METHODS: the input scale

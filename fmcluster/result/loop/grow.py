@@ -169,8 +169,7 @@ def _groups(x: NDArray[np.float32], seed: int) -> NDArray[np.int64]:
     found = estimate_number(x, graph, k_range=(2, max(2, len(x) // FEWEST)), random_state=seed)
     if found.gain < STRUCTURE:
         return one
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", CollapseWarning)
+    with warnings.catch_warnings(action="ignore", category=CollapseWarning):
         return make_head("auto", n_clusters=found.best, random_state=seed).fit(x).labels_
 
 

@@ -341,8 +341,7 @@ def _cut_clusters(
 
 def _leaf_head(inside: list[Rows], n_leaves: int, seed: int) -> KMeansHead:
     head = KMeansHead(n_leaves, n_init=1, max_iter=LEAF_ROUNDS, random_state=seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", CollapseWarning)
+    with warnings.catch_warnings(action="ignore", category=CollapseWarning):
         return head.fit(one_or_list(inside))
 
 

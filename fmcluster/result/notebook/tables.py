@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,8 +10,9 @@ from numpy.typing import NDArray
 
 from fmcluster.result.cluster import mean_confidence, names_of, ranked_rows
 from fmcluster.result.loop.joined import is_readable
-from fmcluster.result.notebook.frames import as_frame
 from fmcluster.result.report.items import read_items
+from fmcluster.utils.frames import to_kind
+from fmcluster.utils.validation import check_in
 from fmcluster.vectors.rows import BLOCK_ROWS
 
 if TYPE_CHECKING:
@@ -119,6 +121,17 @@ def frame(result: ClusterResult, *, kind: str | None = None) -> Any:
             None if (label := given.get(one)) is None else str(label) for one in result.ids.tolist()
         ]
     return as_frame(columns, kind or getattr(result.source, "frame_kind", None) or "pandas")
+
+
+def as_frame(columns: Mapping[str, Any], kind: str = "pandas") -> Any:
+    """Return columns, arrays (n,) or lists in which None is missing, as a frame of one kind."""
+    if check_in(kind, ("pandas", "arrow", "polars"), "kind") == "pandas":
+        import pandas as pd
+
+        return pd.DataFrame(dict(columns))
+    import pyarrow as pa
+
+    return to_kind(pa.table(dict(columns)), kind)
 
 
 def _next_clusters(result: ClusterResult) -> NDArray[np.int64]:
