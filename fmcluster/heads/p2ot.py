@@ -36,7 +36,6 @@ from fmcluster.heads.training.prior import PriorTarget
 from fmcluster.heads.training.views import Batch
 from fmcluster.utils import distributed
 from fmcluster.utils.validation import check_range
-from fmcluster.vectors.fit_data import HeadData
 from fmcluster.vectors.rows import BLOCK_ROWS
 
 # Each is a plan over all rows: time of an epoch against a reward linearized nearer its plan.
@@ -127,9 +126,7 @@ class P2OTHead(TransportHead):
 
     _kind: ClassVar[type[P2OTObjective]] = P2OTObjective
 
-    def _objective(
-        self, network: CosineNetwork, prior: PriorTarget, data: HeadData
-    ) -> P2OTObjective:
+    def _objective(self, network: CosineNetwork, prior: PriorTarget) -> P2OTObjective:
         check_range(self.epsilon, "epsilon", low=0, open_low=True)
         check_range(self.rho, "rho", low=0, high=1, open_low=True)
         if not self.col_penalty > 0:
@@ -161,10 +158,8 @@ class SP2OTHead(P2OTHead):
 
     _kind = SP2OTObjective
 
-    def _objective(
-        self, network: CosineNetwork, prior: PriorTarget, data: HeadData
-    ) -> P2OTObjective:
+    def _objective(self, network: CosineNetwork, prior: PriorTarget) -> P2OTObjective:
         check_range(self.semantic_weight, "semantic_weight", low=0)
-        objective = super()._objective(network, prior, data)
+        objective = super()._objective(network, prior)
         objective.semantic_weight = self.semantic_weight
         return objective

@@ -55,10 +55,6 @@ class PCLObjective(PairObjective):
     granularities: tuple[int, ...]
     warmup_epochs: int
 
-    def start(self, data: TrainData) -> None:
-        super().start(data)
-        self.neighbors = data.neighbor_tensor
-
     def before_epoch(self, epoch: int, data: TrainData) -> None:
         self.prototypes: list[tuple[Tensor, Tensor, Tensor]] = []
         if epoch < self.warmup_epochs:

@@ -19,7 +19,6 @@ from torch import Tensor
 
 from fmcluster.functional.losses import unit_nt_xent
 from fmcluster.heads.families.representation import AdapterHead, PairObjective, Representation
-from fmcluster.heads.training.data import TrainData
 from fmcluster.heads.training.views import Batch
 from fmcluster.utils.validation import check_range
 from fmcluster.vectors.fit_data import HeadData
@@ -44,10 +43,6 @@ class SimCLRObjective(PairObjective):
     """NT-Xent between a row's weak view and its neighbor."""
 
     temperature: float
-
-    def start(self, data: TrainData) -> None:
-        super().start(data)
-        self.neighbors = data.neighbor_tensor
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         a, b = self.views(batch)

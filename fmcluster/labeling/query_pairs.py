@@ -118,18 +118,14 @@ def query_pairs(result: Any, budget: int = 50, *, random_state: int = 0) -> NDAr
             "answer is about"
         )
 
-    def is_open(a: int, b: int) -> bool:
-        return (
-            a != b and not (a in class_of and b in class_of) and (min(a, b), max(a, b)) not in seen
-        )
-
     parts = _parts(inputs, int(budget), seed_of(random_state, "pairs", "parts"))
     pairs: list[tuple[int, int]] = []
 
     def ask(a: int, b: int) -> bool:
-        if not is_open(a, b):
+        pair = min(a, b), max(a, b)
+        if a == b or (a in class_of and b in class_of) or pair in seen:
             return False
-        seen.add((min(a, b), max(a, b)))
+        seen.add(pair)
         pairs.append((a, b))
         return True
 
@@ -140,7 +136,7 @@ def query_pairs(result: Any, budget: int = 50, *, random_state: int = 0) -> NDAr
         rows = [(a, b) for a in parts.typical[p].tolist() for b in parts.typical[q].tolist()]
         # Both as typical as can be: by the sum of their places.
         places = sorted(range(len(rows)), key=lambda i: (sum(divmod(i, len(parts.typical[q]))), i))
-        next((True for i in places if ask(*rows[i])), None)
+        any(ask(*rows[i]) for i in places)
     _fill(inputs, parts, int(budget), pairs, ask, seed_of(random_state, "pairs", "fill"))
     return inputs.ids[np.array(pairs, dtype=np.int64).reshape(-1, 2)]
 

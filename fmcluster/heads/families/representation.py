@@ -139,6 +139,7 @@ class PairObjective(Objective):
 
     def start(self, data: TrainData) -> None:
         self.network.start(data)
+        self.neighbors = data.neighbor_tensor
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the representations of two views of each row."""

@@ -175,15 +175,13 @@ class TransportHead(TrainedHead):
     def _network(self, dims: list[int], n_clusters: int) -> nn.Module:
         return CosineNetwork(dims, n_clusters)
 
-    def _objective(
-        self, network: CosineNetwork, prior: PriorTarget, data: HeadData
-    ) -> TransportObjective:
+    def _objective(self, network: CosineNetwork, prior: PriorTarget) -> TransportObjective:
         raise NotImplementedError
 
     def _train(self, data: HeadData, rows: TrainData) -> nn.Module:
         prior = PriorTarget.resolve(self.cluster_prior, data)
         network = self._fresh(data)
-        objective = self._objective(network, prior, data)
+        objective = self._objective(network, prior)
         self._stage("transport", objective, rows, self._schedule())
         self.cluster_prior_ = prior.shares(network, rows)
         return network

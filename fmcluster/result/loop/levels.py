@@ -233,10 +233,10 @@ def at_level(result: ClusterResult, n_clusters: int) -> ClusterResult:
     groups = made.hierarchy.cut(int(n_clusters))
     if n_clusters > own:
         level = _split(result, made, groups)
-        return recalibrated_by_neighbors(with_level_names(result, level))
-    of = groups[np.unique(made.hierarchy.cluster_of_leaf, return_index=True)[1]]
-    joined = [tuple(np.flatnonzero(of == g).tolist()) for g in range(int(n_clusters))]
-    level = result.merge([g for g in joined if len(g) > 1])
+    else:
+        of = groups[np.unique(made.hierarchy.cluster_of_leaf, return_index=True)[1]]
+        joined = [tuple(np.flatnonzero(of == g).tolist()) for g in range(int(n_clusters))]
+        level = result.merge([g for g in joined if len(g) > 1])
     return recalibrated_by_neighbors(with_level_names(result, level))
 
 
