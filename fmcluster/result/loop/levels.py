@@ -207,8 +207,6 @@ def at_level(result: ClusterResult, n_clusters: int) -> ClusterResult:
 
     Parameters
     ----------
-    result : ClusterResult
-        The result.
     n_clusters : int
         From 1 to as many as the rows were cut into; above the result's own embeddings are needed.
 

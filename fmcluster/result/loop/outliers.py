@@ -32,8 +32,6 @@ def top(result: ClusterResult, count: int = 3) -> tuple[NDArray[np.int64], NDArr
 
     Parameters
     ----------
-    result : ClusterResult
-        The result.
     count : int
         How many, 1..k.
 
@@ -63,8 +61,6 @@ def abstain(result: ClusterResult, min_confidence: float = 0.8) -> NDArray[np.in
 
     Parameters
     ----------
-    result : ClusterResult
-        The result.
     min_confidence : float
         In [0, 1].
 
@@ -104,8 +100,6 @@ def outliers(result: ClusterResult, alpha: float = 0.01) -> NDArray[Any]:
 
     Parameters
     ----------
-    result : ClusterResult
-        The result.
     alpha : float
         In (0, 1).
 

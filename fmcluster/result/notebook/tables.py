@@ -30,8 +30,6 @@ def table(result: ClusterResult, *, n_examples: int = 3, items: Any = None) -> p
 
     Parameters
     ----------
-    result : ClusterResult
-        The result.
     n_examples : int
         Rows shown of each cluster, the most typical first; 0 leaves the raw data unread.
     items : Source or sequence, optional
@@ -80,8 +78,6 @@ def frame(result: ClusterResult, *, kind: str | None = None) -> Any:
 
     Parameters
     ----------
-    result : ClusterResult
-        The result.
     kind : {"pandas", "arrow", "polars"}, optional
         A ``pandas.DataFrame``, a ``pyarrow.Table`` or a ``polars.DataFrame``. Default: what the
         data came as, where the result still has them; else pandas.

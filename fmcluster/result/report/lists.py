@@ -62,8 +62,6 @@ def find_lists(result: ClusterResult, *, to_label: Any, issues: Any) -> Lists:
 
     Parameters
     ----------
-    result : ClusterResult
-        The result.
     to_label : sequence of ids or None
         Given by the caller, as `issues`, a table with a column id.
     """
