@@ -150,18 +150,9 @@ def agreement(reference: Labels, labels: Labels, n_clusters: int) -> float:
 
 
 def algorithm_weights(algorithms: list[str], assigned: Labels, n_clusters: int) -> dict[str, float]:
-    """Return the weight of every algorithm by the stability of its members.
+    """Return the weight of every algorithm by the stability of its members; they sum to one.
 
-    Parameters
-    ----------
-    algorithms : list of str
-    assigned : (base_partitions, n) int64
-    n_clusters : int
-
-    Returns
-    -------
-    dict of str to float
-        Sums to one.
+    `assigned` (base_partitions, n) holds the cluster of every row in each partition.
     """
     step = max(1, assigned.shape[1] // STABILITY_ROWS)
     rows = assigned[:, ::step]

@@ -127,13 +127,7 @@ class Representation(nn.Module):
 
 @dataclass(eq=False, repr=False)
 class PairObjective(Objective):
-    """Base of objectives on two views of a row.
-
-    Parameters
-    ----------
-    network : Representation
-        What is trained.
-    """
+    """Base of objectives on two views of a row."""
 
     network: Representation
 
