@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -285,9 +285,11 @@ def create_app(host: Host, *, token: str, port: int) -> Guard:
         The port that is listened on.
     """
     routes = [Route("/", _page), Route("/static/{name}", _static)]
-    routes += [Route(f"/api/{name}", _get(host, name)) for name in VIEWS]
-    routes += [Route(f"/api/{name}", _post(host, name), methods=["POST"]) for name in ACTIONS]
-    routes.append(Route(FILES, _file(host), methods=["POST"]))
+    routes += [Route(f"/api/{name}", partial(_get, host, name)) for name in VIEWS]
+    routes += [
+        Route(f"/api/{name}", partial(_post, host, name), methods=["POST"]) for name in ACTIONS
+    ]
+    routes.append(Route(FILES, partial(_file, host), methods=["POST"]))
     return Guard(Starlette(routes=routes), token=token, port=port)
 
 
@@ -306,50 +308,40 @@ def _read(package: str, name: str) -> bytes:
     return (files(package) / "static" / name).read_bytes()
 
 
-def _get(host: Host, name: str) -> Callable[[Request], Any]:
-    async def endpoint(request: Request) -> Response:
-        return await run_in_threadpool(_answered, host, name, dict(request.query_params))
-
-    return endpoint
+async def _get(host: Host, name: str, request: Request) -> Response:
+    return await run_in_threadpool(_answered, host, name, dict(request.query_params))
 
 
-def _post(host: Host, name: str) -> Callable[[Request], Any]:
-    async def endpoint(request: Request) -> Response:
-        try:
-            body = json.loads(await request.body())
-        except (ValueError, RecursionError):  # brackets by the thousand are no action
-            body = None
-        if not isinstance(body, dict):
-            return _refused(BAD, "the body is no JSON object")
-        return await run_in_threadpool(_answered, host, name, body)
-
-    return endpoint
+async def _post(host: Host, name: str, request: Request) -> Response:
+    try:
+        body = json.loads(await request.body())
+    except (ValueError, RecursionError):  # brackets by the thousand are no action
+        body = None
+    if not isinstance(body, dict):
+        return _refused(BAD, "the body is no JSON object")
+    return await run_in_threadpool(_answered, host, name, body)
 
 
-def _file(host: Host) -> Callable[[Request], Any]:
+async def _file(host: Host, request: Request) -> Response:
     """Write a dropped file where it goes, as it comes; the answer is its batch."""
-
-    async def endpoint(request: Request) -> Response:
-        asked = dict(request.query_params)
-        placed = await run_in_threadpool(_answered, host, "place", asked)
-        if isinstance(placed, Response):
-            return placed
-        batch, path, left = placed
-        try:
-            with path.open("xb") as file:
-                async for chunk in request.stream():
-                    left -= len(chunk)
-                    if left < 0:
-                        raise ValueError("so many bytes at once are for `fmcluster update`")
-                    file.write(chunk)
-        except Exception as error:
-            path.unlink(missing_ok=True)
-            if not isinstance(error, (ValueError, OSError)):
-                raise
-            return _refused(BAD, str(error))
-        return JSONResponse({"batch": batch})
-
-    return endpoint
+    asked = dict(request.query_params)
+    placed = await run_in_threadpool(_answered, host, "place", asked)
+    if isinstance(placed, Response):
+        return placed
+    batch, path, left = placed
+    try:
+        with path.open("xb") as file:
+            async for chunk in request.stream():
+                left -= len(chunk)
+                if left < 0:
+                    raise ValueError("so many bytes at once are for `fmcluster update`")
+                file.write(chunk)
+    except Exception as error:
+        path.unlink(missing_ok=True)
+        if not isinstance(error, (ValueError, OSError)):
+            raise
+        return _refused(BAD, str(error))
+    return JSONResponse({"batch": batch})
 
 
 def _answered(host: Host, name: str, asked: Json) -> Any:
