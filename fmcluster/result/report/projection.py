@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fmcluster.partition.mini_clusters import group_sums
 from fmcluster.result.report.layout import N_NEIGHBORS, neighbor_layout
 from fmcluster.utils.optional import require
 from fmcluster.vectors.graph import KNNGraph
@@ -76,9 +77,7 @@ def _graph(result: ClusterResult, rows: NDArray[np.int64], x: NDArray[np.float32
 def _principal(x: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[Any]:
     """Project on the two leading directions between the cluster centers."""
     present, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    centers = np.zeros((len(present), x.shape[1]))
-    np.add.at(centers, inverse, x)
-    centers /= counts[:, None]
+    centers = group_sums(x, inverse, len(present)) / counts[:, None]
     basis = centers if len(present) > 2 else x.astype(np.float64)
     _, _, directions = np.linalg.svd(basis - basis.mean(axis=0), full_matrices=False)
     directions = directions[:2]
