@@ -141,15 +141,15 @@ def _texts(items: Items, rows: NDArray[np.int64]) -> tuple[list[str], int]:
 
     The length is 0 where none was cut.
     """
-    whole = [items.text(row, MOST_TEXT) for row in rows.tolist()]
+    texts = [items.text(row, MOST_TEXT) for row in rows.tolist()]
     # As they will stand in the page: other signs than Latin letters take up to six bytes.
-    sizes = np.array([_size(text) for text in whole], np.float64)
-    signs = np.maximum([len(text) for text in whole], 1)
-    is_cut = any(len(text) == MOST_TEXT and text.endswith("…") for text in whole)
+    sizes = np.array([_size(text) for text in texts], np.float64)
+    signs = np.maximum([len(text) for text in texts], 1)
+    is_cut = any(len(text) == MOST_TEXT and text.endswith("…") for text in texts)
     # Of fewer characters nothing is said.
     low, high = 20, MOST_TEXT
     if sizes.sum() <= TEXT_BYTES:
-        return whole, MOST_TEXT if is_cut else 0
+        return texts, MOST_TEXT if is_cut else 0
     while low < high:  # the longest that fits
         middle = (low + high + 1) // 2
         if (sizes * np.minimum(1, middle / signs)).sum() <= TEXT_BYTES:
