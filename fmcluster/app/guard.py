@@ -11,6 +11,8 @@ import secrets
 from typing import Any
 from urllib.parse import parse_qs
 
+from starlette.responses import PlainTextResponse
+
 TOKEN_HEADER = "x-fmcluster-token"
 # 2 MB hold a lasso around 200,000 rows; no action needs more.
 MOST_BYTES = 4_000_000
@@ -71,18 +73,8 @@ class Guard:
             await self.app(scope, receive, with_headers)
             return
         status, text = reason
-        body = text.encode()
-        start = {
-            "type": "http.response.start",
-            "status": status,
-            "headers": [
-                (b"content-type", b"text/plain; charset=utf-8"),
-                (b"content-length", str(len(body)).encode()),
-                (b"connection", b"close"),
-            ],
-        }
-        await with_headers(start)
-        await send({"type": "http.response.body", "body": body})
+        refused = PlainTextResponse(text, status, {"connection": "close"})
+        await refused(scope, receive, with_headers)
 
     def refusal(self, scope: Any) -> tuple[int, str] | None:
         """Return status and reason of a request that is refused, None for one that may pass."""

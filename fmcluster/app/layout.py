@@ -14,21 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmcluster.result.report.points import by_clusters, lay_out, spread
-from fmcluster.result.report.projection import project
+from fmcluster.result.report.projection import FULL, project, whole
 from fmcluster.utils.files import atomic_path, read_array
 
 if TYPE_CHECKING:
     from fmcluster.result.result import ClusterResult
-
-# The largest number of two bytes: finer than the points of any screen.
-FULL = 65_535
 
 
 def points_of(result: ClusterResult, folder: Path) -> NDArray[np.uint16]:
     """Return the points (n, 2) of all rows, 0..65535, and keep them in the run folder."""
     points = kept_points(result, folder)
     if points is None:
-        points = _whole(lay_out(result))
+        points = whole(lay_out(result))
         keep(points, result, folder)
     return points
 
@@ -49,7 +46,7 @@ def with_new_rows(
     """
     known = np.full((grown.n_rows, 2), np.nan)
     known[: len(points)] = points / FULL
-    found = _whole(spread(known, grown))
+    found = whole(spread(known, grown))
     found[: len(points)] = points
     keep(found, grown, folder)
     return found
@@ -76,15 +73,11 @@ def kept_points(result: ClusterResult, folder: Path) -> NDArray[np.uint16] | Non
 def quick_points(result: ClusterResult) -> NDArray[np.uint16]:
     """Return points by two linear directions: there at once, until the layout is."""
     if result.embeddings is None:
-        return _whole(by_clusters(result))
-    return _whole(project(result, np.arange(result.n_rows), method="pca"))
+        return whole(by_clusters(result))
+    return whole(project(result, np.arange(result.n_rows), method="pca"))
 
 
 def _path(result: ClusterResult, folder: Path) -> Path:
     # Eight bytes: that other ids have the same is a matter of billions of results.
     key = hashlib.blake2b(repr(result.ids.dtype).encode() + result.ids.tobytes(), digest_size=8)
     return folder / f"map-{key.hexdigest()}.npy"
-
-
-def _whole(points: NDArray[np.floating]) -> NDArray[np.uint16]:
-    return np.rint(FULL * np.clip(points, 0, 1)).astype(np.uint16)

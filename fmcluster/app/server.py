@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,18 +29,9 @@ if TYPE_CHECKING:  # the page is there before what it works with is imported
 OWN, SHARED = "fmcluster.app", "fmcluster.result.report"
 # The files of the page, by name: no path is ever made of what was asked for. The map and what it is
 # made with are the report's.
-STATIC = {
-    "theme.css": SHARED,
-    "dom.js": SHARED,
-    "map.js": SHARED,
-    "app.css": OWN,
-    "main.js": OWN,
-    "ui.js": OWN,
-    "clusters.js": OWN,
-    "rows.js": OWN,
-    "label.js": OWN,
-    "drop.js": OWN,
-}
+STATIC = dict.fromkeys(("theme.css", "dom.js", "map.js"), SHARED) | dict.fromkeys(
+    ("app.css", "main.js", "ui.js", "clusters.js", "rows.js", "label.js", "drop.js"), OWN
+)
 TYPES = {".css": "text/css", ".js": "text/javascript"}
 # Seconds that a request waits for the result to be loaded, until the page asks again.
 LONGEST_WAIT = 20
@@ -64,19 +55,14 @@ class Host:
 
     def __init__(self, work: Work | None = None, *, folder: Path | None = None) -> None:
         self.failure, self._folder = "", folder
-        self._loaded, self._ready = work, threading.Event()
+        self.work, self._ready = work, threading.Event()
         self.ending = threading.Event()
         if work is not None:
             self._ready.set()
 
-    @property
-    def work(self) -> Work | None:
-        """What works; None until the result is loaded."""
-        return self._loaded
-
     def put(self, work: Work | None, failure: str = "") -> None:
         """Give what was loaded, or why nothing was."""
-        self._loaded, self.failure = work, failure
+        self.work, self.failure = work, failure
         self._ready.set()
 
     def end(self) -> None:
@@ -299,9 +285,11 @@ def create_app(host: Host, *, token: str, port: int) -> Guard:
         The port that is listened on.
     """
     routes = [Route("/", _page), Route("/static/{name}", _static)]
-    routes += [Route(f"/api/{name}", _get(host, name)) for name in VIEWS]
-    routes += [Route(f"/api/{name}", _post(host, name), methods=["POST"]) for name in ACTIONS]
-    routes.append(Route(FILES, _file(host), methods=["POST"]))
+    routes += [Route(f"/api/{name}", partial(_get, host, name)) for name in VIEWS]
+    routes += [
+        Route(f"/api/{name}", partial(_post, host, name), methods=["POST"]) for name in ACTIONS
+    ]
+    routes.append(Route(FILES, partial(_file, host), methods=["POST"]))
     return Guard(Starlette(routes=routes), token=token, port=port)
 
 
@@ -320,50 +308,40 @@ def _read(package: str, name: str) -> bytes:
     return (files(package) / "static" / name).read_bytes()
 
 
-def _get(host: Host, name: str) -> Callable[[Request], Any]:
-    async def endpoint(request: Request) -> Response:
-        return await run_in_threadpool(_answered, host, name, dict(request.query_params))
-
-    return endpoint
+async def _get(host: Host, name: str, request: Request) -> Response:
+    return await run_in_threadpool(_answered, host, name, dict(request.query_params))
 
 
-def _post(host: Host, name: str) -> Callable[[Request], Any]:
-    async def endpoint(request: Request) -> Response:
-        try:
-            body = json.loads(await request.body())
-        except (ValueError, RecursionError):  # brackets by the thousand are no action
-            body = None
-        if not isinstance(body, dict):
-            return _refused(BAD, "the body is no JSON object")
-        return await run_in_threadpool(_answered, host, name, body)
-
-    return endpoint
+async def _post(host: Host, name: str, request: Request) -> Response:
+    try:
+        body = json.loads(await request.body())
+    except (ValueError, RecursionError):  # brackets by the thousand are no action
+        body = None
+    if not isinstance(body, dict):
+        return _refused(BAD, "the body is no JSON object")
+    return await run_in_threadpool(_answered, host, name, body)
 
 
-def _file(host: Host) -> Callable[[Request], Any]:
+async def _file(host: Host, request: Request) -> Response:
     """Write a dropped file where it goes, as it comes; the answer is its batch."""
-
-    async def endpoint(request: Request) -> Response:
-        asked = dict(request.query_params)
-        placed = await run_in_threadpool(_answered, host, "place", asked)
-        if isinstance(placed, Response):
-            return placed
-        batch, path, left = placed
-        try:
-            with path.open("xb") as file:
-                async for chunk in request.stream():
-                    left -= len(chunk)
-                    if left < 0:
-                        raise ValueError("so many bytes at once are for `fmcluster update`")
-                    file.write(chunk)
-        except Exception as error:
-            path.unlink(missing_ok=True)
-            if not isinstance(error, (ValueError, OSError)):
-                raise
-            return _refused(BAD, str(error))
-        return JSONResponse({"batch": batch})
-
-    return endpoint
+    asked = dict(request.query_params)
+    placed = await run_in_threadpool(_answered, host, "place", asked)
+    if isinstance(placed, Response):
+        return placed
+    batch, path, left = placed
+    try:
+        with path.open("xb") as file:
+            async for chunk in request.stream():
+                left -= len(chunk)
+                if left < 0:
+                    raise ValueError("so many bytes at once are for `fmcluster update`")
+                file.write(chunk)
+    except Exception as error:
+        path.unlink(missing_ok=True)
+        if not isinstance(error, (ValueError, OSError)):
+            raise
+        return _refused(BAD, str(error))
+    return JSONResponse({"batch": batch})
 
 
 def _answered(host: Host, name: str, asked: Json) -> Any:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fmcluster.result.cluster import mean_confidence, names_of, ranked_rows
+
 if TYPE_CHECKING:
     from fmcluster.app.session import Session
     from fmcluster.result.report.confusion import Confusions
@@ -70,20 +72,18 @@ def clusters(session: Session) -> list[dict[str, Any]]:
     from fmcluster.result.report.typical import chooser
 
     result = session.result
-    sizes, there = result.sizes, result.labels >= 0
-    sure = np.bincount(result.labels[there], result.confidence[there], result.n_clusters)
-    order = np.lexsort((-result.confidence, result.labels))
-    bounds = np.searchsorted(result.labels[order], np.arange(result.n_clusters + 1))
+    sizes, names = result.sizes, names_of(result)
+    sure, ranked = np.nan_to_num(mean_confidence(result)), ranked_rows(result)
     choose, confusions = chooser(result), find_confusions(result)
     pairs = {(pair.a, pair.b) for pair in confusions.pairs if pair.may_be_one}
     return [
         {
             "label": label,
-            "name": result.names[label] if result.names else f"cluster {label}",
+            "name": names[label],
             "size": int(sizes[label]),
-            "confidence": round(float(sure[label]) / max(int(sizes[label]), 1), 4),
+            "confidence": round(float(sure[label]), 4),
             "confused": _confused(confusions, label, pairs),
-            "examples": rows(session, choose(order[bounds[label] : bounds[label + 1]], EXAMPLES)),
+            "examples": rows(session, choose(ranked[label], EXAMPLES)),
         }
         for label in range(result.n_clusters)
     ]
@@ -155,9 +155,8 @@ def _bytes(share: NDArray[Any]) -> NDArray[np.uint8]:
 def level(session: Session, n_clusters: int) -> list[dict[str, Any]]:
     """Return number, name and size of each cluster of a level."""
     result = session.at_level(n_clusters)
-    names = result.names or [f"cluster {c}" for c in range(result.n_clusters)]
-    sizes = result.sizes.tolist()
-    return [{"label": c, "name": names[c], "size": sizes[c]} for c in range(result.n_clusters)]
+    found = zip(names_of(result), result.sizes.tolist(), strict=True)
+    return [{"label": c, "name": name, "size": size} for c, (name, size) in enumerate(found)]
 
 
 # A few screens of rows; further neighbors are less and less alike.
@@ -186,15 +185,19 @@ def table(session: Session, numbers: NDArray[np.int64]) -> str:
     result = session.result
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    texts = session.rows
+    texts, names = session.rows, [*names_of(result), ""]  # the last one is that of -1
     has_text = texts.kind == "text"
     writer.writerow(["id", "cluster", "name", "confidence", *(["text"] if has_text else [])])
     # In a file texts are whole, but for those as long as a book.
     shown = texts.show(numbers, length=100_000) if has_text else [{}] * len(numbers)
     for row, item in zip(numbers.tolist(), shown, strict=True):
         label = int(result.labels[row])
-        name = "" if label < 0 else result.names[label] if result.names else f"cluster {label}"
-        cells = [result.ids[row].item(), label, name, round(float(result.confidence[row]), 4)]
+        cells = [
+            result.ids[row].item(),
+            label,
+            names[label],
+            round(float(result.confidence[row]), 4),
+        ]
         if has_text:
             cells.append(item.get("text", ""))
         writer.writerow([_harmless(cell) for cell in cells])

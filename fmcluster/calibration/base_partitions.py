@@ -16,6 +16,7 @@ are after Hungarian alignment.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -149,32 +150,19 @@ def agreement(reference: Labels, labels: Labels, n_clusters: int) -> float:
 
 
 def algorithm_weights(algorithms: list[str], assigned: Labels, n_clusters: int) -> dict[str, float]:
-    """Return the weight of every algorithm by the stability of its members.
+    """Return the weight of every algorithm by the stability of its members; they sum to one.
 
-    Parameters
-    ----------
-    algorithms : list of str
-    assigned : (base_partitions, n) int64
-    n_clusters : int
-
-    Returns
-    -------
-    dict of str to float
-        Sums to one.
+    `assigned` (base_partitions, n) holds the cluster of every row in each partition.
     """
     step = max(1, assigned.shape[1] // STABILITY_ROWS)
     rows = assigned[:, ::step]
-    names = sorted(set(algorithms))
-    members = {
-        name: [q for q, algorithm in enumerate(algorithms) if algorithm == name] for name in names
-    }
-    stability = np.zeros(len(names))
-    for f, name in enumerate(names):
-        pairs = [(a, b) for a in members[name] for b in members[name] if a < b]
-        stability[f] = np.mean([agreement(rows[a], rows[b], n_clusters) for a, b in pairs])
-    share = np.exp((stability - stability.max()) / STABILITY_SCALE)
+    names, stability = sorted(set(algorithms)), []
+    for name in names:
+        pairs = combinations(rows[[algorithm == name for algorithm in algorithms]], 2)
+        stability.append(np.mean([agreement(a, b, n_clusters) for a, b in pairs]))
+    share = np.exp((np.array(stability) - max(stability)) / STABILITY_SCALE)
     share /= share.sum()
-    return {name: float(share[f]) for f, name in enumerate(names)}
+    return dict(zip(names, share.tolist(), strict=True))
 
 
 def vote_shares(regions: Labels, labels: Labels, shape: tuple[int, int]) -> NDArray[np.float64]:

@@ -1,6 +1,6 @@
 """Calibration without labels: regions, base_partitions and the curves that join them.
 
-See `fmcluster.calibrate` for the method.
+See `fmcluster.calibration.from_labels` for the method.
 """
 
 from __future__ import annotations

@@ -52,12 +52,6 @@ def _indexed(values: NDArray[np.generic]) -> tuple[NDArray[np.generic], NDArray[
     return distinct, index.reshape(-1).astype(np.int64)
 
 
-def _is_unassigned(labels: NDArray[np.generic]) -> NDArray[np.bool_]:
-    if labels.dtype.kind in "if":
-        return labels == UNASSIGNED
-    return np.zeros(len(labels), dtype=bool)
-
-
 def contingency(y: ArrayLike, labels: ArrayLike, *, n_clusters: int | None = None) -> Contingency:
     """Count rows by cluster and class.
 
@@ -81,7 +75,8 @@ def contingency(y: ArrayLike, labels: ArrayLike, *, n_clusters: int | None = Non
     if len(y_) == 0:
         raise ValueError("y and labels are empty: at least one row is needed")
     classes, class_index = _indexed(y_)
-    assigned = ~_is_unassigned(labels_)
+    numbers = labels_.dtype.kind in "if"
+    assigned = labels_ != UNASSIGNED if numbers else np.ones(len(labels_), dtype=bool)
     cluster_index = np.full(len(y_), UNASSIGNED, dtype=np.int64)
     if n_clusters is None:
         clusters, cluster_index[assigned] = _indexed(labels_[assigned])

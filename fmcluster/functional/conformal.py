@@ -13,8 +13,7 @@ first k are discoveries, k the largest number with
 
 Of what is found, a share of at most :math:`\alpha` is chance, on the mean; where *nothing* is to be
 found, anything is with a chance of at most :math:`\alpha`. It holds for conformal p-values too,
-though they share one reference (Bates et al., "Testing for outliers with conformal p-values",
-Annals of Statistics 2023).
+though they share one reference (Bates et al.).
 
 **Beyond the reference.** A conformal p-value is at least 1 / (n + 1), however strange the row: with
 few reference rows no single one could ever be a discovery among many. Past the strangest of n

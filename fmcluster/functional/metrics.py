@@ -143,12 +143,8 @@ def evaluate(
     ValueError
         No rows, unequal lengths, probabilities that are none.
     """
-    n_columns = None
-    values = None
-    if proba is not None:
-        values = check_proba(proba)
-        n_columns = values.shape[1]
-    pairs = contingency(y, labels, n_clusters=n_columns)
+    values = None if proba is None else check_proba(proba)
+    pairs = contingency(y, labels, n_clusters=None if values is None else values.shape[1])
     correct = _matched(pairs)
     if values is not None and len(values) != len(correct):
         raise ValueError(f"proba has {len(values)} rows, labels {len(correct)}: they must be equal")
@@ -160,11 +156,10 @@ def evaluate(
         **_class_figures(pairs.class_index, correct),
         "n_clusters": float(len(np.unique(used))),
     }
+    if confidence is None and values is not None:
+        confidence = np.clip(values.max(axis=1).astype(np.float64), 0.0, 1.0)
     if confidence is not None:
         figures |= _confidence_figures(np.asarray(confidence, dtype=np.float64), correct)
-    elif values is not None:
-        top = np.clip(values.max(axis=1).astype(np.float64), 0.0, 1.0)
-        figures |= _confidence_figures(top, correct)
     if values is not None:
         column_of_class = np.full(len(pairs.classes), UNASSIGNED, dtype=np.int64)
         match = hungarian(pairs.table)

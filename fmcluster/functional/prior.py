@@ -23,7 +23,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fmcluster.utils.random import seed_of
 from fmcluster.utils.validation import check_in, check_prior, check_proba, check_range
 
 PROFILES = ("exponential", "pareto")
@@ -185,37 +184,6 @@ def fit_profile(sizes: ArrayLike, *, kind: str = "auto") -> Profile:
     curve /= curve.sum()
     distance = 0.5 * float(np.abs(curve - share).sum())
     return Profile(kind, slope, float(curve[0] / curve[-1]), r2, distance, curve)
-
-
-def imbalance_ratio(
-    counts: ArrayLike,
-    *,
-    level: float = 0.95,
-    n_bootstrap: int = 1000,
-    random_state: int | None = 0,
-) -> tuple[float, tuple[float, float]]:
-    """Return largest over smallest cluster and its bootstrap interval.
-
-    Rows are drawn again with replacement from the given counts; a cluster left without a row
-    counts as one row. The interval holds the *sampling* error of the sizes only: it knows nothing
-    of rows in the wrong cluster.
-
-    Parameters
-    ----------
-    counts : (k,) array
-        Rows a cluster (not shares: the interval depends on how many rows there are).
-    level : float in (0, 1)
-        Coverage of the interval.
-    """
-    n = _check_counts(counts)
-    check_range(level, "level", low=0, high=1, open_low=True)
-    total = int(round(n.sum()))
-    ratio = float(n.max() / max(n.min(), 1.0))
-    generator = np.random.default_rng(seed_of(random_state, "imbalance"))
-    drawn = generator.multinomial(total, n / n.sum(), size=n_bootstrap)
-    ratios = drawn.max(axis=1) / np.maximum(drawn.min(axis=1), 1)
-    low, high = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2])
-    return ratio, (float(min(low, ratio)), float(max(high, ratio)))
 
 
 def long_tail_counts(

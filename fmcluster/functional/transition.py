@@ -2,8 +2,8 @@ r"""The noise transition matrix, :math:`T_{cj} = P(\text{given } j \mid \text{tr
 
 A class of few rows cannot tell its own row of T, so rows borrow from each other.
 `estimate_transition` borrows the weight of a fixed number of rows; `adaptive_transition` lets the
-counts say how alike the
-classes are, apart for how often a label is kept and for where a wrong one goes:
+counts say how alike the classes are, apart for how often a label is kept and for where a wrong one
+goes:
 
 .. math:: T_{cc} \sim \mathrm{Beta}(s_1 \bar t, s_1 (1 - \bar t)), \qquad
           T_{c, j \ne c} / (1 - T_{cc}) \sim \mathrm{Dirichlet}(s_2 b),

@@ -8,7 +8,7 @@ With views a, b, unit representations z and assignments p (B, K):
 
 The second term contrasts the K columns, a cluster's assignments over the batch; with a uniform
 :math:`\pi` the last two are the paper's entropy of the cluster sizes. Adapted to frozen
-embeddings: the adapter of `_contrastive`, a cosine cluster head that starts at the centroids of
+embeddings: the adapter of `representation`, a cosine cluster head that starts at the centroids of
 k-means from the best of several k-means++ seedings, a nearest neighbor as the second view.
 """
 
@@ -30,21 +30,13 @@ from fmcluster.utils.validation import check_range
 from fmcluster.vectors.fit_data import HeadData
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class CCObjective(PairObjective):
     """Instance and cluster contrast with a size term."""
 
-    def __init__(
-        self,
-        network: Representation,
-        *,
-        prior: PriorTarget,
-        instance_temperature: float,
-        cluster_temperature: float,
-    ) -> None:
-        super().__init__(network)
-        self.prior = prior
-        self.instance_temperature = instance_temperature
-        self.cluster_temperature = cluster_temperature
+    prior: PriorTarget
+    instance_temperature: float
+    cluster_temperature: float
 
     def start(self, data: TrainData) -> None:
         super().start(data)

@@ -26,7 +26,7 @@ calibrated probabilities are averaged under one naming of the clusters; ``n_star
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from typing import Any
 
@@ -117,31 +117,25 @@ class MiniClusterMeans:
         return (0.5 * (torch.where(size[:, None] <= 1, near, others) + near)).clamp_min(0)
 
 
+@dataclass(eq=False, repr=False)
 class CDCObjective(Objective):
     """Both heads, trained together on frozen rows."""
 
-    def __init__(
-        self,
-        dims: list[int],
-        n_clusters: int,
-        *,
-        n_starts: int,
-        hidden: int,
-        prior: PriorTarget,
-        start_labels: NDArray[np.int64] | None,
-        n_mini_clusters: int | None,
-        balance_weight: float,
-        orthogonalise: str,
-    ) -> None:
-        super().__init__()
-        self.input = UnitInput(dims)
-        self.clustering = DualHead(self.input.n_dims, hidden, n_clusters, n_starts)
-        self.calibration = DualHead(self.input.n_dims, hidden, n_clusters, n_starts)
-        self.prior = prior
-        self.start_labels = start_labels
-        self.n_mini_clusters = n_mini_clusters
-        self.balance_weight = balance_weight
-        self.orthogonalise = orthogonalise
+    dims: list[int]
+    n_clusters: int
+    _: KW_ONLY
+    n_starts: int
+    hidden: int
+    prior: PriorTarget
+    start_labels: NDArray[np.int64] | None
+    n_mini_clusters: int | None
+    balance_weight: float
+    orthogonalise: str
+
+    def __post_init__(self) -> None:
+        self.input = UnitInput(self.dims)
+        sizes = self.input.n_dims, self.hidden, self.n_clusters, self.n_starts
+        self.clustering, self.calibration = DualHead(*sizes), DualHead(*sizes)
 
     @torch.no_grad()
     def start(self, data: TrainData) -> None:

@@ -22,7 +22,7 @@ Meant for raw inputs such as pixels; frozen embeddings lose more in so narrow a 
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -61,16 +61,16 @@ def group_means(
     return np.where(sizes > 0, means, empty).astype(np.float32)
 
 
+@dataclass(eq=False, repr=False)
 class DECObjective(Objective):
     """KL of the target, and reconstruction where it has a weight."""
 
-    def __init__(
-        self, network: AutoEncoder, *, cluster_weight: float, reconstruction_weight: float
-    ) -> None:
-        super().__init__()
-        self.network = network
-        self.cluster_weight = cluster_weight
-        self.reconstruction_weight = reconstruction_weight
+    network: AutoEncoder
+    _: KW_ONLY
+    cluster_weight: float
+    reconstruction_weight: float
+
+    def __post_init__(self) -> None:
         self.q = torch.empty(0)
 
     def get_extra_state(self) -> Tensor:
@@ -84,8 +84,8 @@ class DECObjective(Objective):
     @torch.no_grad()
     def start(self, data: TrainData) -> None:
         codes = data.map(self.network.embed).numpy()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", CollapseWarning)  # of too few: this head says so itself
+        # Of too few clusters this head tells itself.
+        with warnings.catch_warnings(action="ignore", category=CollapseWarning):
             found = SpectralHead(data.n_clusters, random_state=data.seed).fit(codes)
         draw = np.random.default_rng(seed_of(data.seed, "empty"))
         spare = codes[draw.choice(len(codes), data.n_clusters, replace=False)]

@@ -7,7 +7,7 @@ classifier's weights, and for the rest of the epoch
 
 Against trivial solutions, as published: an empty cluster takes half of the largest (faiss splits
 it), and clusters, not rows, weigh the same (:math:`w_y \propto 1 / n_y`; the paper samples rows
-that way). Adapted to frozen embeddings: the adapter of `_contrastive`; the view is a strong one;
+that way). Adapted to frozen embeddings: the adapter of `representation`; the view is a strong one;
 labels go on from the last epoch's centroids, so that clusters keep their meaning.
 """
 
@@ -55,13 +55,14 @@ def lloyd(z: Tensor, centroids: Tensor, n_rounds: int = LLOYD_ROUNDS) -> tuple[T
     return centroids, (z @ centroids.T).argmax(dim=1)
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class DeepClusterObjective(PairObjective):
     """Cross-entropy to this epoch's clusters."""
 
-    def __init__(self, network: Representation, *, temperature: float) -> None:
-        super().__init__(network)
-        self.temperature = temperature
-        network.readout.requires_grad_(False)
+    temperature: float
+
+    def __post_init__(self) -> None:
+        self.network.readout.requires_grad_(False)
 
     def start(self, data: TrainData) -> None:
         super().start(data)

@@ -11,7 +11,7 @@ worse than k-means; the start is spherical k-means. The mixture weights are the 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +26,6 @@ from fmcluster.utils.validation import check_in, check_range
 from fmcluster.vectors.fit_data import HeadData
 from fmcluster.vectors.pca import PCAMap
 from fmcluster.vectors.rows import joint
-
-if TYPE_CHECKING:
-    import torch
 
 COVARIANCES = ("tied", "full", "diag", "spherical")
 # Rows that a cluster without any counts as: its mean is then that of all, not a division by 0.
@@ -104,48 +101,38 @@ class GMMHead(ClusterHead):
         counts = np.bincount(labels, minlength=k) + EMPTY
         means = (group_sums(z, labels, k) + EMPTY * z.mean(axis=0)) / counts[:, None]
         precisions = self._precisions(z, k, data.seed("em"))
-        gpu = distributed.gpu()
-        if gpu is not None and self.covariance_type == "tied":
-            self._fit_on(gpu, z, means, counts / counts.sum(), precisions)
+        weights, gpu = counts / counts.sum(), distributed.gpu()
+        options: dict[str, Any] = {"max_iter": self.max_iter, "reg_covar": self.reg_covar}
+        if gpu is not None and self.covariance_type == "tied":  # no other is known there
+            from fmcluster.functional.mixture import fit_tied
+
+            found = fit_tied(z, means, weights, precisions, device=gpu, **options)
+            self.mixture_, self.n_iter_ = self._mixture(*found[:4]), found.n_iter
         else:
             self.mixture_ = Mixture(
                 k,
                 covariance_type=self.covariance_type,
                 means_init=means,
-                weights_init=counts / counts.sum(),
+                weights_init=weights,
                 precisions_init=precisions,
-                max_iter=self.max_iter,
-                reg_covar=self.reg_covar,
                 random_state=data.seed("em"),
+                **options,
             ).fit(z)
-        self.n_iter_ = self.mixture_.n_iter_
+            self.n_iter_ = self.mixture_.n_iter_
         self.cluster_prior_ = self.mixture_.weights_
 
-    def _fit_on(
+    def _mixture(
         self,
-        device: torch.device,
-        z: NDArray[np.float64],
-        means: NDArray[np.float64],
         weights: NDArray[np.float64],
-        precision: NDArray[np.float64],
-    ) -> None:
-        """Make the rounds on a device: the tied covariance alone is known there."""
-        from fmcluster.functional.mixture import fit_tied
-
-        found = fit_tied(
-            z,
-            means,
-            weights,
-            precision,
-            max_iter=self.max_iter,
-            reg_covar=self.reg_covar,
-            device=device,
-        )
-        self.mixture_ = Mixture(len(means), covariance_type="tied")
-        self.mixture_.weights_, self.mixture_.means_ = found.weights, found.means
-        self.mixture_.covariances_ = found.covariance
-        self.mixture_.precisions_cholesky_ = found.precision_cholesky
-        self.mixture_.n_iter_ = found.n_iter
+        means: NDArray[np.float64],
+        covariances: NDArray[np.float64],
+        precisions_cholesky: NDArray[np.float64],
+    ) -> Mixture:
+        """Return the fitted mixture of these arrays."""
+        made = Mixture(len(weights), covariance_type=self.covariance_type)
+        made.weights_, made.means_, made.covariances_ = weights, means, covariances
+        made.precisions_cholesky_ = precisions_cholesky
+        return made
 
     def _precisions(self, z: NDArray[np.float64], k: int, seed: int) -> NDArray[np.float64]:
         """Return the inverse covariances to begin with, in scikit-learn's shape.
@@ -178,8 +165,5 @@ class GMMHead(ClusterHead):
 
     def _load_state(self, arrays: dict[str, NDArray[Any]]) -> None:
         self.map_ = PCAMap.from_arrays(arrays)
-        k = len(arrays["weights"])
-        self.mixture_ = Mixture(k, covariance_type=self.covariance_type)
-        self.mixture_.weights_, self.mixture_.means_ = arrays["weights"], arrays["means"]
-        self.mixture_.covariances_ = arrays["covariances"]
-        self.mixture_.precisions_cholesky_ = arrays["precisions"]
+        names = ("weights", "means", "covariances", "precisions")
+        self.mixture_ = self._mixture(*(arrays[name] for name in names))

@@ -8,7 +8,7 @@ With a memory :math:`v_j` of every row's unit representation and the unit column
                                             {\sum_m e^{f_m^\top f_l / \tau_2}}
 
 and :math:`v_i \leftarrow normalize(m v_i + (1 - m) z_i)`. Adapted to frozen embeddings: the
-adapter of `_contrastive`; the positive is the memory of a nearest neighbor; above `MEMORY_ROWS`
+adapter of `representation`; the positive is the memory of a nearest neighbor; above `MEMORY_ROWS`
 rows the sum runs over a sample of the memory.
 """
 
@@ -38,23 +38,14 @@ def decorrelation(z: Tensor, temperature: float) -> Tensor:
     return F.cross_entropy(scores, torch.arange(z.shape[1], device=z.device))
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class IDFDObjective(PairObjective):
     """Instance discrimination against a memory, plus decorrelation."""
 
-    def __init__(
-        self,
-        network: Representation,
-        *,
-        temperature: float,
-        feature_temperature: float,
-        feature_weight: float,
-        momentum: float,
-    ) -> None:
-        super().__init__(network)
-        self.temperature = temperature
-        self.feature_temperature = feature_temperature
-        self.feature_weight = feature_weight
-        self.momentum = momentum
+    temperature: float
+    feature_temperature: float
+    feature_weight: float
+    momentum: float
 
     def start(self, data: TrainData) -> None:
         super().start(data)

@@ -36,7 +36,6 @@ from fmcluster.heads.training.prior import PriorTarget
 from fmcluster.heads.training.views import Batch
 from fmcluster.utils import distributed
 from fmcluster.utils.validation import check_range
-from fmcluster.vectors.fit_data import HeadData
 from fmcluster.vectors.rows import BLOCK_ROWS
 
 # Each is a plan over all rows: time of an epoch against a reward linearized nearer its plan.
@@ -49,22 +48,14 @@ def ramp(progress: float, rho: float) -> float:
     return rho + (1 - rho) * math.exp(-5 * (1 - progress) ** 2)
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class P2OTObjective(TransportObjective):
     """A partial plan whose mass grows."""
 
-    def __init__(
-        self,
-        network: CosineNetwork,
-        *,
-        prior: PriorTarget,
-        epsilon: float,
-        col_penalty: float,
-        rho: float,
-        epochs: int,
-    ) -> None:
-        super().__init__(network, prior=prior, epsilon=epsilon, col_penalty=col_penalty)
-        self.start_rho = rho
-        self.epochs = epochs
+    epochs: int
+
+    def __post_init__(self) -> None:
+        self.start_rho = self.rho
 
     def before_epoch(self, epoch: int, data: TrainData) -> None:
         self.rho = min(1.0, ramp(epoch / max(self.epochs - 1, 1), self.start_rho))
@@ -135,9 +126,7 @@ class P2OTHead(TransportHead):
 
     _kind: ClassVar[type[P2OTObjective]] = P2OTObjective
 
-    def _objective(
-        self, network: CosineNetwork, prior: PriorTarget, data: HeadData
-    ) -> P2OTObjective:
+    def _objective(self, network: CosineNetwork, prior: PriorTarget) -> P2OTObjective:
         check_range(self.epsilon, "epsilon", low=0, open_low=True)
         check_range(self.rho, "rho", low=0, high=1, open_low=True)
         if not self.col_penalty > 0:
@@ -146,7 +135,7 @@ class P2OTHead(TransportHead):
             network,
             prior=prior,
             epsilon=self.epsilon,
-            col_penalty=float(np.float64(self.col_penalty)),
+            col_penalty=float(self.col_penalty),
             rho=self.rho,
             epochs=self.epochs,
         )
@@ -169,10 +158,8 @@ class SP2OTHead(P2OTHead):
 
     _kind = SP2OTObjective
 
-    def _objective(
-        self, network: CosineNetwork, prior: PriorTarget, data: HeadData
-    ) -> P2OTObjective:
+    def _objective(self, network: CosineNetwork, prior: PriorTarget) -> P2OTObjective:
         check_range(self.semantic_weight, "semantic_weight", low=0)
-        objective = super()._objective(network, prior, data)
+        objective = super()._objective(network, prior)
         objective.semantic_weight = self.semantic_weight
         return objective

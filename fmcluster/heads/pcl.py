@@ -8,7 +8,7 @@ Once an epoch the representation is clustered into :math:`K_m` prototypes for se
 
 where the concentrations :math:`\phi` are clipped to their 10-90 percentiles and scaled to mean
 :math:`\tau`: a loose prototype attracts less. Adapted to frozen embeddings: the adapter of
-`_contrastive`, pairs inside the batch in place of a momentum queue, a nearest neighbor as the
+`representation`, pairs inside the batch in place of a momentum queue, a nearest neighbor as the
 second view, K, 2K and 4K prototypes.
 """
 
@@ -47,29 +47,16 @@ def concentration(z: Tensor, centroids: Tensor, labels: Tensor, temperature: flo
     return temperature * phi / phi.mean()
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class PCLObjective(PairObjective):
     """NT-Xent plus prototype contrast at several granularities."""
 
-    def __init__(
-        self,
-        network: Representation,
-        *,
-        temperature: float,
-        granularities: tuple[int, ...],
-        warmup_epochs: int,
-    ) -> None:
-        super().__init__(network)
-        self.temperature = temperature
-        self.granularities = granularities
-        self.warmup_epochs = warmup_epochs
-        self.prototypes: list[tuple[Tensor, Tensor, Tensor]] = []
-
-    def start(self, data: TrainData) -> None:
-        super().start(data)
-        self.neighbors = data.neighbor_tensor
+    temperature: float
+    granularities: tuple[int, ...]
+    warmup_epochs: int
 
     def before_epoch(self, epoch: int, data: TrainData) -> None:
-        self.prototypes = []
+        self.prototypes: list[tuple[Tensor, Tensor, Tensor]] = []
         if epoch < self.warmup_epochs:
             return
         z = data.map(self.network.embed)

@@ -17,8 +17,7 @@ loss: label smoothing, focal loss, and the L1 norm of the logits.
 
 from __future__ import annotations
 
-import logging
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import torch
@@ -44,7 +43,6 @@ from fmcluster.utils import distributed
 from fmcluster.utils.validation import check_in, check_range
 from fmcluster.vectors.fit_data import HeadData
 
-logger = logging.getLogger(__name__)
 REGULARIZERS = ("none", "label_smoothing", "focal", "l1")
 # Arguments without a part in the clustering step: its checkpoint serves all of their values.
 SELF_LABELING = ("self_label_epochs", "threshold", "regularizer", "regularizer_strength")
@@ -55,17 +53,20 @@ MINIMUM_SHARE = 0.2
 QUANTILE_ROWS = 2**24
 
 
+@dataclass(eq=False, repr=False)
 class SCANObjective(Objective):
     """The clustering step for `n_heads` linear heads at once."""
 
-    def __init__(
-        self, dims: list[int], n_clusters: int, *, n_heads: int, weight: float, prior: PriorTarget
-    ) -> None:
-        super().__init__()
-        self.input = JointInput(dims)
-        self.heads = Heads(self.input.n_dims, n_clusters, n_heads)
-        self.weight = weight
-        self.prior = prior
+    dims: list[int]
+    n_clusters: int
+    _: KW_ONLY
+    n_heads: int
+    weight: float
+    prior: PriorTarget
+
+    def __post_init__(self) -> None:
+        self.input = JointInput(self.dims)
+        self.heads = Heads(self.input.n_dims, self.n_clusters, self.n_heads)
 
     def start(self, data: TrainData) -> None:
         self.input.fit(data.sample())
@@ -126,17 +127,15 @@ def top(proba: Tensor) -> Tensor:
     return torch.stack([values, columns.to(values)], dim=1)
 
 
+@dataclass(eq=False, repr=False)
 class SelfLabelObjective(Objective):
     """Self-labeling: confident rows teach their strong views."""
 
-    def __init__(
-        self, network: nn.Module, *, threshold: float, regularizer: str, strength: float
-    ) -> None:
-        super().__init__()
-        self.network = network
-        self.threshold = threshold
-        self.regularizer = regularizer
-        self.strength = strength
+    network: nn.Module
+    _: KW_ONLY
+    threshold: float
+    regularizer: str
+    strength: float
 
     def before_epoch(self, epoch: int, data: TrainData) -> None:
         # Two numbers per row are kept, not its k probabilities.

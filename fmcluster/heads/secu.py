@@ -12,7 +12,7 @@ cluster that bounds its size from below only,
                 + \sum_{k \ne y} e^{z\, sg[c_k] / \tau}}:
 
 a center is pulled by its own rows, the harder the more, and pushed by none, which keeps it stable.
-Adapted to frozen embeddings: the adapter of `_contrastive`, a nearest neighbor as the second
+Adapted to frozen embeddings: the adapter of `representation`, a nearest neighbor as the second
 view, one head of k clusters in place of ten, centers that start at k-means: the best of several
 k-means++ seedings, because the published hundreds of epochs leave the start behind and ten epochs
 end where they began (stackoverflow: random starts of 70.1 and 70.9 ended at 70.4 and 71.3).
@@ -46,24 +46,17 @@ def dual_step(dual: Tensor, found: Tensor, least: Tensor, rate: float) -> Tensor
     return (dual + rate * (least - found)).clamp_min(0)
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class SeCuObjective(PairObjective):
     """Cluster discrimination with detached negatives."""
 
-    def __init__(
-        self,
-        network: Representation,
-        *,
-        prior: PriorTarget,
-        temperature: float,
-        lower_bound: float,
-        dual_rate: float,
-    ) -> None:
-        super().__init__(network)
-        self.prior = prior
-        self.temperature = temperature
-        self.lower_bound = lower_bound
-        self.dual_rate = dual_rate
-        self.register_buffer("dual", torch.zeros(len(network.readout.centroids)))
+    prior: PriorTarget
+    temperature: float
+    lower_bound: float
+    dual_rate: float
+
+    def __post_init__(self) -> None:
+        self.register_buffer("dual", torch.zeros(len(self.network.readout.centroids)))
 
     def start(self, data: TrainData) -> None:
         super().start(data)

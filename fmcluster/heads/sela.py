@@ -20,7 +20,6 @@ import numpy as np
 from fmcluster.heads.families.transport import CosineNetwork, TransportHead, TransportObjective
 from fmcluster.heads.training.prior import PriorTarget
 from fmcluster.utils.validation import check_range
-from fmcluster.vectors.fit_data import HeadData
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -38,8 +37,6 @@ class SeLaHead(TransportHead):
     # One over the paper's lambda of 25; smaller is a harder plan that takes more passes.
     epsilon: float = 0.04
 
-    def _objective(
-        self, network: CosineNetwork, prior: PriorTarget, data: HeadData
-    ) -> TransportObjective:
+    def _objective(self, network: CosineNetwork, prior: PriorTarget) -> TransportObjective:
         check_range(self.epsilon, "epsilon", low=0, open_low=True)
         return TransportObjective(network, prior=prior, epsilon=self.epsilon, col_penalty=np.inf)

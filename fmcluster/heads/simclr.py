@@ -5,7 +5,7 @@ Two views a, b of each of B rows; with cosines s and temperature :math:`\tau`
 .. math:: L = -\frac{1}{2B} \sum_{i} \log
           \frac{e^{s(z_i, z_{i'}) / \tau}}{\sum_{j \ne i} e^{s(z_i, z_j) / \tau}}
 
-over the 2B views, i' the other view of i. Adapted: the adapter of `_contrastive`; the second view
+over the 2B views, i' the other view of i. Adapted: the adapter of `representation`; the second view
 is a nearest neighbor; other rows among a row's neighbors are not its negatives (they are the
 false negatives that contrastive learning is known to suffer from).
 """
@@ -19,7 +19,6 @@ from torch import Tensor
 
 from fmcluster.functional.losses import unit_nt_xent
 from fmcluster.heads.families.representation import AdapterHead, PairObjective, Representation
-from fmcluster.heads.training.data import TrainData
 from fmcluster.heads.training.views import Batch
 from fmcluster.utils.validation import check_range
 from fmcluster.vectors.fit_data import HeadData
@@ -39,16 +38,11 @@ def neighbor_pairs(rows: Tensor, neighbors: Tensor | None) -> Tensor | None:
     return pairs | pairs.T
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class SimCLRObjective(PairObjective):
     """NT-Xent between a row's weak view and its neighbor."""
 
-    def __init__(self, network: Representation, *, temperature: float) -> None:
-        super().__init__(network)
-        self.temperature = temperature
-
-    def start(self, data: TrainData) -> None:
-        super().start(data)
-        self.neighbors = data.neighbor_tensor
+    temperature: float
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         a, b = self.views(batch)

@@ -18,7 +18,7 @@ the smallest.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import torch
@@ -93,14 +93,14 @@ def balanced_weight(labels: Tensor, shares: Tensor) -> Tensor:
     return weight * size.sum() / (weight * size).sum().clamp_min(1e-12)
 
 
+@dataclass(eq=False, repr=False)
 class SPICESelfObjective(Objective):
     """Strong views learn the labels of centers."""
 
-    def __init__(self, network: CosineNetwork, *, prior: PriorTarget, center_ratio: float) -> None:
-        super().__init__()
-        self.network = network
-        self.prior = prior
-        self.center_ratio = center_ratio
+    network: CosineNetwork
+    _: KW_ONLY
+    prior: PriorTarget
+    center_ratio: float
 
     def start(self, data: TrainData) -> None:
         self.network.start(data)
@@ -123,17 +123,15 @@ class SPICESelfObjective(Objective):
         return {"loss": (losses * weight).sum() / has.sum().clamp_min(1), "labeled": has.mean()}
 
 
+@dataclass(eq=False, repr=False)
 class SPICESemiObjective(Objective):
     """Reliable rows are labels, the others learn as in FixMatch."""
 
-    def __init__(
-        self, network: nn.Module, *, prior: PriorTarget, agreement: float, confidence: float
-    ) -> None:
-        super().__init__()
-        self.network = network
-        self.prior = prior
-        self.agreement = agreement
-        self.confidence = confidence
+    network: nn.Module
+    _: KW_ONLY
+    prior: PriorTarget
+    agreement: float
+    confidence: float
 
     def start(self, data: TrainData) -> None:
         proba = data.map(lambda xs: self.network(xs).softmax(dim=1))
@@ -199,7 +197,7 @@ class SPICEHead(TrainedHead):
     def _train(self, data: HeadData, rows: TrainData) -> nn.Module:
         check_range(self.center_ratio, "center_ratio", low=0, high=1, open_low=True)
         prior = PriorTarget.resolve(self.cluster_prior, data)
-        network = CosineNetwork([space.n_dims for space in data.spaces], data.n_clusters)
+        network = self._fresh(data)
         objective = SPICESelfObjective(network, prior=prior, center_ratio=self.center_ratio)
         self._stage("self", objective, rows, self._schedule())
         if self.semi_epochs:

@@ -17,7 +17,7 @@ layer.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -112,38 +112,33 @@ class TEMINetwork(nn.Module):
         return self.heads(self.input(xs))[0]
 
 
+@dataclass(eq=False, repr=False)
 class TEMIObjective(Objective):
     """Students, their teachers, and the weighted pointwise mutual information."""
 
-    head_losses: Tensor
-    marginal: Tensor
+    dims: list[int]
+    n_clusters: int
+    _: KW_ONLY
+    n_heads: int
+    hidden: int
+    bottleneck: int
+    beta: float
+    momentum: float
+    prior: PriorTarget
+    start_labels: NDArray[np.int64] | None = None
+    head_losses: Tensor = field(init=False)
+    marginal: Tensor = field(init=False)
 
-    def __init__(
-        self,
-        dims: list[int],
-        n_clusters: int,
-        *,
-        n_heads: int,
-        hidden: int,
-        bottleneck: int,
-        beta: float,
-        momentum: float,
-        prior: PriorTarget,
-        start_labels: NDArray[np.int64] | None = None,
-    ) -> None:
-        super().__init__()
-        self.start_labels = start_labels
-        self.input = JointInput(dims)
+    def __post_init__(self) -> None:
+        self.input = JointInput(self.dims)
+        h, k = self.n_heads, self.n_clusters
         self.student = ProjectionHeads(
-            self.input.n_dims, n_clusters, n_heads, hidden=hidden, bottleneck=bottleneck
+            self.input.n_dims, k, h, hidden=self.hidden, bottleneck=self.bottleneck
         )
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
-        self.beta = beta
-        self.momentum = momentum
-        self.prior = prior
         self.epoch = 0
-        self.register_buffer("marginal", torch.full((n_heads, n_clusters), 1 / n_clusters))
-        self.register_buffer("head_losses", torch.zeros(n_heads))
+        self.register_buffer("marginal", torch.full((h, k), 1 / k))
+        self.register_buffer("head_losses", torch.zeros(h))
 
     def start(self, data: TrainData) -> None:
         """Scale the input; learn the start partition, if there is one."""

@@ -14,7 +14,7 @@ constant. The probe's gradient is written out, so that an inner step is two matr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
@@ -109,27 +109,21 @@ class TaskEncoder(nn.Module):
         return torch.stack(self.each(self.scaled(xs))).mean(dim=0).clamp_min(1e-30).log()
 
 
+@dataclass(eq=False, repr=False)
 class TURTLEObjective(Objective):
     """The outer problem; the inner probes are fitted inside `forward`."""
 
-    def __init__(
-        self,
-        dims: list[int],
-        n_clusters: int,
-        *,
-        entropy_weight: float,
-        inner_steps: int,
-        inner_learning_rate: float,
-        prior: PriorTarget,
-        start_labels: NDArray[np.int64] | None = None,
-    ) -> None:
-        super().__init__()
-        self.start_labels = start_labels
-        self.task = TaskEncoder(dims, n_clusters)
-        self.entropy_weight = entropy_weight
-        self.inner_steps = inner_steps
-        self.inner_learning_rate = inner_learning_rate
-        self.prior = prior
+    dims: list[int]
+    n_clusters: int
+    _: KW_ONLY
+    entropy_weight: float
+    inner_steps: int
+    inner_learning_rate: float
+    prior: PriorTarget
+    start_labels: NDArray[np.int64] | None = None
+
+    def __post_init__(self) -> None:
+        self.task = TaskEncoder(self.dims, self.n_clusters)
         self.generator = torch.Generator()
 
     def start(self, data: TrainData) -> None:

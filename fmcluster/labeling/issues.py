@@ -75,6 +75,8 @@ def find_label_issues(
     ValueError
         Labels of another length, one class only, labels outside `classes`, bad probabilities.
     """
+    import pandas as pd
+
     inputs = LabelingInput.of(emb)
     given = check_labels(labels, inputs.n_rows)
     there = ~zero_rows([inputs.rows])
@@ -103,14 +105,27 @@ def find_label_issues(
         )
         posterior, score, channel = found.posterior, found.score, found.transition
     flagged = f1_cut(1 - score) if isinstance(threshold, str) else score < threshold
-    attrs = {
-        "noise_rate": float(1 - score.mean()),
-        "transition": channel,
-        "classes": known,
-        "scores": score,
-        "n_rows": inputs.n_rows,
-    }
-    return _issue_table(inputs.ids, known, target, posterior, score, flagged, attrs)
+    rows = np.flatnonzero(flagged)
+    rows = rows[np.lexsort((rows, score[rows]))]
+    other = posterior[rows].copy()
+    other[np.arange(len(rows)), target[rows]] = -1
+    table = pd.DataFrame(
+        {
+            "id": inputs.ids[rows],
+            "given": known[target[rows]],
+            "suggested": known[other.argmax(axis=1)],
+            "score": score[rows],
+        }
+    )
+    # Plain lists: pandas compares attrs when tables are joined, and arrays have no one answer.
+    table.attrs.update(
+        noise_rate=float(1 - score.mean()),
+        transition=channel.tolist(),
+        classes=known.tolist(),
+        scores=score.tolist(),
+        n_rows=inputs.n_rows,
+    )
+    return table
 
 
 def _of_known(
@@ -194,33 +209,3 @@ def _from_proba(
     posterior = values * channel.T[target] + 1e-12
     posterior /= posterior.sum(axis=1, keepdims=True)
     return posterior, posterior[np.arange(len(target)), target].astype(np.float64), channel
-
-
-def _issue_table(
-    ids: NDArray[Any],
-    classes: NDArray[Any],
-    target: NDArray[np.int64],
-    posterior: NDArray[Any],
-    score: NDArray[np.float64],
-    flagged: NDArray[np.bool_],
-    attrs: dict[str, Any],
-) -> pd.DataFrame:
-    import pandas as pd
-
-    rows = np.flatnonzero(flagged)
-    rows = rows[np.lexsort((rows, score[rows]))]
-    other = posterior[rows].copy()
-    other[np.arange(len(rows)), target[rows]] = -1
-    table = pd.DataFrame(
-        {
-            "id": ids[rows],
-            "given": classes[target[rows]],
-            "suggested": classes[other.argmax(axis=1)] if len(rows) else classes[:0],
-            "score": score[rows],
-        }
-    )
-    # Plain lists: pandas compares attrs when tables are joined, and arrays have no one answer.
-    table.attrs.update(
-        {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in attrs.items()}
-    )
-    return table

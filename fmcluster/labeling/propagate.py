@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse import csr_matrix
 
 from fmcluster.functional.calibration import apply_temperature, temperature_for_mean
 from fmcluster.labeling.inputs import LabelingInput
+from fmcluster.partition.mini_clusters import group_sums
 from fmcluster.partition.spread_rows import (
     N_NEIGHBORS,
     Centered,
@@ -140,12 +140,5 @@ def _name_clusters(
 ) -> dict[int, Any]:
     if clusters is None:
         return {}
-    k = int(clusters.max()) + 1
-    member = csr_matrix(
-        (np.ones(len(proba), np.float32), (clusters, np.arange(len(proba)))), (k, len(proba))
-    )
-    best = np.asarray(member @ proba).argmax(axis=1)
-    return {
-        j: classes[c].item() if hasattr(classes[c], "item") else classes[c]
-        for j, c in enumerate(best)
-    }
+    mass = group_sums(proba, clusters, int(clusters.max()) + 1)
+    return dict(enumerate(classes[mass.argmax(axis=1)].tolist()))

@@ -35,18 +35,7 @@ from fmcluster.utils.validation import check_in, check_labels
 
 __all__ = ["STRATEGIES", "Propagated", "propagate", "query"]
 
-STRATEGIES = (
-    "auto",
-    "random",
-    "typical",
-    "centroid",
-    "coverage",
-    "herding",
-    "coreset",
-    "uncertain",
-    "tail",
-    "certify",
-)
+STRATEGIES = tuple(RULES)
 # Strategies that draw each row of some set with the same chance, so that weights are known.
 EVEN = ("random", "certify")
 

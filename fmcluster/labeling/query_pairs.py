@@ -27,7 +27,7 @@ from fmcluster.labeling.inputs import LabelingInput
 from fmcluster.partition.kmeans import ROUGH_ROUNDS, spherical_kmeans
 from fmcluster.utils.ids import IdIndex
 from fmcluster.utils.random import seed_of
-from fmcluster.vectors.rows import unit_rows
+from fmcluster.vectors.rows import sample_indices, unit_rows
 
 __all__ = ["query_pairs"]
 
@@ -118,18 +118,14 @@ def query_pairs(result: Any, budget: int = 50, *, random_state: int = 0) -> NDAr
             "answer is about"
         )
 
-    def is_open(a: int, b: int) -> bool:
-        return (
-            a != b and not (a in class_of and b in class_of) and (min(a, b), max(a, b)) not in seen
-        )
-
     parts = _parts(inputs, int(budget), seed_of(random_state, "pairs", "parts"))
     pairs: list[tuple[int, int]] = []
 
     def ask(a: int, b: int) -> bool:
-        if not is_open(a, b):
+        pair = min(a, b), max(a, b)
+        if a == b or (a in class_of and b in class_of) or pair in seen:
             return False
-        seen.add((min(a, b), max(a, b)))
+        seen.add(pair)
         pairs.append((a, b))
         return True
 
@@ -140,7 +136,7 @@ def query_pairs(result: Any, budget: int = 50, *, random_state: int = 0) -> NDAr
         rows = [(a, b) for a in parts.typical[p].tolist() for b in parts.typical[q].tolist()]
         # Both as typical as can be: by the sum of their places.
         places = sorted(range(len(rows)), key=lambda i: (sum(divmod(i, len(parts.typical[q]))), i))
-        next((True for i in places if ask(*rows[i])), None)
+        any(ask(*rows[i]) for i in places)
     _fill(inputs, parts, int(budget), pairs, ask, seed_of(random_state, "pairs", "fill"))
     return inputs.ids[np.array(pairs, dtype=np.int64).reshape(-1, 2)]
 
@@ -166,8 +162,7 @@ def _parts(inputs: LabelingInput, budget: int, seed: int) -> _Parts:
     assert inputs.labels is not None and inputs.proba is not None
     n, k = inputs.n_rows, inputs.proba.shape[1]
     rows = np.flatnonzero(inputs.labels >= 0)
-    if len(rows) > SAMPLE_ROWS:
-        rows = np.sort(np.random.default_rng(seed).choice(rows, SAMPLE_ROWS, replace=False))
+    rows = rows[sample_indices(rows, SAMPLE_ROWS, seed)]
     x = np.asarray(inputs.rows[rows], dtype=np.float32)
     x = unit_rows(x - x.mean(axis=0, dtype=np.float64))
     labels = inputs.labels[rows]

@@ -27,7 +27,7 @@ from fmcluster.labeling.propagate import propagate
 from fmcluster.partition.kmeans import ROUGH_ROUNDS, spherical_kmeans
 from fmcluster.utils.random import seed_of
 from fmcluster.vectors.graph import KNNGraph
-from fmcluster.vectors.rows import BLOCK_ROWS, unit_rows
+from fmcluster.vectors.rows import BLOCK_ROWS, sample_indices, unit_rows
 
 # Neighbor entries that herding may hold: pool rows * (pool rows / budget).
 POOL_ENTRIES = 6_000_000
@@ -134,10 +134,12 @@ def _tail(ask: Round) -> NDArray[np.int64]:
     return chosen[np.lexsort((chosen, prior[labels[chosen]]))]
 
 
-def _herding(ask: Round) -> NDArray[np.int64]:
+def _herding(ask: Round, uncertainty: NDArray[Any] | None = None) -> NDArray[np.int64]:
     pool, _, graph = _pool(ask)
     kernel = support_kernel(graph.indices, graph.similarities)
-    return pool[greedy_cover(kernel, ask.budget, taken=np.searchsorted(pool, ask.taken))]
+    importance = None if uncertainty is None else uncertainty[pool]
+    taken = np.searchsorted(pool, ask.taken)
+    return pool[greedy_cover(kernel, ask.budget, taken=taken, importance=importance)]
 
 
 def _coverage(ask: Round) -> NDArray[np.int64]:
@@ -163,12 +165,7 @@ def _auto(ask: Round) -> NDArray[np.int64]:
     Before any label, weighing by a clustering's confidence or forcing one pick a cluster measured
     no better than herding alone, or worse: the greedy cover spreads over the clusters by itself.
     """
-    pool, _, graph = _pool(ask)
-    kernel = support_kernel(graph.indices, graph.similarities)
-    uncertainty = _uncertainty(ask)
-    importance = None if uncertainty is None else uncertainty[pool]
-    taken = np.searchsorted(pool, ask.taken)
-    return pool[greedy_cover(kernel, ask.budget, taken=taken, importance=importance)]
+    return _herding(ask, _uncertainty(ask))
 
 
 RULES = {
@@ -222,8 +219,11 @@ def _partition(
     """Return k-means clusters, one per label to come, and each row's cosine to its centroid."""
     inputs = ask.inputs
     n_clusters = int(min(ask.total, cap, inputs.n_rows))
-    rows = _sampled(ask, max(PARTITION_ROWS, PARTITION_ROWS_A_CLUSTER * n_clusters))
-    centroids = spherical_kmeans(rows, n_clusters, seed=ask.seed("partition"))
+    size = max(PARTITION_ROWS, PARTITION_ROWS_A_CLUSTER * n_clusters)
+    sample = inputs.rows[sample_indices(inputs.rows, size, ask.seed("sample"))]
+    centroids = spherical_kmeans(
+        np.asarray(sample, np.float32), n_clusters, seed=ask.seed("partition")
+    )
     labels = np.empty(inputs.n_rows, np.int64)
     cosine = np.empty(inputs.n_rows, np.float32)
     size = 2 * BLOCK_ROWS
@@ -232,14 +232,6 @@ def _partition(
         scores = np.asarray(inputs.rows[block]) @ centroids.T
         labels[block], cosine[block] = scores.argmax(axis=1), scores.max(axis=1)
     return labels, cosine
-
-
-def _sampled(ask: Round, size: int) -> NDArray[np.float32]:
-    n = ask.inputs.n_rows
-    rows = np.arange(n)
-    if n > size:
-        rows = np.sort(np.random.default_rng(ask.seed("sample")).choice(n, size, replace=False))
-    return np.asarray(ask.inputs.rows[rows], np.float32)
 
 
 def _density(ask: Round) -> NDArray[np.float32]:

@@ -1,8 +1,9 @@
-"""`Cluster`: one cluster of a result."""
+"""`Cluster`: one cluster of a result; and what tables, pages and maps show of all of them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -52,3 +53,22 @@ class Cluster:
     def unsure(self, count: int = 3) -> NDArray[np.int64]:
         """Return the row numbers of the least confident rows, least confident first."""
         return self.rows[::-1][:count]
+
+
+def ranked_rows(result: ClusterResult) -> list[NDArray[np.int64]]:
+    """Return the row numbers of each cluster, most confident first."""
+    order = np.lexsort((-result.confidence, result.labels))
+    bounds = np.searchsorted(result.labels[order], np.arange(result.n_clusters + 1))
+    return [order[a:b] for a, b in pairwise(bounds)]
+
+
+def mean_confidence(result: ClusterResult) -> NDArray[np.float64]:
+    """Return the mean confidence (k,) of each cluster's rows, NaN where it has none."""
+    there, sizes = result.labels >= 0, result.sizes
+    total = np.bincount(result.labels[there], result.confidence[there], minlength=len(sizes))
+    return np.where(sizes > 0, total / np.maximum(sizes, 1), np.nan)
+
+
+def names_of(result: ClusterResult) -> list[str]:
+    """Return the name of each cluster, "cluster 3" where clusters have none."""
+    return list(result.names or (f"cluster {c}" for c in range(result.n_clusters)))

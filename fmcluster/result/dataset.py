@@ -39,7 +39,8 @@ def to_dataset(result: ClusterResult, ds: Any, *, id_column: str | None = None) 
     is_frame = kind_of_frame(ds) is not None
     columns = column_names(ds) if is_frame else ds.column_names
     values_of = (lambda name: column_of(ds, name)) if is_frame else ds.__getitem__
-    rows = _rows_of_dataset(result, columns, values_of, _n_rows(ds), id_column)
+    n_rows = int(ds.num_rows) if hasattr(ds, "num_rows") else len(ds)
+    rows = _rows_of_dataset(result, columns, values_of, n_rows, id_column)
     known = rows >= 0
     placed = known & (result.labels[rows] >= 0)
     cluster = [int(result.labels[r]) if ok else None for r, ok in zip(rows, placed, strict=True)]
@@ -73,10 +74,6 @@ def _framed(
         names = [None if k is None else result.names[k] for k in cluster]
         columns["name"] = pa.array(names, pa.string())
     return with_columns(frame, columns)
-
-
-def _n_rows(ds: Any) -> int:
-    return int(ds.num_rows) if hasattr(ds, "num_rows") else len(ds)
 
 
 def _rows_of_dataset(

@@ -215,6 +215,7 @@ def _result_of(folder: Path, about: dict[str, Any]) -> dict[str, Any]:
             f"rows of proba, {table.num_rows} rows of clusters.parquet"
         )
     pipeline = read_pipeline(folder, names=about.get("names"), provenance=about["provenance"])
+    answers = folder / ANSWERS
     return dict(
         labels=labels,
         proba=proba,
@@ -225,15 +226,10 @@ def _result_of(folder: Path, about: dict[str, Any]) -> dict[str, Any]:
         pipeline=pipeline,
         graph=KNNGraph.load(folder / "graph") if about.get("has_graph") else None,
         unedited=read_unedited(folder),
-        answers=_read_answers(folder),
+        answers=Answers.from_state(read_json(answers)) if answers.is_file() else Answers(),
         name_audit=read_audit(folder),
         reference=read_sample(folder, len(labels)),
     )
-
-
-def _read_answers(folder: Path) -> Answers:
-    path = folder / ANSWERS
-    return Answers.from_state(read_json(path)) if path.is_file() else Answers()
 
 
 def read_pipeline(

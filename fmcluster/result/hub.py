@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fmcluster.heads.base import ClusterHead
-from fmcluster.result.editing.files import hidden_rows
 from fmcluster.result.files import PIPELINE, read_pipeline, write_pipeline
 from fmcluster.result.model_card import model_card
 from fmcluster.result.predictor import ClusterPipeline
@@ -41,8 +40,10 @@ def save_pretrained(
     repo_id: str | None = None,
 ) -> Path:
     """Write a pipeline (or that of a result) with its model card and return the folder."""
-    pipeline = _pipeline_of(pipeline)
-    pipeline = dataclasses.replace(pipeline, edits=hidden_rows(pipeline.edits))
+    if not isinstance(pipeline, ClusterPipeline):
+        pipeline = pipeline.pipeline
+    shared = (edit.without_rows() for edit in pipeline.edits)
+    pipeline = dataclasses.replace(pipeline, edits=tuple(edit for edit in shared if edit))
     metrics = {k: float(v) for k, v in (metrics or pipeline.metrics).items() if np.isfinite(v)}
     config: dict[str, Any] = {
         "format": FORMAT,
@@ -120,11 +121,6 @@ def _read(folder: Path) -> ClusterPipeline:
     with as_corrupt(folder):  # parts of two saves, each whole by itself
         check_digests(folder, config.get("files") or {}, marker=MARKER, what="pipeline")
     return pipeline
-
-
-def _pipeline_of(given: ClusterPipeline | ClusterResult) -> ClusterPipeline:
-    """Return a pipeline, or the one that a result holds."""
-    return given if isinstance(given, ClusterPipeline) else given.pipeline
 
 
 def _refuse_code(folder: Path, config: dict[str, Any]) -> None:

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from fmcluster.calibration import Calibrator, without_evidence
 from fmcluster.embedding.data.blocks import FILE_ROWS, decoded_blocks
 from fmcluster.embedding.data.media import MEDIA
-from fmcluster.embedding.data.source import Block, Source
 from fmcluster.embedding.encoders import resolve
 from fmcluster.embedding.encoders.base import Encoder
 from fmcluster.embedding.encoders.fitted import load_state, restore
@@ -26,10 +25,7 @@ from fmcluster.embedding.pairs import Part, open_rows, temporary_pairs
 from fmcluster.embedding.store.store import EmbeddingStore
 from fmcluster.heads.base import ClusterHead
 from fmcluster.result.editing.chain import Edit, count_after, repeat
-from fmcluster.utils.errors import (
-    DataError,
-    StoreMismatchError,
-)
+from fmcluster.utils.errors import DataError, StoreMismatchError
 from fmcluster.utils.validation import check_finite_rows, check_in
 from fmcluster.vectors.preprocess import Preprocessor
 from fmcluster.vectors.rows import is_embeddings, is_store, one_or_list, space_list
@@ -270,7 +266,8 @@ def predict_rows(
     ids, unreadable = [], {}
 
     def encoded() -> Iterator[list[NDArray[np.float32]]]:
-        for block in _decoded(source, on_error):
+        size = FILE_ROWS if source.modality in MEDIA else BLOCK_ROWS
+        for block in decoded_blocks(source, source, 0, most_rows=size, on_error=on_error):
             ids.append(block.ids)
             for place, reason in block.problems.items():
                 unreadable[block.ids[place].item()] = reason
@@ -283,11 +280,6 @@ def predict_rows(
 def proba_of_prepared(pipeline: ClusterPipeline, xs: Any) -> NDArray[np.float32]:
     """Return probabilities (m, k) of rows that are prepared as the head takes them."""
     return _joined(pipeline, _row_blocks(space_list(xs)))
-
-
-def _decoded(source: Source, on_error: str) -> Iterator[Block]:
-    size = FILE_ROWS if source.modality in MEDIA else BLOCK_ROWS
-    return decoded_blocks(source, source, 0, most_rows=size, on_error=on_error)
 
 
 def _encoded(

@@ -19,21 +19,14 @@ from fmcluster.functional.metrics import evaluate
 from fmcluster.heads.base import ClusterHead
 from fmcluster.result.cluster import Cluster
 from fmcluster.result.dataset import to_dataset
+from fmcluster.result.editing.apply import undo
 from fmcluster.result.editing.chain import Unedited
+from fmcluster.result.editing.split import split
 from fmcluster.result.files import read_result, write_result
 from fmcluster.result.loop.answers import Answers
 from fmcluster.result.loop.certify import certify
 from fmcluster.result.loop.drift import drift
-from fmcluster.result.loop.edits import (
-    dissolve,
-    edits,
-    merge,
-    move,
-    recalibrated,
-    rename,
-    split,
-    undo,
-)
+from fmcluster.result.loop.edits import dissolve, edits, merge, move, recalibrated, rename
 from fmcluster.result.loop.levels import at_level, level_tree, levels, tree
 from fmcluster.result.loop.outliers import abstain, outlier_score, outliers, top
 from fmcluster.result.loop.reference import Sample

@@ -11,7 +11,6 @@ from fmcluster.functional.prior import (
     effective_clusters,
     em_prior,
     fit_profile,
-    imbalance_ratio,
     long_tail_counts,
     smoothed_shares,
 )
@@ -139,29 +138,6 @@ def test_profile_of_even_sizes_and_of_one_cluster():
         fit_profile([1, 2], kind="linear")
     with pytest.raises(ValueError, match="not negative"):
         fit_profile([1, -2])
-
-
-def test_imbalance_ratio_and_its_interval():
-    ratio, (low, high) = imbalance_ratio([1000, 100, 10])
-    assert ratio == 100
-    assert 50 < low < 80 < 130 < high < 400
-    _, narrow = imbalance_ratio([10_000, 1000, 100])
-    assert narrow[1] / narrow[0] < 0.6 * high / low
-    assert imbalance_ratio([1000, 100, 10]) == imbalance_ratio([1000, 100, 10])
-    assert imbalance_ratio([7, 0])[0] == 7.0
-
-
-def test_interval_covers_the_planted_ratio():
-    rng = np.random.default_rng(0)
-    share = long_tail_counts(1000, 8, 20) / long_tail_counts(1000, 8, 20).sum()
-    true = share.max() / share.min()
-    covered = 0
-    for seed in range(100):
-        _, (low, high) = imbalance_ratio(
-            rng.multinomial(5000, share), n_bootstrap=300, random_state=seed
-        )
-        covered += low <= true <= high
-    assert covered >= 88
 
 
 CIFAR_LT = {

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import torch
 
 # Zhou et al. take 0.99, run to the end; of 0.9 the 30 rounds leave 0.9^30 = 4 %.
-ALPHA = 0.9
+ALPHA, ROUNDS = 0.9, 30
 # Gaussian scores are too sharp beside log votes: unscaled they would decide alone.
 DISCRIMINANT_WEIGHT = 0.2
 Floats = NDArray[Any]
@@ -47,19 +47,6 @@ def affinity(indices: NDArray[Any], similarities: Floats) -> csr_matrix:
     both = (directed + directed.T).tocsr()
     scale = diags(1 / np.sqrt(np.maximum(np.asarray(both.sum(axis=1)).ravel(), 1e-12)))
     return (scale @ both @ scale).tocsr().astype(np.float32)
-
-
-def diffuse(
-    graph: csr_matrix,
-    start: Floats,
-    *,
-    alpha: float = ALPHA,
-    n_iter: int = 30,
-    device: torch.device | None = None,
-) -> Floats:
-    """Return `start` (n, c) diffused over a normalized affinity, on a device if one is given."""
-    start = start.astype(np.float32)
-    return diffused(graph, start, alpha=alpha, n_iter=n_iter, device=device)
 
 
 def spread_labels(
@@ -91,7 +78,7 @@ def spread_labels(
     n = x.shape[0]
     pinned = np.zeros((n, n_classes), np.float32)
     pinned[rows, target] = 1
-    votes = diffuse(graph, pinned, device=device)
+    votes = diffused(graph, pinned, alpha=ALPHA, n_iter=ROUNDS, device=device)
     # Classes that no walk reached keep a ten thousandth of the best one's votes.
     votes += 1e-4 * votes.max(axis=1, keepdims=True) + 1e-12
     votes /= votes.sum(axis=1, keepdims=True)

@@ -115,7 +115,6 @@ def spread_accuracy(
     guess: Floats,
     agreement: float,
     *,
-    n_rows: int | None = None,
     seed: int = 0,
 ) -> SpreadAccuracy:
     """Estimate how often `guess` is right on rows without a label.
@@ -128,8 +127,6 @@ def spread_accuracy(
         What `spread_labels` gave, before any calibration.
     agreement : float
         Its second value; the witness where halves of the labels hold one class only.
-    n_rows : int, optional
-        Rows that these are a sample of.
     seed : int
         Of halves and random draws.
     """
@@ -170,7 +167,7 @@ def spread_accuracy(
     level = LEVEL + STABILITY * _logit(stable) + weight * known
     met = float(expit(level))
     apart = _apart(x, rows, rng)
-    crowded = max(float(np.log2(NEIGHBORHOOD * len(rows) / (n_rows or n))), 0.0)
+    crowded = max(float(np.log2(NEIGHBORHOOD * len(rows) / n)), 0.0)
     left = min(LEFT * float(np.exp(-CROWDED * crowded + BLURRED * (1 - met))), 1.0)
     # However few rows are known, one in a hundred is of a class that is.
     unseen = min(single * (1 - apart + apart * left), 0.99)

@@ -125,21 +125,15 @@ class Representation(nn.Module):
         return self.readout.fit(data.map(self.embed), seed=seed, kmeans=kmeans)
 
 
+@dataclass(eq=False, repr=False)
 class PairObjective(Objective):
-    """Base of objectives on two views of a row.
+    """Base of objectives on two views of a row."""
 
-    Parameters
-    ----------
-    network : Representation
-        What is trained.
-    """
-
-    def __init__(self, network: Representation) -> None:
-        super().__init__()
-        self.network = network
+    network: Representation
 
     def start(self, data: TrainData) -> None:
         self.network.start(data)
+        self.neighbors = data.neighbor_tensor
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the representations of two views of each row."""
@@ -159,11 +153,6 @@ class RepresentationHead(TransformerMixin, TrainedHead):
     fits_one_cluster = True
 
     n_out: int | None = None
-
-    def _fresh(self, data: HeadData) -> Any:
-        """Return a network whose random weights come from the head's own seed."""
-        with draws.drawn_from(data.seed("network")):
-            return self._network([space.n_dims for space in data.spaces], data.n_clusters)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

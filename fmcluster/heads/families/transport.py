@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import torch
@@ -59,6 +59,7 @@ class CosineNetwork(nn.Module):
         return self.head(self.input(xs))
 
 
+@dataclass(eq=False, repr=False)
 class TransportObjective(Objective):
     """Cross-entropy of a neighbor's view to the row's share of the plan.
 
@@ -68,19 +69,16 @@ class TransportObjective(Objective):
         What is trained.
     prior : PriorTarget
         Column marginal, given out by rank of the clusters' present shares.
-    epsilon, col_penalty : float
+    epsilon, col_penalty, rho : float
         Of `sinkhorn`, on log-probabilities.
     """
 
-    def __init__(
-        self, network: CosineNetwork, *, prior: PriorTarget, epsilon: float, col_penalty: float
-    ) -> None:
-        super().__init__()
-        self.network = network
-        self.prior = prior
-        self.epsilon = epsilon
-        self.col_penalty = col_penalty
-        self.rho = 1.0
+    network: CosineNetwork
+    _: KW_ONLY
+    prior: PriorTarget
+    epsilon: float
+    col_penalty: float
+    rho: float = 1.0
 
     def start(self, data: TrainData) -> None:
         self.network.start(data)
@@ -117,9 +115,8 @@ class TransportObjective(Objective):
 
     def solve(self, scores: Tensor) -> SinkhornResult:
         """Return the plan of all processes' rows, of which this one holds its own."""
-        with warnings.catch_warnings():
-            # A plan at tolerance 1e-3 teaches no worse than an exact one.
-            warnings.simplefilter("ignore", ConvergenceWarning)
+        # A plan at tolerance 1e-3 teaches no worse than an exact one.
+        with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
             return sinkhorn(
                 scores,
                 col_marginal=self.prior.target.cpu().double().numpy(),
@@ -178,15 +175,13 @@ class TransportHead(TrainedHead):
     def _network(self, dims: list[int], n_clusters: int) -> nn.Module:
         return CosineNetwork(dims, n_clusters)
 
-    def _objective(
-        self, network: CosineNetwork, prior: PriorTarget, data: HeadData
-    ) -> TransportObjective:
+    def _objective(self, network: CosineNetwork, prior: PriorTarget) -> TransportObjective:
         raise NotImplementedError
 
     def _train(self, data: HeadData, rows: TrainData) -> nn.Module:
         prior = PriorTarget.resolve(self.cluster_prior, data)
-        network = CosineNetwork([space.n_dims for space in data.spaces], data.n_clusters)
-        objective = self._objective(network, prior, data)
+        network = self._fresh(data)
+        objective = self._objective(network, prior)
         self._stage("transport", objective, rows, self._schedule())
         self.cluster_prior_ = prior.shares(network, rows)
         return network

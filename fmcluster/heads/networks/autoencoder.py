@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 
 import torch
 from torch import Tensor, nn
@@ -106,13 +107,13 @@ class AutoEncoder(nn.Module):
         return self.student(self.embed(xs))
 
 
+@dataclass(eq=False, repr=False)
 class DenoisingObjective(Objective):
     """Mean squared error of rows rebuilt from rows with some values dropped."""
 
-    def __init__(self, network: AutoEncoder, *, dropout: float) -> None:
-        super().__init__()
-        self.network = network
-        self.dropout = dropout
+    network: AutoEncoder
+    _: KW_ONLY
+    dropout: float
 
     def start(self, data: TrainData) -> None:
         self.network.start(data)

@@ -1,4 +1,4 @@
-"""The small networks that heads train, and how they are written to arrays and read back.
+"""The layers of the small networks that heads train.
 
 Each begins by bringing its input to unit variance: a linear layer at learning rate 1e-3 assumes
 rows of length sqrt(d), and unit rows (length one) would hardly move it (METHODS: the input scale
@@ -8,6 +8,7 @@ decides whether SCAN and TURTLE learn at all).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -25,8 +26,6 @@ class InputScale(nn.Module):
     ----------
     n_dims : int
         Dimensions of the space.
-    center : bool
-        Whether the mean row is subtracted.
     """
 
     def __init__(self, n_dims: int) -> None:
@@ -36,7 +35,7 @@ class InputScale(nn.Module):
 
     @torch.no_grad()
     def fit(self, x: Tensor, *, center: bool = True) -> None:
-        """Take mean and scale from rows ``x`` (n, d)."""
+        """Take scale and, to `center`, mean from rows ``x`` (n, d)."""
         self.mean.copy_(x.mean(dim=0) if center else torch.zeros_like(self.mean))
         rms = (x - self.mean).pow(2).mean().sqrt()
         self.scale.copy_(1 / rms if rms > 0 else torch.ones_like(rms))
@@ -60,13 +59,14 @@ class Heads(nn.Module):
 
 
 class CosineHead(nn.Module):
-    """Logits ``scale * cos(x, prototype)`` (B, K) over unit prototypes."""
+    """Logits ``10 cos(x, prototype)`` (B, K) over unit prototypes."""
 
     # Of cosines, a softmax at 1 is nearly even and at 100 nearly a choice of the nearest.
-    def __init__(self, n_dims: int, n_clusters: int, scale: float = 10.0) -> None:
+    scale = 10.0
+
+    def __init__(self, n_dims: int, n_clusters: int) -> None:
         super().__init__()
         self.prototypes = nn.Parameter(F.normalize(draws.normal(n_clusters, n_dims), dim=1))
-        self.scale = scale
 
     def forward(self, x: Tensor) -> Tensor:
         """Return scaled cosines."""
@@ -136,16 +136,9 @@ class BatchNorm(nn.BatchNorm1d):
         return (x - mean) * (var + self.eps).rsqrt() * self.weight + self.bias
 
 
-def mlp(
-    dims: Sequence[int],
-    *,
-    activation: type[nn.Module] = nn.ReLU,
-    norm: bool = False,
-) -> nn.Sequential:
-    """Return Linear(-BatchNorm)-activation layers over `dims`, the last layer bare."""
+def mlp(dims: Sequence[int]) -> nn.Sequential:
+    """Return linear layers over `dims`, each with a ReLU after it but the last."""
     layers: list[nn.Module] = []
-    for i, (a, b) in enumerate(zip(dims[:-1], dims[1:], strict=True)):
-        layers.append(draws.linear(a, b))
-        if i < len(dims) - 2:
-            layers += [BatchNorm(b)] * norm + [activation()]
-    return nn.Sequential(*layers)
+    for a, b in pairwise(dims):
+        layers += [draws.linear(a, b), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])

@@ -33,20 +33,15 @@ def standardize_rows(x: Tensor) -> Tensor:
     return F.normalize(x, dim=1)
 
 
-def prototypes(x: Tensor, n_prototypes: int, *, seed: int, n_init: int = 1) -> Tensor:
+def prototypes(x: Tensor, n_prototypes: int, *, seed: int) -> Tensor:
     """Return k-means centroids (n_prototypes, d) of unit rows `x` (n, d).
 
     Where there are fewer rows than prototypes, random directions fill the rest.
     """
     found = min(n_prototypes, len(x))
+    rows = np.ascontiguousarray(x.cpu().numpy())
     centroids = torch.from_numpy(
-        spherical_kmeans(
-            np.ascontiguousarray(x.cpu().numpy()),
-            found,
-            n_init=n_init,
-            max_iter=ROUGH_ROUNDS,
-            seed=seed,
-        ).copy()
+        spherical_kmeans(rows, found, max_iter=ROUGH_ROUNDS, seed=seed).copy()
     )
     if found < n_prototypes:
         generator = torch.Generator().manual_seed(seed)
@@ -55,14 +50,14 @@ def prototypes(x: Tensor, n_prototypes: int, *, seed: int, n_init: int = 1) -> T
     return centroids
 
 
-# Rows are few and the loss is smooth: a large rate gets far in few steps.
-def spread(weight: Tensor, *, n_steps: int = 100, learning_rate: float = 0.5) -> Tensor:
+def spread(weight: Tensor, *, n_steps: int = 100) -> Tensor:
     """Return `weight` (m, d) moved until each row recognizes itself among all rows."""
     if n_steps == 0:
         return weight
     copy, kept = nn.Parameter(weight.clone()), nn.Parameter(weight.clone())
-    # The usual momentum: with the cosine schedule a hundred steps are enough.
-    optimizer = torch.optim.SGD([copy, kept], lr=learning_rate, momentum=0.9, foreach=True)
+    # Rows are few, the loss is smooth: a large rate gets far in few steps. With the usual momentum
+    # and the cosine schedule a hundred are enough.
+    optimizer = torch.optim.SGD([copy, kept], lr=0.5, momentum=0.9, foreach=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
     identity = torch.arange(len(weight), device=weight.device)
     with torch.enable_grad():

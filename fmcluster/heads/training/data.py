@@ -16,7 +16,7 @@ from torch import Tensor
 from fmcluster.functional.labels.answers import RowAnswers
 from fmcluster.heads.training.fixed import FixedRows
 from fmcluster.utils import distributed
-from fmcluster.vectors.rows import BLOCK_ROWS, Rows
+from fmcluster.vectors.rows import BLOCK_ROWS, Rows, sample_indices
 
 # Rows of means, scales and principal components: more would not move them, and they fit in memory.
 STATISTICS_ROWS = 50_000
@@ -133,10 +133,7 @@ class TrainData:
 
     def sampled(self, size: int) -> Tensor:
         """Return at most `size` random row numbers, ascending; the same at each call."""
-        if self.n_rows <= size:
-            return torch.arange(self.n_rows)
-        generator = np.random.default_rng(self.seed)
-        return torch.from_numpy(np.sort(generator.choice(self.n_rows, size, replace=False)))
+        return torch.from_numpy(sample_indices(self.spaces[0], size, self.seed))
 
     def sample(self, size: int = STATISTICS_ROWS) -> list[Tensor]:
         """Return the rows that `sampled` names, of every space: for statistics at the start."""

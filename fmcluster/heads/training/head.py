@@ -23,7 +23,6 @@ from fmcluster.heads.training.data import TrainData
 from fmcluster.heads.training.determinism import ONE_TRAINING, one_thread
 from fmcluster.heads.training.loop import train
 from fmcluster.heads.training.objective import Objective, Schedule, TrainOptions
-from fmcluster.heads.training.weights import from_arrays, to_arrays
 from fmcluster.utils import distributed
 from fmcluster.vectors.fit_data import HeadData
 
@@ -98,6 +97,10 @@ class TrainedHead(ClusterHead):
             network = self._train(data, rows)
         self.network_ = network.cpu().eval().requires_grad_(False).double()
 
+    def _fresh(self, data: HeadData) -> Any:
+        """Return the network of the data's spaces and clusters, untrained."""
+        return self._network([space.n_dims for space in data.spaces], data.n_clusters)
+
     def _schedule(self, **more: Any) -> Schedule:
         return Schedule(self.epochs, self.batch_size, self.learning_rate, **more)
 
@@ -156,8 +159,10 @@ class TrainedHead(ClusterHead):
             return network(tensors).softmax(dim=1).cpu().numpy()
 
     def _state(self) -> dict[str, NDArray[Any]]:
-        arrays = to_arrays(self.network_)
-        return {**arrays, "n_outputs": np.array([self._n_outputs()])}
+        arrays = {key: value.cpu() for key, value in self.network_.state_dict().items()}
+        arrays = {k: v.float() if v.is_floating_point() else v for k, v in arrays.items()}
+        n_outputs = np.array([self._n_outputs()])
+        return {**{key: value.numpy() for key, value in arrays.items()}, "n_outputs": n_outputs}
 
     def _n_outputs(self) -> int:
         with torch.no_grad():
@@ -167,7 +172,8 @@ class TrainedHead(ClusterHead):
     def _load_state(self, arrays: dict[str, NDArray[Any]]) -> None:
         n_outputs = int(arrays.pop("n_outputs")[0])
         network = self._network(self.space_dims_, n_outputs)
-        self.network_ = from_arrays(network, arrays).requires_grad_(False).double()
+        network.load_state_dict({key: torch.from_numpy(np.array(v)) for key, v in arrays.items()})
+        self.network_ = network.eval().requires_grad_(False).double()
 
 
 def _size(network: nn.Module) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from torch import Tensor, nn
 
@@ -80,7 +80,15 @@ class Schedule:
 
 
 class Objective(nn.Module):
-    """What a head supplies to the loop: subclass and fill in."""
+    """What a head supplies to the loop: subclass and fill in.
+
+    Those that hold what they are given, and nothing else, are dataclasses.
+    """
+
+    def __new__(cls, *args: Any, **given: Any) -> Self:
+        made = super().__new__(cls)
+        nn.Module.__init__(made)  # a dataclass sets its fields without
+        return made
 
     def start(self, data: TrainData) -> None:
         """Initialize the modules from the data (warm start, input scale)."""

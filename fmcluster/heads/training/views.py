@@ -9,7 +9,6 @@ never mixed: that leaves the data's manifold.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -115,8 +114,8 @@ class Views:
     def _random(self, n_rows: int, width: int) -> Tensor:
         return self._mine(n_rows, lambda n: torch.rand(n, width, **self._here))
 
-    def _normal(self, width: int, n_rows: int) -> Tensor:
-        return torch.randn(n_rows, width, **self._here)
+    def _normal(self, n_rows: int, width: int) -> Tensor:
+        return self._mine(n_rows, lambda n: torch.randn(n, width, **self._here))
 
     def neighbor_rows(self, rows: Tensor) -> Tensor:
         """Return one random neighbor's number for each row (the row itself without a graph)."""
@@ -142,8 +141,7 @@ class Views:
         """Return rows plus Gaussian noise, a twentieth of the spread of a dimension."""
         noisy = []
         for x in xs:
-            noise = self._mine(len(x), partial(self._normal, x.shape[1]))
-            noisy.append(_same_norm(x + WEAK_NOISE * x.std() * noise, x))
+            noisy.append(_same_norm(x + WEAK_NOISE * x.std() * self._normal(*x.shape), x))
         return noisy
 
     def strong(self, rows: Tensor, xs: list[Tensor]) -> list[Tensor]:

@@ -37,15 +37,13 @@ def warm_start(
     parameters: Iterable[nn.Parameter],
     labels: NDArray[np.int64],
     data: TrainData,
-    *,
-    # Adam's own default: higher is unsteady, lower needs more than these steps.
-    learning_rate: float = 1e-3,
 ) -> None:
     """Fit ``logits(rows) -> (..., B, K)`` to `labels` (n,) by label-smoothed cross-entropy.
 
     Label smoothing keeps the start soft enough for the objective to move rows after it.
     """
-    optimizer = torch.optim.Adam(list(parameters), lr=learning_rate, foreach=True)
+    # Adam's own rate: higher is unsteady, lower needs more than these steps.
+    optimizer = torch.optim.Adam(list(parameters), lr=1e-3, foreach=True)
     generator = torch.Generator().manual_seed(seed_of(data.seed, "warm start"))
     targets = torch.from_numpy(labels).to(data.device)
     size = min(BATCH_ROWS, data.n_rows)

@@ -15,6 +15,7 @@ import numpy as np
 
 from fmcluster.calibration import Calibrator
 from fmcluster.heads import load_head
+from fmcluster.result.editing.apply import ROWS
 from fmcluster.result.editing.chain import Clustering, Edit, Unedited
 from fmcluster.result.editing.steps import STEPS, Recalibrate, Split
 from fmcluster.result.loop.grow import Grow, NewClusters
@@ -32,7 +33,6 @@ FORMAT = "fmcluster.edits/1"
 EDITS, UNEDITED = "edits", "unedited"
 # Fields that JSON does not hold: a head's folder, tensors of a calibrator and of new clusters.
 TENSORS = {"head", "calibrator", "model"}
-ROWS = ("labels", "proba", "confidence", "score", "cluster_prior")
 
 
 def write_edits(edits: Sequence[Edit], folder: Path) -> None:
@@ -136,8 +136,3 @@ def read_unedited(folder: Path) -> Unedited | None:
     paths = [base / f"parts.{number}.npy" for number in range(about["n_edits"])]
     parts = tuple(read_array(path) if path.is_file() else None for path in paths)
     return Unedited(Clustering(**rows, names=_frozen(about["names"])), parts)
-
-
-def hidden_rows(edits: Sequence[Edit]) -> tuple[Edit, ...]:
-    """Return the steps that new rows need, without ids of rows: what may be given to others."""
-    return tuple(kept for kept in (edit.without_rows() for edit in edits) if kept is not None)

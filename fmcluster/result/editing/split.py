@@ -133,8 +133,7 @@ def _fitted(
 ) -> tuple[ClusterHead, NDArray[np.int64]]:
     head = make_head(name, n_clusters=n_parts, random_state=seed)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", CollapseWarning)
+        with warnings.catch_warnings(action="ignore", category=CollapseWarning):
             head.fit(one_or_list(inside))
     except ValueError as error:
         raise ValueError(f"cluster {cluster} cannot be split into {n_parts}: {error}") from None

@@ -38,21 +38,17 @@ class Merge(Edit):
     found: bool = False
 
     def fits(self, n_clusters: int) -> bool:
-        """As of `Edit`."""
         flat = [c for group in self.groups for c in group]
         known = all(0 <= c < n_clusters for c in flat) and len(set(flat)) == len(flat)
         return known and all(self.groups) and len(self.names) == len(self.groups)
 
     def numbers(self, n_clusters: int) -> Labels:
-        """As of `Edit`."""
         return merged_numbers(n_clusters, self.groups)
 
     def columns(self, proba: Proba, labels: Labels, parts: Any) -> tuple[Proba, Labels]:
-        """As of `Edit`."""
         return merge_columns(proba, labels, self.numbers(proba.shape[1]))
 
     def named(self, names: Names, n_clusters: int) -> Names:
-        """As of `Edit`."""
         if names is None and all(name is None for name in self.names):
             return None
         out = list(super().named(full_names(names, n_clusters), n_clusters) or ())
@@ -63,11 +59,9 @@ class Merge(Edit):
         return tuple(out)
 
     def shares(self, prior: Prior) -> Prior:
-        """As of `Edit`."""
         return np.bincount(self.numbers(len(prior)), weights=prior).astype(np.float64)
 
     def log(self) -> dict[str, Any]:
-        """As of `Edit`."""
         groups, names = [list(group) for group in self.groups], list(self.names)
         if len(groups) == 1:
             return {"op": self.op, "clusters": groups[0], "name": names[0]}
@@ -100,12 +94,10 @@ class Split(Edit):
     names: tuple[str, ...] | None = None
 
     def fits(self, n_clusters: int) -> bool:
-        """As of `Edit`."""
         parts = 0 if self.head is None else self.head.n_clusters_
         return 0 <= self.cluster < n_clusters and sorted(self.order) == list(range(parts))
 
     def count(self, n_clusters: int) -> int:
-        """As of `Edit`."""
         return n_clusters + len(self.order) - 1
 
     def parts(self, xs: Any) -> NDArray[np.float32]:
@@ -116,11 +108,9 @@ class Split(Edit):
         return without_evidence(np.ascontiguousarray(q), spaces)
 
     def columns(self, proba: Proba, labels: Labels, parts: Any) -> tuple[Proba, Labels]:
-        """As of `Edit`."""
         return split_columns(proba, labels, self.cluster, parts)
 
     def named(self, names: Names, n_clusters: int) -> Names:
-        """As of `Edit`."""
         if names is None and self.names is None:
             return None
         found = full_names(names, n_clusters)
@@ -128,14 +118,12 @@ class Split(Edit):
         return (*found[: self.cluster], new[0], *found[self.cluster + 1 :], *new[1:])
 
     def shares(self, prior: Prior) -> Prior:
-        """As of `Edit`."""
         parts = prior[self.cluster] * np.asarray(self.part_shares)
         out = np.concatenate([prior, parts[1:]])
         out[self.cluster] = parts[0]
         return out
 
     def log(self) -> dict[str, Any]:
-        """As of `Edit`."""
         return {"op": self.op, "cluster": self.cluster, "into": len(self.order)}
 
 
@@ -148,7 +136,6 @@ class Dissolve(Edit):
     spill: tuple[float, ...] = (1.0,)
 
     def fits(self, n_clusters: int) -> bool:
-        """As of `Edit`."""
         return 0 <= self.cluster < n_clusters and len(self.spill) == n_clusters - 1 > 0
 
     @classmethod
@@ -162,15 +149,12 @@ class Dissolve(Edit):
         return cls(cluster, tuple((spill / spill.sum()).tolist()))
 
     def numbers(self, n_clusters: int) -> Labels:
-        """As of `Edit`."""
         return numbers_without(n_clusters, self.cluster)
 
     def columns(self, proba: Proba, labels: Labels, parts: Any) -> tuple[Proba, Labels]:
-        """As of `Edit`."""
         return drop_column(proba, labels, self.cluster, np.asarray(self.spill))
 
     def shares(self, prior: Prior) -> Prior:
-        """As of `Edit`."""
         numbers = self.numbers(len(prior))
         kept = numbers >= 0
         out = prior[self.cluster] * np.asarray(self.spill)
@@ -178,7 +162,6 @@ class Dissolve(Edit):
         return out
 
     def log(self) -> dict[str, Any]:
-        """As of `Edit`."""
         return {"op": self.op, "cluster": self.cluster}
 
 
@@ -191,14 +174,12 @@ class Rename(Edit):
     found: bool = False
 
     def named(self, names: Names, n_clusters: int) -> Names:
-        """As of `Edit`."""
         out = list(full_names(names, n_clusters))
         for cluster, name in self.names:
             out[cluster] = name
         return tuple(out)
 
     def log(self) -> dict[str, Any]:
-        """As of `Edit`."""
         return {"op": self.op, "names": {str(cluster): name for cluster, name in self.names}}
 
 
@@ -211,7 +192,6 @@ class Move(Edit):
     cluster: int = 0
 
     def on_rows(self, state: Clustering, parts: Any, rows_of: RowsOf) -> Clustering:
-        """As of `Edit`."""
         rows = rows_of(np.asarray(self.ids))
         certain = np.zeros((len(rows), state.proba.shape[1]), np.float32)
         certain[:, self.cluster] = 1
@@ -226,11 +206,9 @@ class Move(Edit):
         return dataclasses.replace(state, proba=proba, cluster_prior=prior / prior.sum(), **changed)
 
     def log(self) -> dict[str, Any]:
-        """As of `Edit`."""
         return {"op": self.op, "ids": list(self.ids), "cluster": self.cluster}
 
     def without_rows(self) -> Edit | None:
-        """As of `Edit`."""
         return None
 
 
@@ -257,7 +235,6 @@ class Recalibrate(Edit):
     before: dict[str, Any] | None = None
 
     def columns(self, proba: Proba, labels: Labels, parts: Any) -> tuple[Proba, Labels]:
-        """As of `Edit`."""
         assert self.calibrator is not None
         return self.calibrator.transform(proba), labels
 
@@ -266,15 +243,12 @@ class Recalibrate(Edit):
         return dataclasses.replace(super().on_rows(state, parts, rows_of), score=state.score)
 
     def named(self, names: Names, n_clusters: int) -> Names:
-        """As of `Edit`."""
         return self.names or names
 
     def log(self) -> dict[str, Any]:
-        """As of `Edit`."""
         return {"op": self.op, **self.given}
 
     def without_rows(self) -> Edit | None:
-        """As of `Edit`."""
         return dataclasses.replace(self, given={})
 
 

@@ -135,10 +135,7 @@ def _labels(index: IdIndex, labels: Any) -> dict[Any, Any]:
     if labels is None:
         return {}
     if hasattr(labels, "items"):
-        ids, classes = (
-            list(labels.keys()),
-            list(labels.values if _is_series(labels) else labels.values()),
-        )
+        ids, classes = [one for one, _ in labels.items()], [value for _, value in labels.items()]
     elif isinstance(labels, (tuple, list)) and len(labels) == 2:
         ids, classes = (list(np.asarray(part).tolist()) for part in labels)
     else:
@@ -162,10 +159,6 @@ def _labels(index: IdIndex, labels: Any) -> dict[Any, Any]:
     _refuse_skipped(index, list(found))
     index.rows_of(list(found), name="labels")
     return found
-
-
-def _is_series(labels: Any) -> bool:
-    return not callable(labels.values)
 
 
 def _pairs(index: IdIndex, pairs: ArrayLike | None, name: str) -> NDArray[Any]:

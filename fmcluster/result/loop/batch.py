@@ -24,8 +24,6 @@ are found and 4 % of such batches have any; s alone finds none to 3 %.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -45,12 +43,6 @@ MOST_AT_ONCE = 2_000
 DRAWN = 1_500
 # How a row of a group must stand out by itself: at .3 twice as much of what is found is chance.
 OWN = 0.1
-
-
-@dataclass(frozen=True)
-class _Scores:
-    z: Floats
-    r: Floats
 
 
 def novel_rows(
@@ -100,20 +92,23 @@ def _in_groups(
     old = np.log(np.maximum(1 - cosines[:, :N_OLD], floor)).mean(axis=1)
     z, r = np.empty(m), np.empty(m)
     for rows in parts:
-        found = _scores(x[rows], s[rows], old[rows], q, floor)
-        z[rows], r[rows] = found.z, found.r
+        z[rows], r[rows] = _scores(x[rows], s[rows], old[rows], q, floor)
     drawn = []
     for _ in range(max(3, -(-DRAWN // size))):
         rows = generator.choice(n, size, replace=False)
         old = _to_others(reference, rows, floor)
         there = np.asarray(reference.x[rows], np.float32)
         drawn.append(_scores(there, reference.scores[rows], old, q, floor))
-    p = tail_p_values(z, np.concatenate([each.z for each in drawn]))
-    own = tail_p_values(r, np.concatenate([each.r for each in drawn]))
+    p, own = (
+        tail_p_values(found, np.concatenate(of_old))
+        for found, of_old in zip((z, r), zip(*drawn, strict=True), strict=True)
+    )
     return discoveries(p, alpha) & (own <= OWN)
 
 
-def _scores(x: NDArray[np.float32], s: Floats, old: Floats, q: int, floor: float) -> _Scores:
+def _scores(
+    x: NDArray[np.float32], s: Floats, old: Floats, q: int, floor: float
+) -> tuple[Floats, Floats]:
     """Return z and r of one batch (b, d); `old` is the mean log distance to the old rows."""
     cosines = x @ x.T
     # A row and its copies are one: a text that came ten times is no group of ten.
@@ -122,7 +117,7 @@ def _scores(x: NDArray[np.float32], s: Floats, old: Floats, q: int, floor: float
     distance = np.maximum(1 - np.take_along_axis(cosines, near, axis=1), floor)
     r = old - np.log(distance).mean(axis=1)
     both = s + r
-    return _Scores((both + both[near].sum(axis=1)) / (q + 1), r)
+    return (both + both[near].sum(axis=1)) / (q + 1), r
 
 
 def _to_others(reference: Reference, rows: NDArray[np.int64], floor: float) -> Floats:

@@ -156,7 +156,8 @@ def certify(
     place[population] = np.arange(len(population))
     position = place[rows[counted]]
     ranked = confidence[population].astype(np.float64)
-    _check_fair(ranked, position, w is None)
+    if w is None:
+        _check_fair(ranked, position)
     tested = certify_rows(
         ranked,
         position,
@@ -196,9 +197,8 @@ def _check_weights(weights: ArrayLike | None, m: int) -> NDArray[np.float64] | N
 
 def _known(result: ClusterResult) -> NDArray[np.bool_]:
     """Return which rows (n,) earlier answers were about."""
-    answers = getattr(result, "answers", None)
-    ids = list(getattr(answers, "labels", None) or ())
-    for entry in getattr(result, "edits", ()):
+    ids = list(result.answers.labels)
+    for entry in result.edits:
         if entry["op"] in ("calibrate", "move"):
             ids += list(entry.get("ids") or ())
     ids += list((result.provenance.get("calibration") or {}).get("labeled_ids") or ())
@@ -217,7 +217,7 @@ def _classes(
     names = result.names
     if names is not None and set(names) & set(given.tolist()):
         return dict(enumerate(names)), none
-    answers = getattr(getattr(result, "answers", None), "labels", None)
+    answers = result.answers.labels
     if answers:
         found = result.index.find(np.asarray(list(answers)))
         kept = found >= 0
@@ -239,10 +239,8 @@ def _majority(clusters: NDArray[np.int64], classes: NDArray[Any]) -> dict[int, s
     return found
 
 
-def _check_fair(ranked: NDArray[np.float64], position: NDArray[np.int64], even: bool) -> None:
+def _check_fair(ranked: NDArray[np.float64], position: NDArray[np.int64]) -> None:
     """Refuse rows that cannot have been drawn evenly above the least confident of them."""
-    if not even:
-        return
     reach = int(np.searchsorted(-ranked, -ranked[position.max()], side="right"))
     # Within equal confidence any order is as good: places there are drawn anew.
     rng = np.random.default_rng(0)

@@ -22,7 +22,6 @@ from fmcluster.result.editing.apply import (
     check_unique,
     clustering_of,
     edited,
-    undo,
 )
 from fmcluster.result.editing.split import split
 from fmcluster.result.editing.steps import Dissolve, Merge, Move, Recalibrate, Rename
@@ -227,16 +226,3 @@ def _apply(result: ClusterResult, op: str, given: dict[str, Any]) -> ClusterResu
     raise ValueError(
         f"edit {op!r} is not known: choose one of merge, split, rename, move, dissolve, calibrate"
     )
-
-
-__all__ = [
-    "apply_edits",
-    "dissolve",
-    "edits",
-    "merge",
-    "move",
-    "recalibrated",
-    "rename",
-    "split",
-    "undo",
-]

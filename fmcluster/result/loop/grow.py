@@ -93,7 +93,6 @@ class Grow(Edit):
     model: NewClusters | None = field(default=None, compare=False)
 
     def count(self, n_clusters: int) -> int:
-        """As of `Edit`."""
         return n_clusters + len(self.part_shares)
 
     def parts(self, xs: Any) -> NDArray[np.float32]:
@@ -109,24 +108,20 @@ class Grow(Edit):
         return out
 
     def columns(self, proba: Proba, labels: Labels, parts: Any) -> tuple[Proba, Labels]:
-        """As of `Edit`."""
         out = grown_columns(proba, parts)
         return out, np.where(labels >= 0, out.argmax(axis=1), -1)
 
     def named(self, names: Names, n_clusters: int) -> Names:
-        """As of `Edit`."""
         if names is None and self.names is None:
             return None
         new = range(n_clusters, self.count(n_clusters))
         return (*full_names(names, n_clusters), *(self.names or (f"cluster {c}" for c in new)))
 
     def shares(self, prior: Prior) -> Prior:
-        """As of `Edit`."""
         new = np.asarray(self.part_shares)
         return np.concatenate([prior * (1 - new.sum()), new])
 
     def log(self) -> dict[str, Any]:
-        """As of `Edit`."""
         return {"op": self.op, "new_clusters": len(self.part_shares)}
 
 
@@ -174,8 +169,7 @@ def _groups(x: NDArray[np.float32], seed: int) -> NDArray[np.int64]:
     found = estimate_number(x, graph, k_range=(2, max(2, len(x) // FEWEST)), random_state=seed)
     if found.gain < STRUCTURE:
         return one
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", CollapseWarning)
+    with warnings.catch_warnings(action="ignore", category=CollapseWarning):
         return make_head("auto", n_clusters=found.best, random_state=seed).fit(x).labels_
 
 

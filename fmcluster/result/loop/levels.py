@@ -207,8 +207,6 @@ def at_level(result: ClusterResult, n_clusters: int) -> ClusterResult:
 
     Parameters
     ----------
-    result : ClusterResult
-        The result.
     n_clusters : int
         From 1 to as many as the rows were cut into; above the result's own embeddings are needed.
 
@@ -233,10 +231,10 @@ def at_level(result: ClusterResult, n_clusters: int) -> ClusterResult:
     groups = made.hierarchy.cut(int(n_clusters))
     if n_clusters > own:
         level = _split(result, made, groups)
-        return recalibrated_by_neighbors(with_level_names(result, level))
-    of = groups[np.unique(made.hierarchy.cluster_of_leaf, return_index=True)[1]]
-    joined = [tuple(np.flatnonzero(of == g).tolist()) for g in range(int(n_clusters))]
-    level = result.merge([g for g in joined if len(g) > 1])
+    else:
+        of = groups[np.unique(made.hierarchy.cluster_of_leaf, return_index=True)[1]]
+        joined = [tuple(np.flatnonzero(of == g).tolist()) for g in range(int(n_clusters))]
+        level = result.merge([g for g in joined if len(g) > 1])
     return recalibrated_by_neighbors(with_level_names(result, level))
 
 
@@ -341,8 +339,7 @@ def _cut_clusters(
 
 def _leaf_head(inside: list[Rows], n_leaves: int, seed: int) -> KMeansHead:
     head = KMeansHead(n_leaves, n_init=1, max_iter=LEAF_ROUNDS, random_state=seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", CollapseWarning)
+    with warnings.catch_warnings(action="ignore", category=CollapseWarning):
         return head.fit(one_or_list(inside))
 
 

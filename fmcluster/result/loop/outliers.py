@@ -2,8 +2,9 @@ r"""Belonging nowhere: several clusters, none, or a row unlike all others; the s
 
 Three questions that one confidence cannot answer. Which clusters are near? `top`. Is the label sure
 enough? `abstain`, from the calibrated confidence. Does the row resemble anything here?
-`outlier_score`, `outliers` and, of new rows, `novelty`, from the neighbors: a row's distance to its
-nearest others, for their scale (`fmcluster.vectors.strangeness`), ranked among those of all rows.
+`outlier_score` and `outliers`, and of new rows `update` and `drift`, from the neighbors: a row's
+distance to its nearest others, for their scale (`fmcluster.vectors.strangeness`), ranked among
+those of all rows.
 The rank is a conformal p-value: of rows like the others a share alpha has one of at most alpha.
 
 The head has no part in it: how sure a head is of rows that it was fitted on tells nothing exact of
@@ -17,11 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmcluster.functional.conformal import own_p_values, p_values
-from fmcluster.result.loop.reference import reference_of
+from fmcluster.functional.conformal import own_p_values
 from fmcluster.utils.validation import check_range
-from fmcluster.vectors.graph import KNNGraph
-from fmcluster.vectors.rows import BLOCK_ROWS, JointRows, as_spaces, zero_rows
 from fmcluster.vectors.strangeness import own_strangeness, unknown_rows
 
 if TYPE_CHECKING:
@@ -34,8 +32,6 @@ def top(result: ClusterResult, count: int = 3) -> tuple[NDArray[np.int64], NDArr
 
     Parameters
     ----------
-    result : ClusterResult
-        The result.
     count : int
         How many, 1..k.
 
@@ -51,7 +47,10 @@ def top(result: ClusterResult, count: int = 3) -> tuple[NDArray[np.int64], NDArr
     ValueError
         `count` is outside 1..k.
     """
-    count = _whole(count, "count", high=result.n_clusters)
+    if isinstance(count, bool) or not isinstance(count, (int, np.integer)):
+        raise TypeError(f"count must be a whole number, got {count!r}")
+    if not 1 <= count <= result.n_clusters:
+        raise ValueError(f"count={count} is outside 1..{result.n_clusters}, the clusters there are")
     order = np.argsort(-result.proba, axis=1, kind="stable")[:, :count].astype(np.int64)
     return order, np.take_along_axis(result.proba, order, axis=1)
 
@@ -62,8 +61,6 @@ def abstain(result: ClusterResult, min_confidence: float = 0.8) -> NDArray[np.in
 
     Parameters
     ----------
-    result : ClusterResult
-        The result.
     min_confidence : float
         In [0, 1].
 
@@ -99,12 +96,10 @@ def outliers(result: ClusterResult, alpha: float = 0.01) -> NDArray[Any]:
 
     Those whose conformal p-value among all rows is at most `alpha`. So about `alpha` n rows are
     named even where all is well: `alpha` is how many good rows may be, not how many bad ones are.
-    Of rows that do not belong to the data (`novelty` of new rows) many more are.
+    Of rows that do not belong to the data many more are.
 
     Parameters
     ----------
-    result : ClusterResult
-        The result.
     alpha : float
         In (0, 1).
 
@@ -126,54 +121,6 @@ def outliers(result: ClusterResult, alpha: float = 0.01) -> NDArray[Any]:
     return result.ids[found[np.argsort(p[found], kind="stable")]]
 
 
-def novelty(result: ClusterResult, xs: Any) -> NDArray[np.float64]:
-    """Return conformal p-values (m,) of new rows: small where a row is unlike the result's rows.
-
-    Of new rows that come as the result's did, a share alpha gets a p-value of at most alpha. Rows
-    of zeros get 0. A loaded result compares with the rows that are saved with it.
-
-    Parameters
-    ----------
-    result : ClusterResult
-        With its embeddings, or loaded.
-    xs : (m, d) array, store or list of those
-        New rows prepared as the head takes them (``prepared(result.pipeline, ...)``).
-
-    Raises
-    ------
-    ValueError
-        No rows to compare with are at hand, or other dimensions than theirs.
-    """
-    reference = reference_of(result)
-    if reference is None:
-        raise ValueError(
-            "new rows are compared with the result's rows, and none are at hand: give them by "
-            "result.attach(embeddings)"
-        )
-    here = as_spaces(xs)
-    x = JointRows(here)
-    if x.shape[1] != reference.x.shape[1]:
-        raise ValueError(
-            f"new rows have {x.shape[1]} dimensions, the result's have {reference.x.shape[1]}"
-        )
-    out = np.zeros(x.shape[0])
-    for start in range(0, len(out), BLOCK_ROWS):
-        block = slice(start, start + BLOCK_ROWS)
-        out[block] = p_values(reference.strangeness(x[block])[0], reference.scores)
-    out[zero_rows(here)] = 0
-    return out
-
-
-def graph_of(result: ClusterResult) -> KNNGraph:
-    """Return the neighbor graph of a result, or raise ValueError that says how to get one."""
-    if result.graph is None:
-        raise ValueError(
-            "this needs the neighbor graph, and the result has none: cluster again, or give it by "
-            "dataclasses.replace(result, graph=KNNGraph.build(embeddings))"
-        )
-    return result.graph
-
-
 def check_alpha(alpha: float) -> float:
     """Return `alpha` if it lies in (0, 1)."""
     check_range(alpha, "alpha", low=0, high=1, open_low=True)
@@ -184,14 +131,9 @@ def check_alpha(alpha: float) -> float:
 
 def _scores(result: ClusterResult) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Return the strangeness of each row and which rows nothing is known of."""
-    graph = graph_of(result)
-    return own_strangeness(graph), unknown_rows(graph)
-
-
-def _whole(value: Any, name: str, *, high: int) -> int:
-    """Return a whole number of 1..high."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name} must be a whole number, got {value!r}")
-    if not 1 <= value <= high:
-        raise ValueError(f"{name}={value} is outside 1..{high}, the clusters there are")
-    return int(value)
+    if result.graph is None:
+        raise ValueError(
+            "this needs the neighbor graph, and the result has none: cluster again, or give it by "
+            "dataclasses.replace(result, graph=KNNGraph.build(embeddings))"
+        )
+    return own_strangeness(result.graph), unknown_rows(result.graph)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fmcluster.result.cluster import names_of
 from fmcluster.result.naming.hook import Namer, checked_name, describe
 from fmcluster.result.naming.terms import N_TERMS, cluster_terms, confusion
 from fmcluster.result.naming.texts import MOST_ROWS, RowTexts, given_texts, source_texts
@@ -103,14 +104,15 @@ def name_clusters(
         )
     asked = _asked_for(result, clusters)
     terms = terms_of(result, found, n_terms)
-    names = list(result.names or (f"cluster {c}" for c in range(result.n_clusters)))
+    names = names_of(result)
     kept = [name for c, name in enumerate(names) if c not in set(asked)]
     first = unique_names([_joined(terms[c], c) for c in asked], kept)
     for c, name in zip(asked, first, strict=True):
         names[c] = name
     if namer is not None:
         calls = _Calls(result, found, terms, names, n_examples)
-        given = [calls.ask(namer, c) for c in _shown(asked)]
+        shown = track(asked, description="naming", unit="clusters", total=len(asked))
+        given = [calls.ask(namer, c) for c in shown]
         result = dataclasses.replace(result, name_audit=(*result.name_audit, *calls.records))
         for c, name in zip(asked, unique_names(given, kept), strict=True):
             names[c] = name
@@ -185,35 +187,17 @@ def with_names(result: ClusterResult, names: Sequence[str]) -> ClusterResult:
 
 @dataclass
 class _Calls:
-    """Calls of a namer for the clusters of one result.
-
-    Attributes
-    ----------
-    result : ClusterResult
-        What is named.
-    found : RowTexts
-        Its texts.
-    terms : list of list of str
-        Of each cluster.
-    names : list of str
-        Of each cluster so far; those that are named replace the names of terms.
-    n_examples : int
-        Texts that the namer is shown.
-    records : list of dict
-        What was asked and answered.
-    of_cluster : dict
-        The record of each cluster that was asked for.
-    failed : int
-        Calls that failed one after the other; as many as GIVE_UP end it.
-    """
+    """Calls of a namer for the clusters of one result, and the records of what was said."""
 
     result: ClusterResult
     found: RowTexts
+    # Of each cluster; those that the namer gives replace the names of terms.
     terms: list[list[str]]
     names: list[str]
     n_examples: int
     records: list[dict[str, Any]] = field(default_factory=list)
     of_cluster: dict[int, dict[str, Any]] = field(default_factory=dict)
+    # One after the other; as many as GIVE_UP end it.
     failed: int = 0
 
     def __post_init__(self) -> None:
@@ -283,10 +267,6 @@ def _asked_for(result: ClusterResult, clusters: Sequence[int] | None) -> list[in
         return list(range(result.n_clusters))
     found = found_names(result)
     return [c for c, name in enumerate(result.names) if name in found or name == f"cluster {c}"]
-
-
-def _shown(clusters: list[int]) -> Iterable[int]:
-    return track(clusters, description="naming", unit="clusters", total=len(clusters))
 
 
 def _joined(terms: Sequence[str], cluster: int) -> str:

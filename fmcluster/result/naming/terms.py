@@ -150,24 +150,12 @@ def _chosen(
     n_terms: int,
     *,
     least: float = LEAST_SCORE,
+    own: float = OWN,
 ) -> list[int]:
-    """Return the terms that name a cluster, best first; `single` has the term of each token."""
-    # Where each telling term has a word that tells nothing, it is still what names the cluster.
-    return _taken(scored, table, single, n_terms, least, own=OWN) or _taken(
-        scored, table, single, n_terms, least, own=0.0
-    )
+    """Return the terms that name a cluster, best first; `single` has the term of each token.
 
-
-def _taken(
-    scored: tuple[NDArray[np.int64], Floats],
-    table: TermTable,
-    single: dict[int, int],
-    n_terms: int,
-    least: float,
-    *,
-    own: float,
-) -> list[int]:
-    """Return the terms each word of which has the share `own` of the term's score."""
+    Each word of a term has the share `own` of the term's score.
+    """
     terms, scores = scored
     of_term = dict(zip(terms.tolist(), scores.tolist(), strict=True))
     # Terms are in the order of the alphabet, which decides between equals.
@@ -189,4 +177,7 @@ def _taken(
             first = taken.index(alike[0])
             taken[first] = (term, alike[0][1])
             taken = [each for each in taken if each not in alike[1:]]
+    if not taken and own > 0:
+        # Where each telling term has a word that tells nothing, it is still what names the cluster.
+        return _chosen(scored, table, single, n_terms, least=least, own=0.0)
     return [term for term, _ in taken]

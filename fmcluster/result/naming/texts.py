@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -46,7 +46,7 @@ class RowTexts:
 
 
 def given_texts(
-    result: ClusterResult, texts: Iterable[str | None], languages: Sequence[str] | None
+    result: ClusterResult, texts: Iterable[str | None], languages: tuple[str, ...] | None
 ) -> RowTexts:
     """Return texts that were given, one a row in the order of ``result.ids``; None is no text.
 
@@ -67,11 +67,11 @@ def given_texts(
         if text is not None and not isinstance(text, str):
             raise TypeError(f"text {row} is {text!r} of type {type(text).__name__}: give texts")
     rows = np.array([row for row, text in enumerate(found) if text is not None], np.int64)
-    return RowTexts(rows, [t for t in found if t is not None], _languages(languages))
+    return RowTexts(rows, [t for t in found if t is not None], languages)
 
 
 def source_texts(
-    result: ClusterResult, *, languages: Sequence[str] | None = None, limit: int = MOST_ROWS
+    result: ClusterResult, *, languages: tuple[str, ...] | None = None, limit: int = MOST_ROWS
 ) -> RowTexts | None:
     """Return the texts of the result's own source; None where it has none.
 
@@ -79,7 +79,7 @@ def source_texts(
     ----------
     result : ClusterResult
         With its `source`; images, streams and plain arrays have no texts.
-    languages : sequence of str, optional
+    languages : tuple of str, optional
         ISO 639-1 codes.
     limit : int
         Rows that are read, in evenly spaced pieces.
@@ -94,7 +94,7 @@ def source_texts(
             if text is not None and id_ in of_id:
                 rows.append(of_id[id_])
                 texts.append(text)
-    return RowTexts(np.array(rows, np.int64), texts, _languages(languages))
+    return RowTexts(np.array(rows, np.int64), texts, languages)
 
 
 def _blocks(source: Any, limit: int) -> Iterable[Any]:
@@ -106,7 +106,3 @@ def _blocks(source: Any, limit: int) -> Iterable[Any]:
         if not raw:
             return
         yield source.decode(raw, number * PIECE_ROWS, on_error="skip")
-
-
-def _languages(languages: Sequence[str] | None) -> tuple[str, ...] | None:
-    return None if languages is None else tuple(languages)

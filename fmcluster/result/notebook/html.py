@@ -12,14 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from fmcluster.result.cluster import mean_confidence, names_of, ranked_rows
 from fmcluster.result.loop.joined import is_readable
-from fmcluster.result.notebook.examples import (
-    cluster_names,
-    mean_confidence,
-    read_examples,
-    typical_rows,
-)
-from fmcluster.result.report.items import Items
+from fmcluster.result.report.items import Items, read_items
 
 if TYPE_CHECKING:
     from fmcluster.result.result import ClusterResult
@@ -45,7 +40,7 @@ def repr_html(result: ClusterResult) -> str:
     """Return the result as an HTML fragment, for notebooks."""
     sizes = result.sizes
     shown = np.argsort(-sizes, kind="stable")[:MOST_SHOWN]
-    typical = typical_rows(result, N_EXAMPLES)
+    typical = [rows[:N_EXAMPLES] for rows in ranked_rows(result)]
     items, reason = _items(result, [typical[cluster] for cluster in shown])
     word = "confidence" if result.is_calibrated else "score"
     head = "".join(
@@ -55,7 +50,7 @@ def repr_html(result: ClusterResult) -> str:
             (word, NUMBER), ("typical rows", CELL),
         )
     )  # fmt: skip
-    names, sure = cluster_names(result), mean_confidence(result)
+    names, sure = names_of(result), mean_confidence(result)
     body = "".join(
         _row(
             cluster, names[cluster], sizes, float(sure[cluster]), result.n_rows,
@@ -120,7 +115,7 @@ def _items(result: ClusterResult, rows: list[NDArray[np.int64]]) -> tuple[Items,
     try:
         if source.n_rows > most:
             return nothing, "typical rows by their ids; result.table() reads the raw data"
-        items = read_examples(result, rows, source)
+        items = read_items(source, result.index, rows)
     except (OSError, ValueError) as error:  # a cell that shows something is better than a traceback
         return nothing, f"typical rows by their ids, the raw data cannot be read: {error}"
     items.side = PICTURE_SIDE

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmcluster.result.notebook.examples import cluster_names
+from fmcluster.result.cluster import names_of
 from fmcluster.result.report.projection import project
 from fmcluster.utils.optional import require
 from fmcluster.utils.random import seed_of
 from fmcluster.utils.validation import check_in
+from fmcluster.vectors.rows import sample_indices
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -83,7 +84,7 @@ def plot(
             "result.attach(embeddings)"
         )
     require("matplotlib", extra="report")
-    rows = _rows(result)
+    rows = sample_indices(result.labels, MOST_ROWS, seed_of(0, "map"))
     points = project(result, rows, method=projection)
     axes = _axes(ax)
     # Of 1,000 to 20,000 points the ink is the same; smaller ones are not seen, larger ones overlap.
@@ -104,14 +105,6 @@ def _axes(ax: Axes | None) -> Any:
     pyplot = require("matplotlib.pyplot", extra="report", package="matplotlib")
     # Inches: as wide as a notebook shows at full size, and square, as both axes are alike.
     return pyplot.subplots(figsize=(7, 7), layout="constrained")[1]
-
-
-def _rows(result: ClusterResult) -> NDArray[np.int64]:
-    """Return the rows that are drawn, in order: all, or an even sample."""
-    if result.n_rows <= MOST_ROWS:
-        return np.arange(result.n_rows)
-    generator = np.random.default_rng(seed_of(0, "map"))
-    return np.sort(generator.choice(result.n_rows, MOST_ROWS, replace=False))
 
 
 def _draw(
@@ -159,7 +152,7 @@ def _write_names(
 
     labels = result.labels[rows]
     present, counts = np.unique(labels[labels >= 0], return_counts=True)
-    titles = cluster_names(result)
+    titles = names_of(result)
     figure = axes.figure.canvas.figure
     figure.draw_without_rendering()  # a layout may still move the axes
     width, height = figure.get_size_inches() * figure.dpi

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fmcluster.result.cluster import mean_confidence, names_of, ranked_rows
 from fmcluster.result.loop.joined import is_readable
-from fmcluster.result.notebook.examples import (
-    cluster_names,
-    mean_confidence,
-    read_examples,
-    typical_rows,
-)
-from fmcluster.result.notebook.frames import as_frame
+from fmcluster.result.report.items import read_items
+from fmcluster.utils.frames import to_kind
+from fmcluster.utils.validation import check_in
 from fmcluster.vectors.rows import BLOCK_ROWS
 
 if TYPE_CHECKING:
@@ -32,8 +30,6 @@ def table(result: ClusterResult, *, n_examples: int = 3, items: Any = None) -> p
 
     Parameters
     ----------
-    result : ClusterResult
-        The result.
     n_examples : int
         Rows shown of each cluster, the most typical first; 0 leaves the raw data unread.
     items : Source or sequence, optional
@@ -56,9 +52,9 @@ def table(result: ClusterResult, *, n_examples: int = 3, items: Any = None) -> p
     """
     if n_examples < 0:
         raise ValueError(f"n_examples={n_examples} is negative: give 0 or more")
-    rows = typical_rows(result, n_examples)
+    rows = [some[:n_examples] for some in ranked_rows(result)]
     source = result.source if is_readable(result.source) else None
-    shown = read_examples(result, rows, items if items is not None else source)
+    shown = read_items(source if items is None else items, result.index, rows)
     examples = [
         [shown.text(row, TEXT_LENGTH) or result.ids[row].item() for row in some.tolist()]
         for some in rows
@@ -68,7 +64,7 @@ def table(result: ClusterResult, *, n_examples: int = 3, items: Any = None) -> p
     return as_frame(
         {
             "cluster": np.arange(result.n_clusters),
-            "name": cluster_names(result),
+            "name": names_of(result),
             "size": result.sizes,
             "share": result.sizes / result.n_rows,
             "confidence": mean_confidence(result),
@@ -82,8 +78,6 @@ def frame(result: ClusterResult, *, kind: str | None = None) -> Any:
 
     Parameters
     ----------
-    result : ClusterResult
-        The result.
     kind : {"pandas", "arrow", "polars"}, optional
         A ``pandas.DataFrame``, a ``pyarrow.Table`` or a ``polars.DataFrame``. Default: what the
         data came as, where the result still has them; else pandas.
@@ -106,7 +100,7 @@ def frame(result: ClusterResult, *, kind: str | None = None) -> Any:
     --------
     >>> result.frame().query("confidence < 0.5")  # doctest: +SKIP
     """
-    names = np.array([*cluster_names(result), None], dtype=object)  # the last one is that of -1
+    names = np.array([*names_of(result), None], dtype=object)  # the last one is that of -1
     columns: dict[str, Any] = {
         "id": result.ids,
         "cluster": result.labels,
@@ -123,6 +117,17 @@ def frame(result: ClusterResult, *, kind: str | None = None) -> Any:
             None if (label := given.get(one)) is None else str(label) for one in result.ids.tolist()
         ]
     return as_frame(columns, kind or getattr(result.source, "frame_kind", None) or "pandas")
+
+
+def as_frame(columns: Mapping[str, Any], kind: str = "pandas") -> Any:
+    """Return columns, arrays (n,) or lists in which None is missing, as a frame of one kind."""
+    if check_in(kind, ("pandas", "arrow", "polars"), "kind") == "pandas":
+        import pandas as pd
+
+        return pd.DataFrame(dict(columns))
+    import pyarrow as pa
+
+    return to_kind(pa.table(dict(columns)), kind)
 
 
 def _next_clusters(result: ClusterResult) -> NDArray[np.int64]:

@@ -9,17 +9,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fmcluster.functional.metrics import matched_correct
+from fmcluster.result.cluster import mean_confidence, names_of, ranked_rows
 from fmcluster.result.report import figures
 from fmcluster.result.report.confusion import Confusions, find_confusions
 from fmcluster.result.report.items import Items
 from fmcluster.result.report.lists import example, find_lists, list_data
-from fmcluster.result.report.rows import (
-    choose_rows,
-    level_data,
-    names_of,
-    row_data,
-    with_pictures,
-)
+from fmcluster.result.report.rows import choose_rows, level_data, row_data
 from fmcluster.result.report.typical import chooser
 from fmcluster.result.report.words import trust
 from fmcluster.utils.validation import check_in, check_labels
@@ -67,8 +62,7 @@ def page_data(
     chosen = _examples(result, MOST_CLIPS if shown.kind == "audio" else MOST_EXAMPLES)
     confusions = find_confusions(result)
     lists = find_lists(result, to_label=to_label, issues=issues)
-    rows = choose_rows(result)
-    pictured = with_pictures(result, rows)
+    rows, pictured = choose_rows(result)
     between = [pair.between for pair in confusions.pairs]
     wanted = np.unique(np.concatenate([*chain.from_iterable(chosen), *lists.shown, *between]))
     on_map = {"text": rows, "image": pictured}.get(shown.kind, wanted[:0])
@@ -157,11 +151,8 @@ def _examples(result: ClusterResult, most: int) -> Examples:
     each = int(np.clip(most // result.n_clusters, 1, MOST_OF_ONE))
     typical, unsure = max(1, each * 2 // 3), each // 3
     choose = chooser(result)
-    order = np.lexsort((-result.confidence, result.labels))
-    bounds = np.searchsorted(result.labels[order], np.arange(result.n_clusters + 1))
     pairs = []
-    for a, b in zip(bounds[:-1], bounds[1:], strict=True):
-        rows = order[a:b]
+    for rows in ranked_rows(result):
         top = choose(rows, typical)
         rest = rows[~np.isin(rows, top)]
         pairs.append((top, rest[max(0, len(rest) - unsure) :][::-1]))
@@ -172,9 +163,7 @@ def _clusters(
     result: ClusterResult, items: Items, chosen: Examples, confusions: Confusions
 ) -> list[dict[str, Any]]:
     sizes, names = result.sizes, names_of(result)
-    there = result.labels >= 0
-    total = np.bincount(result.labels[there], result.confidence[there], result.n_clusters)
-    sure = total / np.maximum(sizes, 1)
+    sure = np.nan_to_num(mean_confidence(result))
     return [
         {
             "label": label,

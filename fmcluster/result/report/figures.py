@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fmcluster.functional.calibration import N_BINS
 
 # Units of a drawing that is scaled to its place: three to two; the margins hold ticks and labels.
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 360, 240, 44, 36, 10, 10
@@ -64,19 +67,22 @@ def _path(xs: NDArray[Any], ys: NDArray[Any], css: str) -> str:
     return f'<polyline class="{css}" points="{points}"/>'
 
 
+def _bar(x: float, share: float, width: float, tip: str = "") -> str:
+    y = _y(share)
+    end = f"><title>{tip}</title></rect>" if tip else "/>"
+    height = round(_y(0) - y, 1)
+    return f'<rect class="bar" x="{_x(x)}" y="{y}" width="{width}" height="{height}"{end}'
+
+
 def histogram(confidence: NDArray[Any], *, word: str = "confidence") -> str:
     """Draw how many rows have which confidence, in twenty bins."""
     # Steps of five hundredths: of fewer the shape is lost, of more it is ragged where rows are few.
     counts, edges = np.histogram(np.clip(confidence, 0, 1), bins=20, range=(0, 1))
     top = max(int(counts.max()), 1)
-    bars = []
-    for count, a, b in zip(counts, edges[:-1], edges[1:], strict=True):
-        y = _y(count / top)
-        width = round(_x(b) - _x(a) - 1, 1)
-        bars.append(
-            f'<rect class="bar" x="{_x(a)}" y="{y}" width="{width}" '
-            f'height="{round(_y(0) - y, 1)}"><title>{a:.2f} to {b:.2f}: {count} rows</title></rect>'
-        )
+    bars = [
+        _bar(a, count / top, round(_x(b) - _x(a) - 1, 1), f"{a:.2f} to {b:.2f}: {count} rows")
+        for count, (a, b) in zip(counts, pairwise(edges), strict=True)
+    ]
     return _frame(
         "".join(bars),
         title=f"Rows by {word}",
@@ -92,14 +98,8 @@ def sizes(counts: NDArray[Any], prior: NDArray[Any]) -> str:
     total, k = counts.sum(), len(counts)
     shares, expected = counts[order] / total, np.sort(prior)[::-1]
     top = max(float(shares.max()), float(expected.max()))
-    body = []
-    for rank, share in enumerate(shares):
-        y = _y(share / top)
-        body.append(
-            f'<rect class="bar" x="{_x(rank / k)}" y="{y}" '
-            f'width="{round(max((_x(1) - _x(0)) / k - (1 if k < 100 else 0), 0.4), 2)}" '
-            f'height="{round(_y(0) - y, 1)}"/>'
-        )
+    width = round(max((_x(1) - _x(0)) / k - (1 if k < 100 else 0), 0.4), 2)
+    body = [_bar(rank / k, share / top, width) for rank, share in enumerate(shares)]
     body.append(_path((np.arange(k) + 0.5) / k, expected / top, "line"))
     return _frame(
         "".join(body),
@@ -111,22 +111,17 @@ def sizes(counts: NDArray[Any], prior: NDArray[Any]) -> str:
     )
 
 
-# As the calibration error is usually binned; of more bins each is chance.
-def reliability(confidence: NDArray[Any], correct: NDArray[Any], *, n_bins: int = 15) -> str:
+def reliability(confidence: NDArray[Any], correct: NDArray[Any]) -> str:
     """Draw accuracy over confidence; the diagonal is perfect calibration."""
-    bins = np.minimum((confidence * n_bins).astype(int), n_bins - 1)
+    bins = np.minimum((confidence * N_BINS).astype(int), N_BINS - 1)
+    width = round((_x(1) - _x(0)) / N_BINS - 1, 1)
     body = [f'<line class="diagonal" x1="{_x(0)}" y1="{_y(0)}" x2="{_x(1)}" y2="{_y(1)}"/>']
-    for b in range(n_bins):
+    for b in range(N_BINS):
         inside = bins == b
         if inside.any():
-            accuracy = float(correct[inside].mean())
-            y = _y(accuracy)
-            body.append(
-                f'<rect class="bar" x="{_x(b / n_bins)}" y="{y}" '
-                f'width="{round((_x(1) - _x(0)) / n_bins - 1, 1)}" height="{round(_y(0) - y, 1)}">'
-                f"<title>confidence {confidence[inside].mean():.3f}, accuracy {accuracy:.3f}, "
-                f"{int(inside.sum())} rows</title></rect>"
-            )
+            accuracy, mean = float(correct[inside].mean()), confidence[inside].mean()
+            tip = f"confidence {mean:.3f}, accuracy {accuracy:.3f}, {int(inside.sum())} rows"
+            body.append(_bar(b / N_BINS, accuracy, width, tip))
     return _frame(
         "".join(body), title="Reliability diagram", x_label="confidence", y_label="accuracy"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,10 +45,8 @@ class Items:
         self.missing_reason = "" if items is not None else "no raw data was given"
         self.side = THUMBNAIL_SIDES[0][1]
         self._rows: dict[int, Any] = {}
-        self._first: Any = None
         if items is not None:
-            self._first = next(iter(items), None)
-            self.kind = _kind(items, self._first)
+            self.kind = _kind(items, next(iter(items), None))
             if self.kind == "none":
                 self.missing_reason = "the data are embeddings: texts or pictures come by items="
 
@@ -59,11 +58,13 @@ class Items:
         positions = self._positions(rows)
         if not positions:
             return
-        source = self.items if hasattr(self.items, "decode") else None
+        decode = getattr(self.items, "decode", None)
         for position, raw in enumerate(itertools.islice(iter(self.items), max(positions) + 1)):
             row = positions.get(position)
             if row is not None:
-                self._rows[row] = self._decoded(source, raw, position)
+                if decode is not None:
+                    raw = decode([raw], position, on_error="skip").rows[0]
+                self._rows[row] = _held(raw)
 
     def _positions(self, rows: NDArray[np.int64]) -> dict[int, int]:
         """Return the place in the items of each row: {place: row}, by name and never by number."""
@@ -95,12 +96,6 @@ class Items:
     def _none(self, reason: str) -> dict[int, int]:
         self.kind, self.missing_reason = "none", reason
         return {}
-
-    @staticmethod
-    def _decoded(source: Any, raw: Any, position: int) -> Any:
-        if source is None:
-            return _held(raw)
-        return _held(source.decode([raw], position, on_error="skip").rows[0])
 
     def text(self, row: int, length: int) -> str:
         """Return the row's text, cut; empty for images and missing rows."""
@@ -136,6 +131,14 @@ class Items:
                 sheet.paste(small, (place % columns * SPRITE_SIDE, place // columns * SPRITE_SIDE))
         # At 32 pixels blocks are hardly seen; higher is a larger page.
         return _data_url(sheet, quality=55)
+
+
+def read_items(items: Any, index: IdIndex, rows: Sequence[NDArray[np.int64]]) -> Items:
+    """Return the texts or pictures of the rows of some clusters; `items` None stands for none."""
+    found = Items(items, index)
+    wanted = np.unique(np.concatenate([*rows, np.empty(0, np.int64)])).astype(np.int64)
+    found.load(wanted, n_examples=len(wanted))
+    return found
 
 
 @dataclass(frozen=True)

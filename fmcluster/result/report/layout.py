@@ -25,9 +25,7 @@ LARGE = 6_000
 REACH = 4.0  # UMAP's own clip of one point's move
 
 
-def neighbor_layout(
-    graph: KNNGraph, start: NDArray[np.floating], *, random_state: int = 0
-) -> NDArray[np.float32]:
+def neighbor_layout(graph: KNNGraph, start: NDArray[np.floating]) -> NDArray[np.float32]:
     """Return points (n, 2) in which neighbors of `graph` lie near each other.
 
     Parameters
@@ -36,13 +34,11 @@ def neighbor_layout(
         Neighbors of the n rows.
     start : (n, 2)
         Where points begin: a linear projection keeps the large picture.
-    random_state : int
-        Of the repelled rows.
     """
     n = graph.n_rows
     k = min(N_NEIGHBORS, graph.k)
     edges = graph.indices[:, :k].astype(np.int64)
-    generator = np.random.default_rng(random_state)
+    generator = np.random.default_rng(0)
     centered = start - start.mean(axis=0)
     # As UMAP spreads its start: wider, and far points feel no pull; narrower, and all push.
     points = (10 * centered / max(float(np.abs(centered).max()), 1e-9)).astype(np.float32)

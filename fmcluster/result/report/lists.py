@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -61,8 +62,6 @@ def find_lists(result: ClusterResult, *, to_label: Any, issues: Any) -> Lists:
 
     Parameters
     ----------
-    result : ClusterResult
-        The result.
     to_label : sequence of ids or None
         Given by the caller, as `issues`, a table with a column id.
     """
@@ -153,14 +152,9 @@ def _duplicates(result: ClusterResult, items: Items, lists: Lists) -> dict[str, 
         }
         for a, b, cosine in lists.pairs
     ]
+    whole = zip(doubles.rows, doubles.group, doubles.nearest, doubles.similarity, strict=True)
     table = [
         [str(ids[row]), int(group), str(ids[near]), round(float(cosine), 4)]
-        for row, group, near, cosine in zip(
-            doubles.rows[:MOST_EXPORTED],
-            doubles.group[:MOST_EXPORTED],
-            doubles.nearest[:MOST_EXPORTED],
-            doubles.similarity[:MOST_EXPORTED],
-            strict=True,
-        )
+        for row, group, near, cosine in islice(whole, MOST_EXPORTED)
     ]
     return {"rows": len(doubles.rows), "groups": len(size), "pairs": pairs, "table": table}

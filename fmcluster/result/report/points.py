@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from fmcluster.result.report.layout import neighbor_layout
 from fmcluster.result.report.projection import framed, project
 from fmcluster.utils.random import seed_of
+from fmcluster.vectors.rows import sample_indices
 
 if TYPE_CHECKING:
     from fmcluster.result.result import ClusterResult
@@ -32,12 +33,15 @@ def lay_out(result: ClusterResult) -> NDArray[np.floating]:
     """Return points (n, 2) of all rows, in [0, 1], neighbors together."""
     n = result.n_rows
     if result.embeddings is None:
-        return _by_graph(result)
+        start = by_clusters(result)
+        if result.graph is None or n > LAID_OUT:
+            return start
+        return framed(neighbor_layout(result.graph, start))
     if n <= LAID_OUT:
         return project(result, np.arange(n), method="neighbours")
     if result.graph is None:
         return project(result, np.arange(n), method="pca")
-    rows = np.sort(_generator().choice(n, LAID_OUT, replace=False))
+    rows = sample_indices(result.labels, LAID_OUT, seed_of(0, "map"))
     points = np.full((n, 2), np.nan)
     points[rows] = project(result, rows, method="neighbours")
     return spread(points, result)
@@ -81,13 +85,6 @@ def by_clusters(result: ClusterResult) -> NDArray[np.floating]:
     start = np.stack([np.cos(turn), np.sin(turn)], axis=1)
     # Wider, and neighbors on the circle run together; narrower, and rows lie on each other.
     return framed(start + _generator().normal(scale=0.1, size=start.shape))
-
-
-def _by_graph(result: ClusterResult) -> NDArray[np.floating]:
-    start = by_clusters(result)
-    if result.graph is None or result.n_rows > LAID_OUT:
-        return start
-    return framed(neighbor_layout(result.graph, start))
 
 
 def _of_cluster(

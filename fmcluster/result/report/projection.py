@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fmcluster.partition.mini_clusters import group_sums
 from fmcluster.result.report.layout import N_NEIGHBORS, neighbor_layout
 from fmcluster.utils.optional import require
 from fmcluster.vectors.graph import KNNGraph
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 # What the frame is made for, and the part of a side beyond it on which the rest is drawn.
 FRAME, EDGE = (0.002, 0.998), 0.05
+# The largest number of two bytes: finer than the points of any screen.
+FULL = 65_535
 # Fewer points than this have no picture to speak of.
 LEAST_ROWS = 30
 
@@ -59,6 +62,11 @@ def framed(points: NDArray[np.floating]) -> NDArray[np.floating]:
     return np.asarray((inside + EDGE) / (1 + 2 * EDGE))
 
 
+def whole(points: NDArray[np.floating]) -> NDArray[np.uint16]:
+    """Return points of [0, 1] as 0..65535."""
+    return np.rint(FULL * np.clip(points, 0, 1)).astype(np.uint16)
+
+
 def _graph(result: ClusterResult, rows: NDArray[np.int64], x: NDArray[np.float32]) -> KNNGraph:
     """Return the result's own graph where all rows are shown, else that of the sample."""
     if result.graph is not None and len(rows) == result.graph.n_rows:
@@ -69,9 +77,7 @@ def _graph(result: ClusterResult, rows: NDArray[np.int64], x: NDArray[np.float32
 def _principal(x: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[Any]:
     """Project on the two leading directions between the cluster centers."""
     present, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    centers = np.zeros((len(present), x.shape[1]))
-    np.add.at(centers, inverse, x)
-    centers /= counts[:, None]
+    centers = group_sums(x, inverse, len(present)) / counts[:, None]
     basis = centers if len(present) > 2 else x.astype(np.float64)
     _, _, directions = np.linalg.svd(basis - basis.mean(axis=0), full_matrices=False)
     directions = directions[:2]

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fmcluster.result.cluster import names_of
 from fmcluster.result.report.items import Items
 from fmcluster.result.report.points import lay_out
-from fmcluster.result.report.projection import project
+from fmcluster.result.report.projection import project, whole
 from fmcluster.utils.random import seed_of
 
 if TYPE_CHECKING:
@@ -30,18 +31,15 @@ MOST_PICTURES = 2_500
 TEXT_BYTES, MOST_TEXT = 8_000_000, 1_000
 # Levels on the slider: a person compares a few.
 MOST_LEVELS = 8
-# The largest number of two bytes: finer than the points of any screen.
-FULL = 65_535
 
 
-def choose_rows(result: ClusterResult) -> NDArray[np.int64]:
-    """Return the rows of the page, ascending: all, or an even sample with every cluster in it."""
-    return _even_sample(result.labels, MOST_ROWS, "page")
+def choose_rows(result: ClusterResult) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the rows of the page, ascending, and those of them with a picture on the map.
 
-
-def with_pictures(result: ClusterResult, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return which of the page's rows have a picture on the map: every cluster, then evenly."""
-    return rows[_even_sample(result.labels[rows], MOST_PICTURES, "pictures")]
+    All, or an even sample with every cluster in it.
+    """
+    rows = _even_sample(result.labels, MOST_ROWS, "page")
+    return rows, rows[_even_sample(result.labels[rows], MOST_PICTURES, "pictures")]
 
 
 def _even_sample(labels: NDArray[np.int64], most: int, stream: str) -> NDArray[np.int64]:
@@ -72,13 +70,16 @@ def row_data(
         without a graph) uint8 of 0..255, ``id`` and ``text`` lists, ``sprite`` a sheet of pictures
         and ``place`` int32 of each row in it (-1 for none).
     """
+    method = projection
+    if result.embeddings is None:
+        method = "clusters" if result.graph is None else "neighbours"
     texts, cut = _texts(items, rows) if items.kind == "text" else ([], 0)
     odd = np.empty(0) if result.graph is None else result.outlier_score[rows]
     place = np.full(len(rows), -1, np.int32)
     if items.kind == "image":
         place[np.searchsorted(rows, pictured)] = np.arange(len(pictured))
     return {
-        "method": _method(result, projection),
+        "method": method,
         "total": result.n_rows,
         "points": packed(_points(result, rows, projection), "<u2"),
         "label": packed(result.labels[rows], "<i4"),
@@ -124,30 +125,15 @@ def _level(result: ClusterResult, rows: NDArray[np.int64], k: int) -> dict[str, 
     return {**data, "label": packed(found.labels[rows], "<i4")}
 
 
-def names_of(result: ClusterResult) -> list[str]:
-    """Return a name for each cluster."""
-    return list(result.names or (f"cluster {c}" for c in range(result.n_clusters)))
-
-
 def packed(values: NDArray[Any], dtype: str) -> str:
     """Return an array as base64 text: a third of what its numbers take as JSON."""
     return base64.b64encode(np.ascontiguousarray(values, dtype=dtype).tobytes()).decode()
 
 
-def _method(result: ClusterResult, projection: str) -> str:
-    if result.embeddings is not None:
-        return projection
-    return "clusters" if result.graph is None else "neighbours"
-
-
-def _points(
-    result: ClusterResult, rows: NDArray[np.int64], projection: str
-) -> NDArray[np.floating]:
+def _points(result: ClusterResult, rows: NDArray[np.int64], projection: str) -> NDArray[np.uint16]:
     if projection == "neighbours" or result.embeddings is None:
-        points = lay_out(result)[rows]
-    else:
-        points = project(result, rows, method=projection)
-    return np.rint(FULL * np.clip(points, 0, 1))
+        return whole(lay_out(result)[rows])
+    return whole(project(result, rows, method=projection))
 
 
 def _texts(items: Items, rows: NDArray[np.int64]) -> tuple[list[str], int]:
@@ -155,15 +141,15 @@ def _texts(items: Items, rows: NDArray[np.int64]) -> tuple[list[str], int]:
 
     The length is 0 where none was cut.
     """
-    whole = [items.text(row, MOST_TEXT) for row in rows.tolist()]
+    texts = [items.text(row, MOST_TEXT) for row in rows.tolist()]
     # As they will stand in the page: other signs than Latin letters take up to six bytes.
-    sizes = np.array([_size(text) for text in whole], np.float64)
-    signs = np.maximum([len(text) for text in whole], 1)
-    is_cut = any(len(text) == MOST_TEXT and text.endswith("…") for text in whole)
+    sizes = np.array([_size(text) for text in texts], np.float64)
+    signs = np.maximum([len(text) for text in texts], 1)
+    is_cut = any(len(text) == MOST_TEXT and text.endswith("…") for text in texts)
     # Of fewer characters nothing is said.
     low, high = 20, MOST_TEXT
     if sizes.sum() <= TEXT_BYTES:
-        return whole, MOST_TEXT if is_cut else 0
+        return texts, MOST_TEXT if is_cut else 0
     while low < high:  # the longest that fits
         middle = (low + high + 1) // 2
         if (sizes * np.minimum(1, middle / signs)).sum() <= TEXT_BYTES:

@@ -34,8 +34,6 @@ def trust(
 
     Parameters
     ----------
-    result : ClusterResult
-        The result.
     confusions : sequence of Confusion
         Its pairs of clusters that are taken for one another, most first.
     names : sequence of str

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from fmcluster.functional.labels.spread import affinity, diffuse, spread_labels
+from fmcluster.functional.labels.spread import affinity, spread_labels
+from fmcluster.functional.products import diffused
 from fmcluster.vectors.graph import KNNGraph
 
 
@@ -30,7 +31,7 @@ def test_diffusion_reaches_its_closed_form(planted):
     start = np.zeros((300, 4), np.float32)
     start[:20] = np.eye(4)[y[:20]]
     limit = 0.1 * np.linalg.solve(np.eye(300) - 0.9 * graph.toarray(), start)
-    assert np.allclose(diffuse(graph, start, n_iter=200), limit, atol=1e-4)
+    assert np.allclose(diffused(graph, start, alpha=0.9, n_iter=200), limit, atol=1e-4)
 
 
 def test_one_label_a_class_is_enough_for_clear_clusters(planted):
@@ -61,6 +62,8 @@ def test_on_a_device_labels_spread_alike(planted):
     assert here.dtype == there.dtype
     assert one == pytest.approx(two, abs=1e-6)
     start = np.eye(4, dtype=np.float32)[y]
-    assert np.allclose(
-        diffuse(graph, start), diffuse(graph, start, device=torch.device("cpu")), atol=1e-5
+    here, there = (
+        diffused(graph, start, alpha=0.9, n_iter=30, device=device)
+        for device in (None, torch.device("cpu"))
     )
+    assert np.allclose(here, there, atol=1e-5)

@@ -11,7 +11,7 @@ from PIL import Image
 import fmcluster as fmc
 from fmcluster.embedding.data.source import Source
 from fmcluster.embedding.store.store import EmbeddingStore
-from fmcluster.result.notebook.frames import as_frame
+from fmcluster.result.notebook.tables import as_frame
 
 
 @pytest.fixture(scope="module")
