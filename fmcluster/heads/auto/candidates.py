@@ -8,7 +8,6 @@ is the same for any number of threads.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +15,7 @@ from numpy.typing import NDArray
 from fmcluster.heads.auto.starts import FAMILIES, starts
 from fmcluster.partition.refine import RefinementContext, refine
 from fmcluster.partition.scores import Candidate, score_candidate
-from fmcluster.utils.stopping import carried
-from fmcluster.utils.threads import n_threads
+from fmcluster.utils.stopping import in_threads
 from fmcluster.vectors.faiss_index import one_blas_thread
 
 Ints = NDArray[np.int64]
@@ -63,15 +61,15 @@ def make_candidates(
         found.extend(c for c in candidates if len(np.unique(c.labels)) == k)
 
     room = MOST_BYTES // (BYTES_PER_SHARE * len(field.rows) * k)
-    with ThreadPoolExecutor(max(1, min(n_threads(), room))) as pool:
-        for number, families in enumerate((FAMILIES, SECOND_DRAW)):
-            drawn = list(starts(field, k, seed=seed, families=families, draw=number))
-            jobs = [(name, labels) for _, name, labels in drawn]
-            for (name, labels), both in zip(jobs, pool.map(carried(refined), jobs), strict=True):
-                found.append(both[0])
-                keep(both[1:])
-                begun[name], best[name] = labels, max(c.score for c in both)
-        if shares is not None:
-            first = sorted(best, key=lambda name: -best[name])[:BALANCED_STARTS]
-            keep(list(pool.map(carried(balanced), [(name, begun[name]) for name in first])))
+    for number, families in enumerate((FAMILIES, SECOND_DRAW)):
+        drawn = starts(field, k, seed=seed, families=families, draw=number)
+        jobs = [(name, labels) for _, name, labels in drawn]
+        for (name, labels), both in zip(jobs, in_threads(refined, jobs, most=room), strict=True):
+            found.append(both[0])
+            keep(both[1:])
+            begun[name], best[name] = labels, max(c.score for c in both)
+    if shares is not None:
+        first = sorted(best, key=lambda name: -best[name])[:BALANCED_STARTS]
+        jobs = [(name, begun[name]) for name in first]
+        keep(list(in_threads(balanced, jobs, most=room)))
     return found

@@ -24,7 +24,6 @@ proportion: s brings the mean confidence of the rows to what they are expected t
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -38,8 +37,7 @@ from fmcluster.functional.softmax import softmax
 from fmcluster.partition.mini_clusters import group_sums, grouped, mini_clusters
 from fmcluster.partition.refine import Array, RefinementContext, fit_slope, linear_classifier
 from fmcluster.utils import distributed
-from fmcluster.utils.stopping import carried, check_stopped
-from fmcluster.utils.threads import n_threads
+from fmcluster.utils.stopping import check_stopped, in_threads
 from fmcluster.vectors.faiss_index import one_blas_thread
 
 if TYPE_CHECKING:
@@ -128,8 +126,8 @@ class Student:
             for start in starts:
                 block(start)
         else:
-            with one_blas_thread(), ThreadPoolExecutor(min(n_threads(), len(starts))) as pool:
-                list(pool.map(carried(block), starts))
+            with one_blas_thread():
+                list(in_threads(block, starts, most=len(starts)))
         return out, trust
 
     def _scores_on(

@@ -170,8 +170,8 @@ def halves_agreement(points: Averaged, ks: NDArray[np.int64], *, seed: int) -> N
     found = of_halves(n, lambda half: _carried(points, half, shown, ks, seed=seed), seed=seed)
     return np.array(
         [
-            [agreement(*cuts, int(k), weights) for k, *cuts in zip(ks, *halves, strict=True)]
-            for halves in zip(*found, strict=True)
+            [agreement(a, b, int(k), weights) for k, a, b in zip(ks, *cuts, strict=True)]
+            for cuts in zip(*found, strict=True)
         ]
     )
 

@@ -24,6 +24,8 @@ from fmcluster.functional.prior import effective_clusters
 from fmcluster.partition.candidates import candidate_partitions, sample_with_graph
 from fmcluster.partition.mini_clusters import group_sums, smooth_rows
 from fmcluster.partition.scores import NodeEdges, edge_mass, modularity_of, silhouette
+from fmcluster.utils.stopping import in_threads
+from fmcluster.vectors.faiss_index import one_blas_thread
 from fmcluster.vectors.graph import KNNGraph
 
 if TYPE_CHECKING:
@@ -92,8 +94,9 @@ def size_profile(
                 sizes[-1][:k] = np.sort(np.bincount(found.labels, mass, minlength=k))[::-1]
         return scores, sizes
 
-    of_rows, of_smooth = in_threads(judged, [rows, smooth], most=2)
-    scores, sizes = (a + b for a, b in zip(of_rows, of_smooth, strict=True))
+    both = list(in_threads(judged, [rows, smooth], most=2))
+    scores = [score for found, _ in both for score in found]
+    sizes = [of_one for _, found in both for of_one in found]
     score = np.array(scores)
     weight = np.exp((score - score.max()) / TEMPERATURE)
     n = float(mass.sum())
