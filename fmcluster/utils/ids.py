@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fmcluster.utils.errors import DataError
+from fmcluster.utils.validation import listed
 
 
 def check_ids(ids: Any) -> NDArray[Any]:
@@ -73,6 +74,10 @@ class IdIndex:
         return pd.Index(self.ids)
 
     @property
+    def _are_text(self) -> bool:
+        return self.ids.dtype.kind == "U"
+
+    @property
     def n_source(self) -> int:
         """Rows of the data: those here and those left out."""
         return len(self.ids) + len(self.left_out)
@@ -90,11 +95,15 @@ class IdIndex:
 
     def find(self, ids: ArrayLike) -> NDArray[np.int64]:
         """Return the row of each id, -1 where there is none: ids of another kind are unknown."""
-        asked = np.asarray(ids).reshape(-1)
-        is_text = asked.dtype.kind in "OUS"
-        if len(asked) == 0 or is_text != (self.ids.dtype.kind == "U"):
+        asked = np.asarray(listed(ids)).reshape(-1)
+        # Objects are compared one by one: a column of them may hold numbers.
+        is_other = asked.dtype.kind != "O" and (asked.dtype.kind in "US") != self._are_text
+        if len(asked) == 0 or is_other:
             return np.full(len(asked), -1, np.int64)
-        return np.asarray(self._index.get_indexer(asked), dtype=np.int64)
+        try:
+            return np.asarray(self._index.get_indexer(asked), dtype=np.int64)
+        except TypeError:  # lists, or a dict: no id at all
+            return np.full(len(asked), -1, np.int64)
 
     def rows_of(self, ids: ArrayLike, *, name: str = "ids") -> NDArray[np.int64]:
         """Return the row numbers (m,) of some ids.
@@ -104,7 +113,7 @@ class IdIndex:
         ValueError
             Unknown or repeated ids, which are quoted.
         """
-        asked = np.asarray(ids).reshape(-1)
+        asked = np.asarray(listed(ids)).reshape(-1)
         rows = self.find(asked)
         if (rows < 0).any():
             unknown = asked[rows < 0]

@@ -5,7 +5,7 @@ An error quotes what was given, says what was expected and what to do about it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,12 @@ def _some(values: NDArray[Any], limit: int = 5) -> str:
     """Render the first few values, and how many more there are."""
     head = ", ".join(str(v) for v in values[:limit].tolist())
     return head + (f" and {len(values) - limit} more" if len(values) > limit else "")
+
+
+def listed(values: Any) -> Any:
+    """Return views of a dict, sets and generators as lists: numpy takes each for one value."""
+    known = hasattr(values, "__array__") or hasattr(values, "__getitem__")
+    return values if known or not isinstance(values, Iterable) else list(values)
 
 
 def check_matrix(
@@ -85,6 +91,7 @@ def check_labels(y: ArrayLike, n_rows: int | None = None, *, name: str = "labels
             f"{name} must be one a row in the order of the ids, got a {type(y).__name__} of "
             f"{len(y)}: give [{name}[i] for i in result.ids.tolist()]"
         )
+    y = listed(y)
     try:
         array = np.asarray(y)
     except ValueError:  # lists of several lengths
@@ -102,6 +109,11 @@ def check_labels(y: ArrayLike, n_rows: int | None = None, *, name: str = "labels
     return array
 
 
+def label_text(value: Any) -> str:
+    """Return a class as text, as clusters are named: 1.0, as tables write it, is 1."""
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
+
+
 def _check_objects(values: NDArray[Any], name: str) -> None:
     """Refuse what numpy would turn into the label "nan", or could not sort."""
     if values.dtype.kind != "O":
@@ -112,7 +124,7 @@ def _check_objects(values: NDArray[Any], name: str) -> None:
                 f"{name} must be one a row: position {row} holds {str(value)[:40]!r} of type "
                 f"{type(value).__name__}; give single values"
             )
-    missing = [i for i, value in enumerate(values) if _is_missing(value)]
+    missing = [i for i, value in enumerate(values) if is_missing(value)]
     if missing:
         raise ValueError(
             f"{name} holds no label at position(s) {_some(np.array(missing))}: leave these rows out"
@@ -122,7 +134,8 @@ def _check_objects(values: NDArray[Any], name: str) -> None:
         raise ValueError(f"{name} holds both numbers and text, as {values[0]!r}: give one kind")
 
 
-def _is_missing(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
+    """Return whether a value is None, NaN or what pandas has in their place."""
     # pandas' NA is neither equal nor unequal to itself.
     return value is None or type(value).__name__ in ("NAType", "NaTType") or value != value
 

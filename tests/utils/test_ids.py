@@ -62,3 +62,12 @@ def test_rows_follow_their_ids_whatever_the_order(order, dropped):
     index = IdIndex(names)
     asked = sorted(names.tolist())
     assert names[index.rows_of(asked)].tolist() == asked
+
+
+def test_ids_may_come_as_views_sets_or_a_column_of_objects():
+    index = IdIndex(np.array([7, 8, 9]))
+    assert index.rows_of({9: "a", 7: "b"}.keys()).tolist() == [2, 0]
+    assert index.rows_of({8}).tolist() == index.rows_of(i for i in [8]).tolist() == [1]
+    assert index.rows_of(np.array([8, 7], dtype=object)).tolist() == [1, 0]
+    assert index.find(np.array(["8", 7], dtype=object)).tolist() == [-1, 0]
+    assert index.find(np.array([True, False, True])).tolist() == [-1, -1, -1], "a mask is no id"

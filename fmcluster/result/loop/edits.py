@@ -27,6 +27,7 @@ from fmcluster.result.editing.apply import (
 from fmcluster.result.editing.split import split
 from fmcluster.result.editing.steps import Dissolve, Merge, Move, Recalibrate, Rename
 from fmcluster.result.loop.levels import recalibrated_by_neighbors
+from fmcluster.utils.validation import listed
 
 if TYPE_CHECKING:
     from fmcluster.result.result import ClusterResult
@@ -61,7 +62,8 @@ def merge(
         No such cluster, one that is named twice, a group of one, a name that another cluster has.
     """
     groups = _groups(result, clusters)
-    asked = [name] * 1 if name is None or isinstance(name, str) else list(name)
+    is_one = isinstance(name, str) or not isinstance(name, Iterable)
+    asked = [name] if is_one else list(name)
     if len(asked) == 1 and asked[0] is None:
         asked = [None] * len(groups)
     if len(asked) != len(groups):
@@ -136,7 +138,7 @@ def move(result: ClusterResult, ids: ArrayLike, cluster: int) -> ClusterResult:
         No such cluster, unknown or repeated ids, no ids, or a cluster that would lose all rows.
     """
     c = check_cluster(result, cluster)
-    asked = np.asarray(ids).reshape(-1)
+    asked = np.asarray(listed(ids)).reshape(-1)
     if not len(asked):
         raise ValueError("no ids were given: nothing would move")
     rows = result.rows_of(asked)

@@ -590,3 +590,25 @@ def test_equal_batches_are_told_equally(data, result):
     batch = np.concatenate([data[1], data[2]])
     first = novel_rows(held, batch, alpha=0.05, seed=3)
     np.testing.assert_array_equal(first, novel_rows(held, batch, alpha=0.05, seed=3))
+
+
+def test_labels_of_rows_in_no_cluster_name_none_and_these_stay_in_none(data, result):
+    grown = result.update(np.concatenate([data[1], data[2]]))
+    rows = np.arange(0, 60)
+    names = [f"class {c}" for c in grown.labels[rows]]
+    ids = np.r_[grown.ids[rows], grown.novel]
+    calibrated = grown.calibrate(ids, [*names, *["new"] * len(grown.novel)])
+    check(calibrated)
+    assert calibrated.novel.tolist() == grown.novel.tolist() and len(grown.novel)
+    assert calibrated.names == tuple(f"class {c}" for c in range(4))
+    alone = grown.calibrate(grown.ids[rows], names)
+    np.testing.assert_array_equal(alone.confidence, calibrated.confidence)
+    with pytest.raises(ValueError, match=r"in no cluster \(-1\).*with_answers"):
+        grown.calibrate(grown.novel, ["new"] * len(grown.novel))
+
+
+def test_one_row_is_asked_for_as_a_row(data, result):
+    for ask in (result.predict, result.update, result.drift):
+        with pytest.raises(ValueError, match=r"shape \(16,\): one row is x.reshape") as raised:
+            ask(data[1][0])
+        assert "\n" not in str(raised.value)
