@@ -612,3 +612,14 @@ def test_one_row_is_asked_for_as_a_row(data, result):
         with pytest.raises(ValueError, match=r"shape \(16,\): one row is x.reshape") as raised:
             ask(data[1][0])
         assert "\n" not in str(raised.value)
+
+
+def test_rows_that_all_have_copies_take_new_ones(blobs):
+    """Then the middle distance is zero, and its logarithm none."""
+    x, y = blobs(12, 6)
+    x = np.repeat(x, 20, axis=0)
+    result = fmc.cluster(x, n_clusters=3, head="kmeans")
+    grown = result.update(np.concatenate([x[::20], np.tile(-x[0], (6, 1))]))
+    check(grown)
+    np.testing.assert_array_equal(grown.labels[240:252], result.labels[::20])
+    assert np.isfinite(result.drift(x[::20]).p_values).all()
