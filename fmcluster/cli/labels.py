@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from fmcluster.utils.errors import DataError
 from fmcluster.utils.ids import IdIndex
+from fmcluster.utils.validation import is_missing
 
 TABLES = (".csv", ".tsv", ".parquet")
 ANSWER_COLUMNS = ("label", "class")
@@ -136,12 +138,10 @@ def read_table(path: str, columns: list[str], *, index: IdIndex | None) -> Any:
     Ids are turned into the kind that they have in `index`, a column score into numbers. Ids of
     text stay text ("007" is no number), and so does a label "None".
     """
-    import pandas as pd
-
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such file")
     if Path(path).suffix.lower() == ".parquet":
-        table = pd.read_parquet(path).astype(str)
+        table = _read_parquet(path)
     else:
         table = _read_csv(path)
         for column in table.columns:
@@ -163,29 +163,54 @@ def read_table(path: str, columns: list[str], *, index: IdIndex | None) -> Any:
         except DataError as error:
             raise DataError(f"{path}, {error}") from None
         if table["id"].duplicated().any():
-            twice = table["id"][table["id"].duplicated()].iloc[0]
+            twice = table["id"][table["id"].duplicated()].tolist()[0]
             raise DataError(f"{path} has id {twice!r} twice: keep one row of each id")
     return table
+
+
+def _read_parquet(path: str) -> Any:
+    """Read a Parquet file as text; what is missing is an empty cell, as in a CSV."""
+    import pandas as pd
+    from pyarrow import ArrowException, parquet
+
+    try:
+        columns = parquet.read_table(path).to_pydict()
+    except ArrowException as error:
+        raise DataError(f"{path} is no Parquet table: {error}") from None
+    return pd.DataFrame(
+        {
+            name: pd.Series(["" if is_missing(v) else str(v) for v in values], dtype=object)
+            for name, values in columns.items()
+        }
+    )
 
 
 def _read_csv(path: str) -> Any:
     """Read a CSV with a header by comma, semicolon or tab, whichever the header holds most of."""
     import pandas as pd
 
-    with open(path, encoding="utf-8-sig", newline="") as handle:
-        header = handle.readline()
-    separator = max(",;\t", key=header.count)
     try:
-        return pd.read_csv(
-            path,
-            sep=separator,
-            dtype=str,
-            keep_default_na=False,
-            encoding="utf-8-sig",
-            index_col=False,
-            on_bad_lines="error",
-        )
-    except ValueError as error:  # empty, or rows of differing length
+        with open(path, encoding="utf-8-sig", newline="") as handle:
+            header = handle.readline()
+        separator = max(",;\t", key=header.count)
+        with warnings.catch_warnings():
+            # Where the first row is longer than the header pandas drops what is beyond it.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            return pd.read_csv(
+                path,
+                sep=separator,
+                dtype=str,
+                keep_default_na=False,
+                encoding="utf-8-sig",
+                index_col=False,
+                on_bad_lines="error",
+            )
+    except pd.errors.ParserWarning:
+        raise DataError(
+            f"{path} is no CSV table: a row has more cells than the header; put quotes around "
+            f"texts that hold a {separator!r}"
+        ) from None
+    except ValueError as error:  # empty, no text, or rows of differing length
         raise DataError(f"{path} is no CSV table: {error}") from error
 
 

@@ -50,8 +50,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from pyarrow import parquet
 
     from fmcluster.embedding.store.store import EmbeddingStore
+    from fmcluster.result.loop.incoming import source_of
     from fmcluster.result.result import ClusterResult
     from fmcluster.utils.files import atomic_path, read_array
+    from fmcluster.vectors.rows import is_embeddings
 
     result = ClusterResult.load(args.result)
     path = Path(args.data)
@@ -61,11 +63,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         data = EmbeddingStore.open(path)
     elif path.suffix == ".npy":
         data = read_array(path, mmap=True)
+    if not is_embeddings(data):  # ids come from the column that the result's are from
+        data = source_of(data, result, column=args.column, id_column=args.id_column)
     found = result.pipeline.predict_rows(
         data,
-        column=args.column,
         encoder=args.encoder[0] if args.encoder and len(args.encoder) == 1 else args.encoder,
-        id_column=args.id_column or _known_column(result.provenance.get("id_column"), path),
         batch_size=args.batch_size,
         device=args.device,
         on_error="raise" if args.on_error == "raise" else "mark",
@@ -92,21 +94,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "mean_confidence": float(proba.max(axis=1).mean()),
         "sizes": np.bincount(labels, minlength=result.n_clusters).tolist(),
     }
-
-
-def _known_column(column: str | None, path: Path) -> str | None:
-    """Return the id column of the result's data where the new file has it, too."""
-    if column is None or not path.is_file() or path.suffix.lower() not in (".csv", ".parquet"):
-        return None
-    import pandas as pd
-    from pyarrow import parquet
-
-    known = (
-        parquet.read_schema(path).names
-        if path.suffix.lower() == ".parquet"
-        else pd.read_csv(path, nrows=0, sep=None, engine="python").columns
-    )
-    return column if column in known else None
 
 
 def render(payload: dict[str, Any]) -> str:

@@ -201,7 +201,7 @@ def _check_weights(weights: ArrayLike | None, m: int) -> NDArray[np.float64] | N
             f"weights must be {m} positive numbers (1 / the chance that a row was drawn), got "
             f"shape {values.shape}"
         )
-    return None if np.allclose(values, values[0]) else values
+    return None if np.allclose(values, values[:1]) else values
 
 
 def _known(result: ClusterResult) -> NDArray[np.bool_]:

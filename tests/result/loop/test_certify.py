@@ -168,7 +168,7 @@ def test_labels_that_calibrated_prove_nothing(world):
 def test_no_label_or_one_certifies_nothing_and_says_why(world):
     for result in (world.result, world.result.with_pipeline(names=None)):
         for m in (0, 1):
-            found = result.certify(np.arange(m), world.y[:m])
+            found = result.certify(np.arange(m), world.y[:m], weights=np.ones(m))
             assert (found.threshold, found.coverage) == (None, 0)
             assert "at least 59, all right, are needed" in found.reason
             assert found.n_labels + found.n_set_aside == m
