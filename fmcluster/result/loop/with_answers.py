@@ -205,10 +205,9 @@ def _unfitted(result: ClusterResult, answers: Answers) -> ClusterHead:
         if result.pipeline.edits:
             asked = result.n_clusters
         placed = result.labels[result.index.rows_of(list(answers.labels))] >= 0
-        told = [label_text(each) for each in answers.labels.values()]
-        known = {each for each, there in zip(told, placed, strict=True) if there}
-        new = set(told) - known - set(result.names or ())
-        head.set_params(n_clusters=max(int(asked) + len(new), len(answers.classes)))
+        known = {c for c, there in zip(answers.labels.values(), placed, strict=True) if there}
+        new = len(answers.classes) - len(known)
+        head.set_params(n_clusters=max(int(asked) + new, len(answers.classes)))
     prior = head.get_params(deep=False).get("cluster_prior")
     if isinstance(prior, (list, np.ndarray)) and len(prior) != head.n_clusters:
         head.set_params(cluster_prior="estimate")  # shares of clusters that are no more

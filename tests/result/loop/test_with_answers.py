@@ -277,4 +277,5 @@ def test_a_class_of_rows_in_no_cluster_is_one_more(blobs):
     here = np.flatnonzero(found.labels == found.names.index("new"))
     assert np.isin(found.ids[here], grown.novel).mean() > 0.9
     named = grown.rename({2: "two"}).with_answers({int(grown.novel[0]): "two"})
-    assert named.n_clusters == grown.n_clusters
+    assert named.names[2] == "two (2)" and named.n_clusters == grown.n_clusters + 1
+    np.testing.assert_array_equal(named.labels[grown.labels >= 0], grown.labels[grown.labels >= 0])
