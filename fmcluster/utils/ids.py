@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fmcluster.utils.errors import DataError
-from fmcluster.utils.validation import listed
+from fmcluster.utils.validation import is_missing, listed
 
 
 def check_ids(ids: Any) -> NDArray[Any]:
@@ -50,6 +50,15 @@ def check_ids(ids: Any) -> NDArray[Any]:
             f"{repeated[0].item()!r}: ids must be unique"
         )
     return array
+
+
+def _as_kept(value: Any) -> Any:
+    """Return an id as `check_ids` keeps it among texts: a UUID, or a hash of 64 bits, as its text.
+
+    Smaller integers stay what they are: 7 is not "7".
+    """
+    is_small = isinstance(value, int) and abs(value) <= np.iinfo(np.int64).max
+    return value if is_small or isinstance(value, str) or is_missing(value) else str(value)
 
 
 @dataclass(frozen=True)
@@ -96,6 +105,8 @@ class IdIndex:
     def find(self, ids: ArrayLike) -> NDArray[np.int64]:
         """Return the row of each id, -1 where there is none: ids of another kind are unknown."""
         asked = np.asarray(listed(ids)).reshape(-1)
+        if self._are_text and asked.dtype.kind in "Ou":
+            asked = np.array([_as_kept(value) for value in asked.tolist()], dtype=object)
         # Objects are compared one by one: a column of them may hold numbers.
         is_other = asked.dtype.kind != "O" and (asked.dtype.kind in "US") != self._are_text
         if len(asked) == 0 or is_other:

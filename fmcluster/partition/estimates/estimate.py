@@ -6,6 +6,7 @@ data to test them on. Every estimate comes with an interval and says what the in
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -168,7 +169,10 @@ def estimate_n_clusters(
     ValueError
         A range that is empty, reversed or starts below two; fewer than 8 rows.
     """
-    low, high = k_range
+    ends = tuple(k_range) if isinstance(k_range, Iterable) else ()
+    if len(ends) != 2 or not all(isinstance(k, (int, np.integer)) for k in ends):
+        raise TypeError(f"k_range must be two whole numbers, such as (2, 200), got {k_range!r}")
+    low, high = ends
     if not 2 <= low <= high:
         raise ValueError(f"k_range={k_range} must be (low, high) with 2 <= low <= high")
     rows, graph, _ = _rows_and_graph(emb, 2, random_state)
