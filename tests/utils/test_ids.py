@@ -79,7 +79,7 @@ def test_ids_are_found_by_the_objects_they_were_made_of():
     uuids = [UUID(int=i) for i in (5, 6, 7)]
     index = IdIndex(check_ids(uuids))
     assert index.rows_of([uuids[2], uuids[0]]).tolist() == [2, 0]
-    hashes = [2**63 + 1, 2**64 - 1, 7]
+    hashes = np.array([2**63 + 1, 2**64 - 1, 7], np.uint64)
     index = IdIndex(check_ids(hashes))
     assert index.ids.tolist() == [str(one) for one in hashes]
     assert index.rows_of([2**64 - 1]).tolist() == [1]
