@@ -29,6 +29,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     A killed writer removes nothing: what it left of `path` goes when `path` is written again.
     """
     target = Path(path)
+    if target.is_dir():
+        raise IsADirectoryError(f"{target} is a folder: name a file")
     target.parent.mkdir(parents=True, exist_ok=True)
     for leftover in target.parent.glob(f".{glob.escape(target.name)}.{machine_id()}-*.tmp"):
         if not is_alive(int(leftover.name.split("-")[-2])):
