@@ -241,9 +241,11 @@ class ClusterResult:
             Unknown or repeated ids, lengths that differ.
         """
         rows = self.rows_of(ids)
+        if not len(rows):
+            raise ValueError("no labeled rows were given: 25 to 400 are meant")
         y = check_labels(labels, len(rows))
         there = self.labels[rows] >= 0  # a class of a row in no cluster is of none
-        if len(rows) and not there.any():
+        if not there.any():
             raise ValueError(
                 f"all {len(rows)} labeled rows are in no cluster (-1) and say nothing of one: "
                 "with_answers(labels) makes clusters of them"

@@ -113,6 +113,7 @@ def test_labels_calibrate_a_loaded_result_too(result, data, tmp_path):
         ([0, 999], [1, 2], "not among the 240 rows: 999"),
         ([3, 3], [1, 2], "more than once"),
         ([1, 2, 3], [1, 2], "2 entries for 3 rows"),
+        ([], [], "no labeled rows were given"),
     ],
 )
 def test_wrong_ids_and_labels_are_named(result, ids, labels, message):

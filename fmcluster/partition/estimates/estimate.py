@@ -28,7 +28,7 @@ from fmcluster.partition.estimates import sizes as _sizes
 from fmcluster.utils.random import seed_of
 from fmcluster.utils.validation import check_in, check_labels, check_proba, check_range
 from fmcluster.vectors.fit_data import HeadData
-from fmcluster.vectors.rows import as_spaces
+from fmcluster.vectors.rows import as_spaces, count_distinct
 
 # Draws behind 95 % intervals: five lie beyond each end.
 N_BOOTSTRAP = 200
@@ -181,6 +181,8 @@ def estimate_n_clusters(
             f"n_samples={len(rows)}: at least {_n_clusters.FEWEST_ROWS} rows are needed to count "
             "clusters"
         )
+    if count_distinct(rows, 2) < 2:
+        raise ValueError(f"the {len(rows)} rows are all the same: there is nothing to count")
     found = _n_clusters.estimate_number(
         rows, graph, k_range=(int(low), int(high)), n_seeds=n_seeds, random_state=random_state
     )

@@ -62,8 +62,8 @@ def merge(
         No such cluster, one that is named twice, a group of one, a name that another cluster has.
     """
     groups = _groups(result, clusters)
-    is_one = isinstance(name, str) or not isinstance(name, Iterable)
-    asked = [name] if is_one else list(name)
+    several_names = isinstance(name, Iterable) and not isinstance(name, str)
+    asked: list[Any] = list(name or ()) if several_names else [name]
     if len(asked) == 1 and asked[0] is None:
         asked = [None] * len(groups)
     if len(asked) != len(groups):

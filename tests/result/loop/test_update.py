@@ -623,3 +623,13 @@ def test_rows_that_all_have_copies_take_new_ones(blobs):
     check(grown)
     np.testing.assert_array_equal(grown.labels[240:252], result.labels[::20])
     assert np.isfinite(result.drift(x[::20]).p_values).all()
+
+
+def test_new_rows_that_are_all_the_same_are_one_new_cluster(data, result):
+    grown = result.update(np.concatenate([data[1][:4], np.repeat(data[2][:1], 10, axis=0)]))
+    assert len(grown.novel) == 10
+    grown = result.update(np.repeat(data[2][:1], 10, axis=0), new_clusters="auto")
+    check(grown)
+    assert grown.n_clusters == 5 and (grown.labels[-10:] == 4).all()
+    with pytest.raises(ValueError, match="cluster 4 does not fall apart: its 10 rows are all the"):
+        grown.split(4, into="auto")
