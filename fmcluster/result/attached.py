@@ -7,13 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fmcluster.result.loop.reference import sample_of
 from fmcluster.result.predictor import prepared
 from fmcluster.utils.errors import StoreMismatchError
 from fmcluster.utils.ids import IdIndex
-from fmcluster.vectors.rows import is_store, one_or_list, space_list
+from fmcluster.vectors.rows import JointRows, as_spaces, is_store, one_or_list, space_list
 
 if TYPE_CHECKING:
     from fmcluster.result.result import ClusterResult
+
+# Rows that are held against the result's own: another order or another encoder shows in a few.
+COMPARED = 200
+# Cosine of a row with itself, through float16 and another machine's arithmetic.
+SAME = 0.99
 
 
 def attach(result: ClusterResult, embeddings: Any) -> ClusterResult:
@@ -27,7 +33,7 @@ def attach(result: ClusterResult, embeddings: Any) -> ClusterResult:
     Raises
     ------
     ValueError
-        Another number of rows, or other dimensions.
+        Another number of rows, other dimensions, or other rows than those kept with the result.
     StoreMismatchError
         A store of another encoder, or with other ids.
     """
@@ -51,7 +57,24 @@ def attach(result: ClusterResult, embeddings: Any) -> ClusterResult:
     ids = np.asarray(embeddings.ids) if is_store(embeddings) else result.ids
     if not np.array_equal(ids, result.ids):
         found = one_or_list(_by_id(spaces, ids, result))
+    _check_rows(result, found)
     return dataclasses.replace(result, embeddings=found)
+
+
+def _check_rows(result: ClusterResult, found: Any) -> None:
+    """Hold some rows against those that are kept with the result: ids alone tell no order."""
+    kept = sample_of(result)
+    if kept is None:
+        return
+    some = np.unique(np.linspace(0, len(kept.rows) - 1, COMPARED).astype(np.int64))
+    rows = kept.rows[some]
+    alike = np.einsum("id,id->i", JointRows(as_spaces(found))[rows], kept.x[some].astype(float))
+    if (alike < SAME).any():
+        other = result.ids[rows[alike < SAME]][0].item()
+        raise ValueError(
+            f"row {other!r} of the embeddings is not the result's: attach those that it was made "
+            "from, in the same order, or a store that has its ids"
+        )
 
 
 def _by_id(spaces: list[Any], ids: Any, result: ClusterResult) -> list[Any]:

@@ -42,3 +42,18 @@ def test_other_rows_are_refused_in_one_line(world, change, error, said):
     with pytest.raises(error, match=said) as raised:
         result.attach(change(x, ids))
     assert "\n" not in str(raised.value)
+
+
+def test_rows_in_another_order_are_told_by_what_is_kept_with_the_result(world, blobs, tmp_path):
+    x, _, _ = world
+    result = fmc.cluster(x, n_clusters=3, preprocess="center,l2")
+    result.save(tmp_path / "run")
+    loaded = fmc.ClusterResult.load(tmp_path / "run")
+    np.testing.assert_allclose(
+        np.asarray(loaded.attach(x.astype(np.float16)).embeddings),
+        np.asarray(result.embeddings),
+        atol=2e-3,
+    )
+    for one in (result, loaded):
+        with pytest.raises(ValueError, match="row 0 of the embeddings is not the result's"):
+            one.attach(x[::-1])
