@@ -20,7 +20,7 @@ from fmcluster.heads.base import ClusterHead
 from fmcluster.result.attached import attach
 from fmcluster.result.cluster import Cluster
 from fmcluster.result.dataset import to_dataset
-from fmcluster.result.editing.chain import Unedited
+from fmcluster.result.editing.chain import Unedited, full_names
 from fmcluster.result.files import read_result, write_result
 from fmcluster.result.loop.answers import Answers
 from fmcluster.result.loop.certify import certify
@@ -262,7 +262,7 @@ class ClusterResult:
             is_confidence=self.is_calibrated,
         )
         sure = np.clip(calibrator.curves["score"](self.confidence), 1 / self.n_clusters, 1)
-        old = self.names or tuple(str(c) for c in range(self.n_clusters))
+        old = full_names(self.names, self.n_clusters)
         found = calibrator.class_of_cluster
         names = tuple(label_text(found.get(c, old[c])) for c in range(self.n_clusters))
         if self.pipeline.edits:  # the calibration is of what the edits made: one more step

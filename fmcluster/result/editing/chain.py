@@ -85,7 +85,7 @@ class Edit:
         out = [""] * self.count(n_clusters)
         for old, new in enumerate(numbers):
             if new >= 0:
-                out[new] = _moved_name(names[old], old, int(new))
+                out[new] = moved_name(names[old], old, int(new))
         return tuple(out)
 
     def shares(self, prior: Prior) -> Prior:
@@ -147,7 +147,7 @@ def full_names(names: Names, n_clusters: int) -> tuple[str, ...]:
     return names or tuple(f"cluster {number}" for number in range(n_clusters))
 
 
-def _moved_name(name: str, old: int, new: int) -> str:
+def moved_name(name: str, old: int, new: int) -> str:
     """Return the name after a change of number: one made of the number follows it."""
     return f"cluster {new}" if name == f"cluster {old}" else name
 

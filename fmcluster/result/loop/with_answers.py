@@ -14,6 +14,7 @@ from fmcluster.functional.assignment import hungarian
 from fmcluster.heads.base import ClusterHead
 from fmcluster.heads.config import head_record
 from fmcluster.result.editing.apply import still_labeled
+from fmcluster.result.editing.chain import moved_name
 from fmcluster.result.expected import expected
 from fmcluster.result.loop.answers import Answers
 from fmcluster.result.naming import name_by_source
@@ -88,7 +89,10 @@ def with_answers(
     order, old = number_as_before(result.labels, fit.proba.argmax(axis=1), fit.proba.shape[1])
     names = None
     if result.names:
-        names = [result.names[c] if c >= 0 else f"cluster {j}" for j, c in enumerate(old)]
+        names = [
+            f"cluster {j}" if c < 0 else moved_name(result.names[c], c, j)
+            for j, c in enumerate(old.tolist())
+        ]
     return answered(result, fit, answers, order=order, names=names)
 
 

@@ -279,3 +279,14 @@ def test_a_class_of_rows_in_no_cluster_is_one_more(blobs):
     named = grown.rename({2: "two"}).with_answers({int(grown.novel[0]): "two"})
     assert named.names[2] == "two (2)" and named.n_clusters == grown.n_clusters + 1
     np.testing.assert_array_equal(named.labels[grown.labels >= 0], grown.labels[grown.labels >= 0])
+
+
+def test_a_name_made_of_a_number_follows_it(blobs):
+    x, y = blobs(n=200, k=5, d=12)
+    first = fmc.cluster(x, n_clusters=5).with_answers({0: "a"})
+    rows = [int(np.flatnonzero(first.labels == c)[0]) for c in range(5)]
+    other = next(c for c in range(4) if first.names[c] != "a")
+    joined = first.with_answers({rows[other]: "a", 0: "a"})
+    assert joined.n_clusters < 5
+    for number, name in enumerate(joined.names):
+        assert name == "a" or name == f"cluster {number}"
