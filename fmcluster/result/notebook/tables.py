@@ -15,6 +15,7 @@ from fmcluster.result.notebook.examples import (
     typical_rows,
 )
 from fmcluster.result.notebook.frames import as_frame
+from fmcluster.utils.validation import label_text
 from fmcluster.vectors.rows import BLOCK_ROWS
 
 if TYPE_CHECKING:
@@ -120,7 +121,8 @@ def frame(result: ClusterResult, *, kind: str | None = None) -> Any:
     if result.answers.labels:
         given = result.answers.labels
         columns["answer"] = [
-            None if (label := given.get(one)) is None else str(label) for one in result.ids.tolist()
+            None if (label := given.get(one)) is None else label_text(label)
+            for one in result.ids.tolist()
         ]
     return as_frame(columns, kind or getattr(result.source, "frame_kind", None) or "pandas")
 

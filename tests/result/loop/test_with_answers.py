@@ -247,6 +247,7 @@ def test_one_name_is_one_class_whatever_its_type(result):
     """A table with an empty cell writes 1 as 1.0, and a table of text as "1"."""
     first = result.with_answers(labels={0: 1.0, 5: 2})
     assert {"1", "2"} <= set(first.names)
+    assert first.frame()["answer"][[0, 5]].tolist() == ["1", "2"]
     again = first.with_answers(labels={0: "1", 5: 2.0, 9: "2"})
     assert again.answers.labels == {0: 1.0, 5: 2, 9: 2}
     assert sorted(again.names) == sorted(set(first.names))
