@@ -110,8 +110,13 @@ def rename(result: ClusterResult, names: Mapping[int, str]) -> ClusterResult:
     ValueError
         No such cluster, an empty name, or one that two clusters would have.
     """
+    if hasattr(names, "items") and not hasattr(names, "columns"):  # a Series too
+        names = dict(names.items())
     if not isinstance(names, Mapping):
-        raise TypeError(f'names are given as {{3: "billing"}}, got {names!r}')
+        raise TypeError(
+            f'names are given as {{3: "billing"}}, got {str(names)[:60]!r} of type '
+            f"{type(names).__name__}"
+        )
     if not names:
         raise ValueError('no names were given: {3: "billing"} renames cluster 3')
     checked = tuple((check_cluster(result, c), check_name(name)) for c, name in names.items())
