@@ -315,3 +315,15 @@ def test_views_sets_and_generators_are_many_values():
     for one in (array, [1], (1,), "ab", 7, None, answers):
         assert listed(one) is one
     assert check_labels(answers.values(), 2).tolist() == ["ant", "bee"]
+
+
+def test_arrays_and_frames_in_place_of_one_value_are_quoted_in_a_line():
+    for bad in (pd.DataFrame({"a": [1, 2]}), pd.Series([1, 2]), np.arange(200).reshape(20, 10)):
+        for check, error in (
+            (lambda v: check_range(v, "alpha", low=0), TypeError),
+            (lambda v: check_in(v, ("auto",), "strategy"), ValueError),
+            (lambda v: check_n_clusters(v, 9), TypeError),
+        ):
+            with pytest.raises(error, match="alpha|strategy|n_clusters") as raised:
+                check(bad)
+            assert "\n" not in str(raised.value) and len(str(raised.value)) < 200
