@@ -316,7 +316,7 @@ def _head(
 ) -> ClusterHead:
     """Make the head with what was asked; a prior is refused where a head does not balance."""
     if not isinstance(head, str):
-        return head
+        return _own_head(head, n_clusters, cluster_prior, params)
     given = dict(params)
     known = make_head(head).get_params(deep=False)
     if "cluster_prior" in known:
@@ -328,6 +328,27 @@ def _head(
             f"{cluster_prior!r}: leave it 'auto' or choose a head such as 'scan' or 'sela'"
         )
     return make_head(head, **{"n_clusters": n_clusters, "random_state": random_state, **given})
+
+
+def _own_head(
+    head: Any, n_clusters: int | str, cluster_prior: Any, params: dict[str, Any]
+) -> ClusterHead:
+    """Return a head as it is; what it would not hear of is refused."""
+    if not hasattr(head, "fit_predict_proba"):
+        raise TypeError(
+            f"head={head!r} is no head: give a name of fmcluster.list_heads(), or what "
+            "make_head(name, ...) returns"
+        )
+    own = head.get_params(deep=False)
+    given = {"n_clusters": n_clusters, "cluster_prior": cluster_prior, **params}
+    for name, value in given.items():
+        is_default = name not in params and isinstance(value, str) and value == "auto"
+        if not is_default and not np.array_equal(value, own.get(name)):
+            raise ValueError(
+                f"{name}={value!r} is given beside a head that has {name}={own.get(name)!r}: "
+                f"say it where the head is made, make_head({head.name!r}, {name}=...)"
+            )
+    return head
 
 
 def _provenance(

@@ -150,6 +150,20 @@ def test_an_own_head_is_taken_as_it_is(blobs):
     assert fmc.cluster(X, head=head, calibrate=False).head is head
 
 
+def test_what_an_own_head_would_not_hear_of_is_refused(blobs):
+    x, _ = blobs(n=60, k=3, d=8)
+    head = make_head("scan", n_clusters=3, epochs=1)
+    for given in ({"n_clusters": 5}, {"cluster_prior": "estimate"}, {"head_params": {"epochs": 2}}):
+        name, value = next(iter(given.get("head_params", given).items()))
+        with pytest.raises(ValueError, match=f"{name}={value!r} is given beside a head that has"):
+            fmc.cluster(x, head=head, **given)
+    own = make_head("kmeans", n_clusters=3)
+    assert fmc.cluster(x, head=own, n_clusters=3, head_params={"n_clusters": 3}).n_clusters == 3
+    for no_head in (None, 3):
+        with pytest.raises(TypeError, match=f"head={no_head} is no head"):
+            fmc.cluster(x, head=no_head)
+
+
 def test_scores_stay_scores_without_calibration(blobs):
     X, _ = blobs(60, 3)
     result = fmc.cluster(X, n_clusters=3, head="kmeans", calibrate=False)

@@ -12,8 +12,9 @@ from fmcluster.utils.errors import DataError
 from fmcluster.utils.ids import IdIndex
 
 PAIR = ["id_a", "id_b", "same"]
-SAME = {"1", "true", "yes", "y", "same"}
-DIFFERENT = {"0", "false", "no", "n", "different"}
+# A column with empty cells is written as 1.0 and 0.0 by pandas.
+SAME = {"1", "1.0", "true", "yes", "y", "same"}
+DIFFERENT = {"0", "0.0", "false", "no", "n", "different"}
 
 
 def add_answers(parser: argparse.ArgumentParser) -> None:

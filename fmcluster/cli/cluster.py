@@ -13,6 +13,7 @@ from fmcluster.cli import options
 from fmcluster.cli.answers import add_answers, read_answers
 from fmcluster.cli.labels import add_labels, load_labels
 from fmcluster.cli.naming import add_naming, named, namer_of
+from fmcluster.cli.places import note_place
 from fmcluster.utils.ids import IdIndex
 
 EXAMPLE = (
@@ -75,6 +76,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     clustered = time.perf_counter()
     metrics = None if y is None else result.evaluate(y)
     result.save(out, metrics=metrics)
+    note_place(args, store)
     report = None
     if not args.no_report:
         report = str(result.report(out / "report.html", labels=y, title=Path(args.data).stem))

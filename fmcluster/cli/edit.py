@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fmcluster.cli import incoming, options
+from fmcluster.cli.places import noted_embeddings
 
 EXAMPLE = "fmcluster edit run/ --merge 3,7 --rename 3=billing --split 5 --out run2/"
 
@@ -53,7 +54,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--undo", nargs=0, help="take the last edit back; repeat for more", action=_Step
     )
-    incoming.add_own_rows(parser, "the raw data: embedded again for --split, names its parts")
+    incoming.add_own_rows(
+        parser,
+        "the raw data: embedded again for --split, names its parts",
+        default="those in the cache, or the file that was clustered where it is what it was",
+    )
     parser.add_argument("--no-report", action="store_true", help="write no report.html")
     options.add_out(parser, "folder of the edited result", required=True)
 
@@ -223,9 +228,12 @@ def _load(args: argparse.Namespace, *, needs_rows: bool) -> Any:
     if result.embeddings is not None or not needs_rows:
         return result
     if source is None:
+        noted = noted_embeddings(args, result)
+        if noted is not None and len(noted) == result.n_rows:
+            return result.attach(noted)
         raise ValueError(
-            "--split needs the embeddings of the result, and none are in the cache: give "
-            "--embeddings STORE, or --data with the data that was clustered"
+            "--split needs the embeddings of the result, and they are neither in the cache nor "
+            "where they were: give --embeddings STORE, or --data with the data that was clustered"
         )
     found = result.pipeline.predict_rows(source, on_error="mark", keep_rows=True)
     rows = _rows_of(found.ids, result)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fmcluster.utils.errors import DataError
 from fmcluster.utils.ids import IdIndex
+from fmcluster.utils.validation import is_missing
 
 TABLES = (".csv", ".tsv", ".parquet")
 ANSWER_COLUMNS = ("label", "class")
@@ -148,7 +149,7 @@ def read_table(path: str, columns: list[str], *, index: IdIndex | None) -> Any:
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such file")
     if Path(path).suffix.lower() == ".parquet":
-        table = pd.read_parquet(path).astype(str)
+        table = _read_parquet(path)
     else:
         text = open_table(Path(path), tabs=Path(path).suffix.lower() == ".tsv")
         table = pd.DataFrame(list(text.rows()), columns=list(text.columns), dtype=str)
@@ -168,6 +169,23 @@ def read_table(path: str, columns: list[str], *, index: IdIndex | None) -> Any:
     if index is not None and "id" in table.columns:
         table["id"] = _row_ids(path, table["id"], index)
     return table
+
+
+def _read_parquet(path: str) -> Any:
+    """Read a Parquet file as text; what is missing is an empty cell, as in a CSV."""
+    import pandas as pd
+    from pyarrow import ArrowException, parquet
+
+    try:
+        columns = parquet.read_table(path).to_pydict()
+    except ArrowException as error:
+        raise DataError(f"{path} is no Parquet table: {error}") from None
+    return pd.DataFrame(
+        {
+            name: pd.Series(["" if is_missing(v) else str(v) for v in values], dtype=object)
+            for name, values in columns.items()
+        }
+    )
 
 
 def write_table(path: str, table: Any) -> None:

@@ -42,16 +42,18 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     import pyarrow as pa
     from pyarrow import parquet
 
+    from fmcluster.result.loop.incoming import source_of
     from fmcluster.result.result import ClusterResult
     from fmcluster.utils.files import atomic_path
+    from fmcluster.vectors.rows import is_embeddings
 
     result = ClusterResult.load(args.result)
-    id_column = result.provenance.get("id_column")
+    data = incoming.new_data(args)
+    if not is_embeddings(data):  # ids come from the column that the result's are from
+        data = source_of(data, result, column=args.column, id_column=args.id_column)
     found = result.pipeline.predict_rows(
-        incoming.new_data(args),
-        column=args.column,
+        data,
         encoder=args.encoder[0] if args.encoder and len(args.encoder) == 1 else args.encoder,
-        id_column=args.id_column or _known_column(id_column, Path(args.data)),
         batch_size=args.batch_size,
         device=args.device,
         on_error="raise" if args.on_error == "raise" else "mark",
@@ -78,19 +80,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "mean_confidence": float(proba.max(axis=1).mean()),
         "sizes": np.bincount(labels, minlength=result.n_clusters).tolist(),
     }
-
-
-def _known_column(column: str | None, path: Path) -> str | None:
-    """Return the id column of the result's data where the new file has it, too."""
-    if column is None or not path.is_file() or path.suffix.lower() not in (".csv", ".parquet"):
-        return None
-    from pyarrow import parquet
-
-    from fmcluster.embedding.data.files.delimited import open_table
-
-    is_parquet = path.suffix.lower() == ".parquet"
-    known = parquet.read_schema(path).names if is_parquet else open_table(path).columns
-    return column if column in known else None
 
 
 def render(payload: dict[str, Any]) -> str:

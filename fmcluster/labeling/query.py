@@ -31,7 +31,7 @@ from numpy.typing import ArrayLike, NDArray
 from fmcluster.labeling.inputs import LabelingInput
 from fmcluster.labeling.propagate import Propagated, propagate
 from fmcluster.labeling.strategies import RULES, Round, confident_rows
-from fmcluster.utils.validation import check_in, check_labels
+from fmcluster.utils.validation import check_in, check_labels, label_text
 
 __all__ = ["STRATEGIES", "Propagated", "propagate", "query"]
 
@@ -95,8 +95,9 @@ def query(
     check_in(strategy, STRATEGIES, "strategy")
     inputs = LabelingInput.of(result)
     target = None
-    if labeled is None:  # go on from the answers that the result holds
-        labeled = getattr(getattr(result, "answers", None), "labels", None) or None
+    if labeled is None:  # go on from the answers that the result holds, of whatever types
+        held = getattr(getattr(result, "answers", None), "labels", None)
+        labeled = {one: label_text(told) for one, told in held.items()} if held else None
     if isinstance(labeled, Mapping):
         target = check_labels(list(labeled.values()), name="the labels in labeled")
         labeled = list(labeled)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fmcluster.utils.frames import column_names, column_of, kind_of_frame, with_columns
 from fmcluster.utils.ids import check_ids
+from fmcluster.utils.validation import one_line
 
 if TYPE_CHECKING:
     from fmcluster.result.result import ClusterResult
@@ -32,11 +33,17 @@ def to_dataset(result: ClusterResult, ds: Any, *, id_column: str | None = None) 
 
     Raises
     ------
+    TypeError
+        Neither Dataset nor frame.
     ValueError
         Ids that are names, and no column to find them in; another number of rows; ids of
         `ds` that occur twice.
     """
     is_frame = kind_of_frame(ds) is not None
+    if not is_frame and not hasattr(ds, "column_names"):
+        raise TypeError(
+            f"a Dataset or a frame is needed, got {one_line(ds)} of type {type(ds).__name__}"
+        )
     columns = column_names(ds) if is_frame else ds.column_names
     values_of = (lambda name: column_of(ds, name)) if is_frame else ds.__getitem__
     n_rows = int(ds.num_rows) if hasattr(ds, "num_rows") else len(ds)

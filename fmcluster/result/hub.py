@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 FORMAT = "fmcluster.pipeline/1"
 MARKER = "config.json"
 OWNED = {MARKER, "README.md"} | PIPELINE
+# What provenance knows of single rows.
+OF_ROWS = {"skipped_ids", "unreadable_ids", "edits_before_answers"}
 PATTERNS = ["*.json", "*.safetensors", "*.npy", "README.md"]
 
 
@@ -64,12 +66,12 @@ def save_pretrained(
 
 
 def _without_rows(provenance: dict[str, Any]) -> dict[str, Any]:
-    """Return provenance without the ids of rows that were labeled: they stay with the result."""
-    calibration = provenance.get("calibration")
-    if not calibration:
-        return provenance
-    kept = {key: value for key, value in calibration.items() if key != "labeled_ids"}
-    return {**provenance, "calibration": kept}
+    """Return provenance without what is known of single rows: it stays with the result."""
+    kept = {key: value for key, value in provenance.items() if key not in OF_ROWS}
+    if kept.get("calibration"):
+        about = kept["calibration"].items()
+        kept["calibration"] = {key: value for key, value in about if key != "labeled_ids"}
+    return kept
 
 
 def from_pretrained(

@@ -301,6 +301,12 @@ def _encoded(
 
 
 def _row_blocks(sources: list[Any]) -> Iterator[list[NDArray[np.float32]]]:
+    for x in sources:
+        if len(x.shape) != 2:
+            raise ValueError(
+                f"data must be 2-D (rows, dimensions), got shape {tuple(x.shape)}: one row is "
+                "x.reshape(1, -1)"
+            )
     for start in range(0, sources[0].shape[0], BLOCK_ROWS):
         yield [np.asarray(x[start : start + BLOCK_ROWS], np.float32) for x in sources]
 

@@ -17,10 +17,11 @@ from fmcluster.calibration.from_labels import from_labels
 from fmcluster.functional.calibration import with_confidence
 from fmcluster.functional.metrics import evaluate
 from fmcluster.heads.base import ClusterHead
+from fmcluster.result.attached import attach
 from fmcluster.result.cluster import Cluster
 from fmcluster.result.dataset import to_dataset
 from fmcluster.result.editing.apply import undo
-from fmcluster.result.editing.chain import Unedited
+from fmcluster.result.editing.chain import Unedited, full_names
 from fmcluster.result.editing.split import split
 from fmcluster.result.files import read_result, write_result
 from fmcluster.result.loop.answers import Answers
@@ -37,9 +38,9 @@ from fmcluster.result.naming.texts import source_texts
 from fmcluster.result.notebook.html import repr_html
 from fmcluster.result.notebook.plot import plot
 from fmcluster.result.notebook.tables import frame, table
-from fmcluster.result.predictor import ClusterPipeline, prepared
+from fmcluster.result.predictor import ClusterPipeline
 from fmcluster.utils.ids import IdIndex
-from fmcluster.utils.validation import check_labels
+from fmcluster.utils.validation import check_labels, label_text
 from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.preprocess import Preprocessor
 
@@ -97,6 +98,7 @@ class ClusterResult:
     name_audit: tuple[dict[str, Any], ...] = field(default=(), compare=False, repr=False)
 
     # Methods that have a file of their own; each takes the result first.
+    attach = attach
     to_dataset = to_dataset
     with_answers = with_answers
     name_clusters = name_clusters
@@ -232,21 +234,30 @@ class ClusterResult:
             Unknown or repeated ids, lengths that differ.
         """
         rows = self.rows_of(ids)
+        if not len(rows):
+            raise ValueError("no labeled rows were given: 25 to 400 are meant")
         y = check_labels(labels, len(rows))
+        there = self.labels[rows] >= 0  # a class of a row in no cluster is of none
+        if not there.any():
+            raise ValueError(
+                f"all {len(rows)} labeled rows are in no cluster (-1) and say nothing of one: "
+                "with_answers(labels) makes clusters of them"
+            )
+        fits = weights is not None and np.shape(weights) == there.shape
         calibrator = from_labels(
             self.proba,
-            rows,
-            y,
+            rows[there],
+            y[there],
             n_rows_total=self.n_rows,
-            weights=weights,
+            weights=np.asarray(weights)[there] if fits else weights,
             confidence=self.confidence,
             base=None if self.pipeline.edits else self.calibrator,
             is_confidence=self.is_calibrated,
         )
         sure = np.clip(calibrator.curves["score"](self.confidence), 1 / self.n_clusters, 1)
-        old = self.names or tuple(str(c) for c in range(self.n_clusters))
+        old = full_names(self.names, self.n_clusters)
         found = calibrator.class_of_cluster
-        names = tuple(str(found.get(c, old[c])) for c in range(self.n_clusters))
+        names = tuple(label_text(found.get(c, old[c])) for c in range(self.n_clusters))
         if self.pipeline.edits:  # the calibration is of what the edits made: one more step
             return recalibrated(self, calibrator, names, (ids, labels, weights))
         found_by = (self.provenance.get("calibration") or {}).get("labeled_ids") or []
@@ -275,17 +286,14 @@ class ClusterResult:
     def _recalibrated(
         self, calibrator: Calibrator, proba: NDArray[Any], *, names: tuple[str, ...] | None = None
     ) -> ClusterResult:
-        proba = np.asarray(proba, np.float32)
+        proba = np.array(proba, np.float32)
+        proba[self.labels < 0] = 1 / self.n_clusters
         changed = self.with_pipeline(
             calibrator=calibrator,
             names=names or self.names,
             provenance={**self.provenance, "calibration": calibrator.about()},
         )
         return dataclasses.replace(changed, proba=proba, confidence=proba.max(axis=1))
-
-    def attach(self, embeddings: Any) -> ClusterResult:
-        """Return the result with the embeddings it was made from, after loading it."""
-        return dataclasses.replace(self, embeddings=prepared(self.pipeline, embeddings))
 
     @cached_property
     def index(self) -> IdIndex:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fmcluster.utils.errors import DataError
+from fmcluster.utils.validation import is_missing, listed
 
 
 def check_ids(ids: Any) -> NDArray[Any]:
@@ -51,6 +52,15 @@ def check_ids(ids: Any) -> NDArray[Any]:
     return array
 
 
+def _as_kept(value: Any) -> Any:
+    """Return an id as `check_ids` keeps it among texts: a UUID, or a hash of 64 bits, as its text.
+
+    Smaller integers stay what they are: 7 is not "7".
+    """
+    is_small = isinstance(value, int) and abs(value) <= np.iinfo(np.int64).max
+    return value if is_small or isinstance(value, str) or is_missing(value) else str(value)
+
+
 @dataclass(frozen=True)
 class IdIndex:
     """The rows of a store or a result by their ids.
@@ -73,6 +83,10 @@ class IdIndex:
         return pd.Index(self.ids)
 
     @property
+    def _are_text(self) -> bool:
+        return self.ids.dtype.kind == "U"
+
+    @property
     def n_source(self) -> int:
         """Rows of the data: those here and those left out."""
         return len(self.ids) + len(self.left_out)
@@ -90,11 +104,17 @@ class IdIndex:
 
     def find(self, ids: ArrayLike) -> NDArray[np.int64]:
         """Return the row of each id, -1 where there is none: ids of another kind are unknown."""
-        asked = np.asarray(ids).reshape(-1)
-        is_text = asked.dtype.kind in "OUS"
-        if len(asked) == 0 or is_text != (self.ids.dtype.kind == "U"):
+        asked = np.asarray(listed(ids)).reshape(-1)
+        if self._are_text and asked.dtype.kind in "Ou":
+            asked = np.array([_as_kept(value) for value in asked.tolist()], dtype=object)
+        # Objects are compared one by one: a column of them may hold numbers.
+        is_other = asked.dtype.kind != "O" and (asked.dtype.kind in "US") != self._are_text
+        if len(asked) == 0 or is_other:
             return np.full(len(asked), -1, np.int64)
-        return np.asarray(self._index.get_indexer(asked), dtype=np.int64)
+        try:
+            return np.asarray(self._index.get_indexer(asked), dtype=np.int64)
+        except TypeError:  # lists, or a dict: no id at all
+            return np.full(len(asked), -1, np.int64)
 
     def rows_of(self, ids: ArrayLike, *, name: str = "ids") -> NDArray[np.int64]:
         """Return the row numbers (m,) of some ids.
@@ -104,7 +124,7 @@ class IdIndex:
         ValueError
             Unknown or repeated ids, which are quoted.
         """
-        asked = np.asarray(ids).reshape(-1)
+        asked = np.asarray(listed(ids)).reshape(-1)
         rows = self.find(asked)
         if (rows < 0).any():
             unknown = asked[rows < 0]

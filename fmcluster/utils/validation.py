@@ -5,7 +5,7 @@ An error quotes what was given, says what was expected and what to do about it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,19 @@ def _some(values: NDArray[Any], limit: int = 5) -> str:
     """Render the first few values, and how many more there are."""
     head = ", ".join(str(v) for v in values[:limit].tolist())
     return head + (f" and {len(values) - limit} more" if len(values) > limit else "")
+
+
+# A line of a terminal, less the words around it.
+def one_line(value: Any, limit: int = 80) -> str:
+    """Quote a value in one line: arrays and frames take many."""
+    quoted = " ".join(repr(value).split())
+    return quoted if len(quoted) <= limit else quoted[:limit] + " ..."
+
+
+def listed(values: Any) -> Any:
+    """Return views of a dict, sets and generators as lists: numpy takes each for one value."""
+    known = hasattr(values, "__array__") or hasattr(values, "__getitem__")
+    return values if known or not isinstance(values, Iterable) else list(values)
 
 
 def check_matrix(
@@ -85,6 +98,7 @@ def check_labels(y: ArrayLike, n_rows: int | None = None, *, name: str = "labels
             f"{name} must be one a row in the order of the ids, got a {type(y).__name__} of "
             f"{len(y)}: give [{name}[i] for i in result.ids.tolist()]"
         )
+    y = listed(y)
     try:
         array = np.asarray(y)
     except ValueError:  # lists of several lengths
@@ -102,6 +116,11 @@ def check_labels(y: ArrayLike, n_rows: int | None = None, *, name: str = "labels
     return array
 
 
+def label_text(value: Any) -> str:
+    """Return a class as text, as clusters are named: 1.0, as tables write it, is 1."""
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
+
+
 def _check_objects(values: NDArray[Any], name: str) -> None:
     """Refuse what numpy would turn into the label "nan", or could not sort."""
     if values.dtype.kind != "O":
@@ -112,7 +131,7 @@ def _check_objects(values: NDArray[Any], name: str) -> None:
                 f"{name} must be one a row: position {row} holds {str(value)[:40]!r} of type "
                 f"{type(value).__name__}; give single values"
             )
-    missing = [i for i, value in enumerate(values) if _is_missing(value)]
+    missing = [i for i, value in enumerate(values) if is_missing(value)]
     if missing:
         raise ValueError(
             f"{name} holds no label at position(s) {_some(np.array(missing))}: leave these rows out"
@@ -122,7 +141,8 @@ def _check_objects(values: NDArray[Any], name: str) -> None:
         raise ValueError(f"{name} holds both numbers and text, as {values[0]!r}: give one kind")
 
 
-def _is_missing(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
+    """Return whether a value is None, NaN or what pandas has in their place."""
     # pandas' NA is neither equal nor unequal to itself.
     return value is None or type(value).__name__ in ("NAType", "NaTType") or value != value
 
@@ -148,7 +168,7 @@ def check_n_clusters(n_clusters: Any, n_rows: int, *, n_distinct: int | None = N
     """Return the number of clusters as an int in 1..(distinct) rows."""
     if isinstance(n_clusters, bool) or not isinstance(n_clusters, (int, np.integer)):
         raise TypeError(
-            f"n_clusters must be a positive integer or 'auto', got {n_clusters!r} "
+            f"n_clusters must be a positive integer or 'auto', got {one_line(n_clusters)} "
             f"of type {type(n_clusters).__name__}"
         )
     if n_clusters < 1:
@@ -187,9 +207,9 @@ def check_prior(prior: ArrayLike, n_clusters: int, *, name: str = "cluster_prior
 
 def check_in(value: Any, options: Collection[Any], name: str) -> Any:
     """Return `value` if it is one of `options`."""
-    if value not in options:
+    if not isinstance(value, Hashable) or value not in options:  # a frame equals nothing
         listed = ", ".join(repr(option) for option in options)
-        raise ValueError(f"{name}={value!r} is not known: choose one of {listed}")
+        raise ValueError(f"{name}={one_line(value)} is not known: choose one of {listed}")
     return value
 
 
@@ -203,7 +223,8 @@ def check_range(
 ) -> Any:
     """Return the number `value` if it lies in [low, high] (or (low, high])."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{name} must be a number, got {value!r} of type {type(value).__name__}")
+        kind = type(value).__name__
+        raise TypeError(f"{name} must be a number, got {one_line(value)} of type {kind}")
     below = low is not None and (value <= low if open_low else value < low)
     above = high is not None and value > high
     if below or above or not np.isfinite(value):

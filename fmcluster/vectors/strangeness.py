@@ -31,11 +31,18 @@ from fmcluster.vectors.rows import GATHER_ROWS
 N_NEIGHBORS = 10
 # Distances below this share of the middle one are duplicates: their logarithm is rounding.
 FLOOR = 0.01
+# Where most rows have copies the middle one is zero: float32 cosines tell no less than this.
+ROUNDING = 1e-6
 
 
 def width_of(graph: KNNGraph) -> int:
     """Return K for a graph: one less than it holds, for a row is left out of its neighbors'."""
     return max(1, min(N_NEIGHBORS, graph.k - 1))
+
+
+def floor_of(similarities: NDArray[np.floating]) -> float:
+    """Return the distance below which rows are duplicates, by the cosines of neighbors (n, K)."""
+    return max(FLOOR * float(np.median(1 - similarities)), ROUNDING)
 
 
 def unknown_rows(graph: KNNGraph) -> NDArray[np.bool_]:
@@ -80,8 +87,7 @@ def _strangeness(
 ) -> NDArray[np.float64]:
     """Return scores of rows with the given neighbors; `own` is the row number of each, or -1."""
     K = indices.shape[1]
-    middle = float(np.median(1 - graph.similarities[:, :K]))
-    floor = max(FLOOR * middle, 1e-9)
+    floor = floor_of(graph.similarities[:, :K])
     out = np.empty(len(indices))
     for start in range(0, len(indices), GATHER_ROWS):
         rows = slice(start, start + GATHER_ROWS)

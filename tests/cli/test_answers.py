@@ -20,7 +20,7 @@ def write(path, text):
 
 def test_labels_and_pairs_come_by_id_and_empty_cells_are_no_answers(tmp_path):
     labels = write(tmp_path / "a.csv", "id,label\n007,billing\nb,\nc,None\n")
-    pairs = write(tmp_path / "p.csv", "id_a,id_b,same\n007,b,yes\nb,c,0\nc,d,\n")
+    pairs = write(tmp_path / "p.csv", "id_a,id_b,same\n007,b,yes\nb,c,0.0\nc,d,\n")
     found = read_answers([labels, pairs], INDEX)
     assert found["labels"] == {"007": "billing", "c": "None"}
     assert found["must_link"].tolist() == [["007", "b"]]

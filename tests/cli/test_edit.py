@@ -109,3 +109,31 @@ def test_numbers_follow_the_clusters_of_the_report():
     # 4 -> 1 by the merge, gone at last; the new part 5 is 4 first and then takes 1.
     assert numbers.now == {0: 0, 1: 0, 2: 2, 3: 3, 5: 1}
     assert numbers.changed() == {"1": 0, "4": None, "5": 1}
+
+
+def test_a_split_finds_the_array_that_was_clustered(blobs, tmp_path, monkeypatch, capsys):
+    """And none that is another by now; no file of the result says where it lay."""
+    monkeypatch.setenv("FMCLUSTER_CACHE", str(tmp_path / "cache"))
+    x, _ = blobs(90, 3)
+    for name, made in (("X.npy", x), ("store", None)):
+        place = tmp_path / "mine" / name
+        place.parent.mkdir(exist_ok=True)
+        if made is not None:
+            np.save(place, made)
+        else:
+            fmc.embed(x * 2, folder=place)
+        out = tmp_path / f"run-{place.stem}"
+        options = ("--n-clusters", 3, "--head", "kmeans", "--no-report", "--out", out)
+        assert run("cluster", place, *options) == 0
+        edit = ("edit", out, "--merge", "0,1", "--split", 2, "--no-report")
+        assert run(*edit, "--out", tmp_path / "edited") == 0
+        assert fmc.ClusterResult.load(tmp_path / "edited").n_clusters == 3
+        for file in out.rglob("*"):
+            assert file.is_dir() or str(tmp_path / "mine").encode() not in file.read_bytes()
+    np.save(tmp_path / "mine" / "X.npy", x[::-1])
+    capsys.readouterr()
+    edit = ("edit", tmp_path / "run-X", "--split", 2, "--out", tmp_path / "none")
+    assert run(*edit) == 2
+    assert "neither in the cache nor where they were" in capsys.readouterr().err
+    (tmp_path / "mine" / "X.npy").unlink()
+    assert run(*edit) == 2 and not (tmp_path / "none").exists()

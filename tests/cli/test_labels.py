@@ -100,3 +100,31 @@ def test_no_cell_is_a_formula_and_ids_come_back_as_they_were(tmp_path):
 
 def test_what_data_holds_is_shown_and_not_obeyed_by_the_terminal():
     assert printable("a\x1b[2Jb\x9b1m\n\tc\u00e9") == "a\\x1b[2Jb\\x9b1m\n\tc\u00e9"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"id,label\n101,a,b\n", "more cells than the header; put quotes around"),
+        (b"id,label\n101,a\n103,b,c\n", "is no CSV table: .*Expected 2 fields in line 3, saw 3"),
+        (b"\x93NUMPY\n", "answers.csv is no CSV table: .*decode"),
+        (b"id,label\n101,a\n101,b\n", "id 101 twice"),
+    ],
+)
+def test_a_table_that_would_lose_cells_is_refused(tmp_path, content, said):
+    (tmp_path / "answers.csv").write_bytes(content)
+    with pytest.raises(DataError, match=said):
+        read_table(str(tmp_path / "answers.csv"), ["id"], index=TICKETS)
+
+
+def test_what_a_parquet_table_lacks_is_an_empty_cell(tmp_path):
+    path = tmp_path / "answers.parquet"
+    table = pd.DataFrame({"id": [101, 103, 104], "label": ["a", None, "None"]})
+    table["number"] = pd.array([1, None, 3], dtype="Int64")
+    table.to_parquet(path)
+    found = read_table(str(path), ["id"], index=TICKETS)
+    assert found["label"].tolist() == ["a", "", "None"]
+    assert found["number"].tolist() == ["1", "", "3"]
+    path.write_bytes(b"no table")
+    with pytest.raises(DataError, match="is no Parquet table"):
+        read_table(str(path), [], index=None)

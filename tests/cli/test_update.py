@@ -162,3 +162,25 @@ def test_tickets_by_their_own_ids(tickets, capsys):
     assert payload["new_rows"] == 12 and payload["left_out"] == 48 and payload["has_graph"]
     grown = fmc.ClusterResult.load(tickets / "run2")
     assert grown.ids.tolist() == list(range(100, 160))
+
+
+def test_ids_of_new_rows_are_those_of_the_column_or_an_error(tickets, capsys):
+    """Repeated ids are no reason to number the rows, in whatever file they stand."""
+    encoder = ("--column", "text", "--encoder", "tfidf", "--id-column", "ticket")
+    options = ("--n-clusters", 3, "--no-report", "--out", tickets / "run")
+    assert run("cluster", tickets / "old.csv", *encoder, *options) == 0
+    new = pd.read_csv(tickets / "all.csv")[48:52]
+    new.to_json(tickets / "new.jsonl", orient="records", lines=True)
+    out = tickets / "assigned.csv"
+    assert run("predict", tickets / "run", tickets / "new.jsonl", "--out", out) == 0
+    assert pd.read_csv(out)["id"].tolist() == [148, 149, 150, 151]
+    new.drop(columns="ticket").to_csv(tickets / "unnamed.csv", index=False)
+    assert run("predict", tickets / "run", tickets / "unnamed.csv", "--out", out) == 0
+    assert pd.read_csv(out)["id"].tolist() == [0, 1, 2, 3]
+    new.assign(ticket=148).to_csv(tickets / "twice.csv", index=False)
+    capsys.readouterr()
+    for command in ("predict", "update"):
+        place = tickets / f"{command}.csv"
+        assert run(command, tickets / "run", tickets / "twice.csv", "--out", place) == 2
+        assert "1 row id(s) occur more than once, the first is 148" in capsys.readouterr().err
+        assert not place.exists()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
+import fmcluster as fmc
 from fmcluster.labeling.propagate import propagate
 from fmcluster.labeling.query import STRATEGIES, query
 from fmcluster.vectors.graph import KNNGraph
@@ -311,3 +312,9 @@ def test_the_public_name_is_callable_whoever_imported_the_module_first(blobs):
 
     importlib.import_module("fmcluster.labeling.query")
     assert len(fmcluster.query(blobs(60, 3).x, 5, random_state=0)) == 5
+
+
+def test_answers_of_several_types_are_gone_on_from(blobs):
+    x, _ = blobs(n=90, k=3, d=8)
+    result = fmc.cluster(x, n_clusters=3).with_answers(labels={0: "a", 1: 1, 2: 2.5, 3: True})
+    assert not set(fmc.query(result, 20).tolist()) & {0, 1, 2, 3}

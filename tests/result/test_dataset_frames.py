@@ -121,3 +121,11 @@ def test_polars_is_not_imported_for_others():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["pandas", "kind='polars' needs polars: pip install polars"]
+
+
+def test_what_is_no_data_set_is_said_so(blobs):
+    x, _ = blobs(60, 3)
+    result = fmc.cluster(x, n_clusters=3, head="kmeans")
+    for bad in (x, None, {"text": ["a"]}, "data.csv"):
+        with pytest.raises(TypeError, match="a Dataset or a frame is needed, got"):
+            result.to_dataset(bad)

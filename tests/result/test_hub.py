@@ -345,3 +345,14 @@ def test_the_pipeline_of_a_result_has_no_rows(made):
     pipeline = made.pipeline
     assert not hasattr(pipeline, "labels")
     assert not hasattr(pipeline, "embeddings")
+
+
+def test_what_a_person_said_of_single_rows_is_not_published(blobs, tmp_path):
+    x, _ = blobs(n=60, k=3, d=8)
+    ids = np.array([f"patient-{i}" for i in range(60)])
+    result = fmc.cluster(fmc.EmbeddingStore.from_array(x, ids=ids), n_clusters=3)
+    moved = result.move(["patient-7"], int(result.labels[0]))
+    answered = moved.with_answers(labels={"patient-9": "ill"}).calibrate(["patient-11"], ["ill"])
+    folder = save_pretrained(answered, tmp_path / "shared")
+    for path in folder.rglob("*"):
+        assert path.is_dir() or b"patient-" not in path.read_bytes(), path

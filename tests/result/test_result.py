@@ -97,6 +97,12 @@ def test_a_few_labels_give_a_new_result_with_names(result, data):
     assert result.names is None
 
 
+def test_clusters_without_a_label_are_not_called_as_a_class_may_be(result, data):
+    rows = np.flatnonzero(result.labels == 2)[:3]
+    names = result.calibrate(rows, [0, 0, 0]).names
+    assert names == ("cluster 0", "cluster 1", "0", "cluster 3")
+
+
 def test_labels_calibrate_a_loaded_result_too(result, data, tmp_path):
     result.save(tmp_path)
     loaded = fmc.ClusterResult.load(tmp_path)
@@ -113,6 +119,7 @@ def test_labels_calibrate_a_loaded_result_too(result, data, tmp_path):
         ([0, 999], [1, 2], "not among the 240 rows: 999"),
         ([3, 3], [1, 2], "more than once"),
         ([1, 2, 3], [1, 2], "2 entries for 3 rows"),
+        ([], [], "no labeled rows were given"),
     ],
 )
 def test_wrong_ids_and_labels_are_named(result, ids, labels, message):

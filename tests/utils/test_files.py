@@ -322,3 +322,11 @@ def test_a_folder_that_takes_nothing_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(PermissionError, match=f"nothing can be written in {tmp_path}"):
         check_place(tmp_path / "new" / "run")
+
+
+def test_a_folder_in_place_of_a_file_is_said_before_the_work(tmp_path):
+    with (
+        pytest.raises(IsADirectoryError, match="is a folder: name a file"),
+        _files.atomic_path(tmp_path),
+    ):
+        pytest.fail("nothing is to be written")

@@ -1,5 +1,7 @@
 """Ids are names: found as names, never taken for positions; lengths are equal or refused."""
 
+from uuid import UUID
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -62,3 +64,24 @@ def test_rows_follow_their_ids_whatever_the_order(order, dropped):
     index = IdIndex(names)
     asked = sorted(names.tolist())
     assert names[index.rows_of(asked)].tolist() == asked
+
+
+def test_ids_may_come_as_views_sets_or_a_column_of_objects():
+    index = IdIndex(np.array([7, 8, 9]))
+    assert index.rows_of({9: "a", 7: "b"}.keys()).tolist() == [2, 0]
+    assert index.rows_of({8}).tolist() == index.rows_of(i for i in [8]).tolist() == [1]
+    assert index.rows_of(np.array([8, 7], dtype=object)).tolist() == [1, 0]
+    assert index.find(np.array(["8", 7], dtype=object)).tolist() == [-1, 0]
+    assert index.find(np.array([True, False, True])).tolist() == [-1, -1, -1], "a mask is no id"
+
+
+def test_ids_are_found_by_the_objects_they_were_made_of():
+    uuids = [UUID(int=i) for i in (5, 6, 7)]
+    index = IdIndex(check_ids(uuids))
+    assert index.rows_of([uuids[2], uuids[0]]).tolist() == [2, 0]
+    hashes = np.array([2**63 + 1, 2**64 - 1, 7], np.uint64)
+    index = IdIndex(check_ids(hashes))
+    assert index.ids.tolist() == [str(one) for one in hashes]
+    assert index.rows_of([2**64 - 1]).tolist() == [1]
+    assert index.find([7]).tolist() == index.find(np.array([7], dtype=object)).tolist() == [-1]
+    assert IdIndex(np.array(["None", "nan"])).find([None, float("nan")]).tolist() == [-1, -1]

@@ -19,6 +19,7 @@ from fmcluster.utils.validation import (
     check_prior,
     check_proba,
     check_range,
+    listed,
 )
 
 # --- require ---------------------------------------------------------------------------------
@@ -304,3 +305,25 @@ def test_bad_seeds_are_quoted():
 def test_labels_by_id_are_told_how_to_become_one_a_row():
     with pytest.raises(ValueError, match=r"order of the ids, got a dict of 2: give \[y\[i\] for"):
         check_labels({"a": 0, "b": 1}, 2, name="y")
+
+
+def test_views_sets_and_generators_are_many_values():
+    answers = {3: "ant", 5: "bee"}
+    assert listed(answers.keys()) == [3, 5] and listed({4}) == [4]
+    assert listed(c for c in "ab") == ["a", "b"]
+    array = np.arange(3)
+    for one in (array, [1], (1,), "ab", 7, None, answers):
+        assert listed(one) is one
+    assert check_labels(answers.values(), 2).tolist() == ["ant", "bee"]
+
+
+def test_arrays_and_frames_in_place_of_one_value_are_quoted_in_a_line():
+    for bad in (pd.DataFrame({"a": [1, 2]}), pd.Series([1, 2]), np.arange(200).reshape(20, 10)):
+        for check, error in (
+            (lambda v: check_range(v, "alpha", low=0), TypeError),
+            (lambda v: check_in(v, ("auto",), "strategy"), ValueError),
+            (lambda v: check_n_clusters(v, 9), TypeError),
+        ):
+            with pytest.raises(error, match="alpha|strategy|n_clusters") as raised:
+                check(bad)
+            assert "\n" not in str(raised.value) and len(str(raised.value)) < 200

@@ -6,6 +6,7 @@ data to test them on. Every estimate comes with an interval and says what the in
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +28,7 @@ from fmcluster.partition.estimates import sizes as _sizes
 from fmcluster.utils.random import seed_of
 from fmcluster.utils.validation import check_in, check_labels, check_proba, check_range
 from fmcluster.vectors.fit_data import HeadData
-from fmcluster.vectors.rows import as_spaces
+from fmcluster.vectors.rows import as_spaces, count_distinct
 
 # Draws behind 95 % intervals: five lie beyond each end.
 N_BOOTSTRAP = 200
@@ -168,7 +169,10 @@ def estimate_n_clusters(
     ValueError
         A range that is empty, reversed or starts below two; fewer than 8 rows.
     """
-    low, high = k_range
+    ends = tuple(k_range) if isinstance(k_range, Iterable) else ()
+    if len(ends) != 2 or not all(isinstance(k, (int, np.integer)) for k in ends):
+        raise TypeError(f"k_range must be two whole numbers, such as (2, 200), got {k_range!r}")
+    low, high = ends
     if not 2 <= low <= high:
         raise ValueError(f"k_range={k_range} must be (low, high) with 2 <= low <= high")
     rows, graph, _ = _rows_and_graph(emb, 2, random_state)
@@ -177,6 +181,8 @@ def estimate_n_clusters(
             f"n_samples={len(rows)}: at least {_n_clusters.FEWEST_ROWS} rows are needed to count "
             "clusters"
         )
+    if count_distinct(rows, 2) < 2:
+        raise ValueError(f"the {len(rows)} rows are all the same: there is nothing to count")
     found = _n_clusters.estimate_number(
         rows, graph, k_range=(int(low), int(high)), n_seeds=n_seeds, random_state=random_state
     )

@@ -84,10 +84,20 @@ def _with(
     if isinstance(undone, Recalibrate):
         provenance["calibration"] = undone.before
     elif undone is None and isinstance(steps[-1], Recalibrate) and steps[-1].calibrator is not None:
-        provenance["calibration"] = steps[-1].calibrator.about()
+        about = steps[-1].calibrator.about()
+        provenance["calibration"] = still_labeled(about, result.provenance)
     changed = result.with_pipeline(edits=steps, names=state.names, provenance=provenance)
     rows: dict[str, Any] = {name: getattr(state, name) for name in ROWS}
     return dataclasses.replace(changed, **rows, unedited=kept)
+
+
+def still_labeled(about: dict[str, Any] | None, before: dict[str, Any]) -> dict[str, Any] | None:
+    """Return what is known of a calibration, with the rows that an earlier one was made on.
+
+    Clusters are named after those rows' classes still, and `certify` must not count them.
+    """
+    ids = ((before.get("calibration") or {}).get("labeled_ids")) or []
+    return about if about is None or not ids else {**about, "labeled_ids": list(ids)}
 
 
 def check_cluster(result: ClusterResult, cluster: Any) -> int:

@@ -85,8 +85,7 @@ class Edit:
         out = [""] * self.count(n_clusters)
         for old, new in enumerate(numbers):
             if new >= 0:
-                # One that is made of the number follows it.
-                out[new] = f"cluster {new}" if names[old] == f"cluster {old}" else names[old]
+                out[new] = moved_name(names[old], old, int(new))
         return tuple(out)
 
     def shares(self, prior: Prior) -> Prior:
@@ -146,6 +145,11 @@ def count_after(edits: Sequence[Edit], n_clusters: int) -> int:
 def full_names(names: Names, n_clusters: int) -> tuple[str, ...]:
     """Return the names, or those that clusters have by their numbers."""
     return names or tuple(f"cluster {number}" for number in range(n_clusters))
+
+
+def moved_name(name: str, old: int, new: int) -> str:
+    """Return the name after a change of number: one made of the number follows it."""
+    return f"cluster {new}" if name == f"cluster {old}" else name
 
 
 def _certainty(state: Clustering, proba: Proba, labels: Labels) -> dict[str, NDArray[np.float32]]:

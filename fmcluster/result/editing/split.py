@@ -25,7 +25,7 @@ from fmcluster.result.naming.unique import found_names, unique_names
 from fmcluster.utils.errors import CollapseWarning
 from fmcluster.utils.random import seed_of
 from fmcluster.vectors.fit_data import HeadData
-from fmcluster.vectors.rows import Rows, as_spaces, one_or_list
+from fmcluster.vectors.rows import JointRows, Rows, as_spaces, count_distinct, one_or_list
 
 if TYPE_CHECKING:
     from fmcluster.result.result import ClusterResult
@@ -102,6 +102,8 @@ def _count_parts(inside: list[Rows], cluster: int, seed: int) -> int:
             f"cluster {cluster} has {n} rows, too few to count its parts (at least "
             f"{FEWEST_COUNTED}): give into=2, or how many"
         )
+    if count_distinct(JointRows(inside), 2) < 2:
+        raise ValueError(f"cluster {cluster} does not fall apart: its {n} rows are all the same")
     rows, graph = sample_with_graph(HeadData(inside, 2, seed, None))
     found = estimate_number(rows, graph, k_range=(2, MOST_PARTS), random_state=seed)
     if found.gain < STRUCTURE:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fmcluster.functional.labels.answers import Contradiction, RowAnswers, close_answers, no_pairs
 from fmcluster.utils.ids import IdIndex
+from fmcluster.utils.validation import is_missing, label_text, listed
 
 # A class is what JSON holds, so that it comes back from a file as what it was.
 PLAIN = (str, bool, int, float)
@@ -68,7 +69,8 @@ class Answers:
 
     def joined(self, new: Answers, index: IdIndex) -> Answers:
         """Return these and `new` ones together; ValueError where they contradict one another."""
-        for key, value in new.labels.items():
+        labels = _as_named(new.labels, self.labels)
+        for key, value in labels.items():
             if key in self.labels and self.labels[key] != value:
                 raise ValueError(
                     f"row {key!r} was answered {self.labels[key]!r} before and is {value!r} now: "
@@ -80,7 +82,7 @@ class Answers:
             return _array(list(dict.fromkeys(pairs)))
 
         found = Answers(
-            {**self.labels, **new.labels},
+            {**self.labels, **labels},
             both(self.must_link, new.must_link),
             both(self.cannot_link, new.cannot_link),
         )
@@ -134,47 +136,88 @@ class Answers:
 def _labels(index: IdIndex, labels: Any) -> dict[Any, Any]:
     if labels is None:
         return {}
-    if hasattr(labels, "items"):
-        ids, classes = [one for one, _ in labels.items()], [value for _, value in labels.items()]
-    elif isinstance(labels, (tuple, list)) and len(labels) == 2:
-        ids, classes = (list(np.asarray(part).tolist()) for part in labels)
+    if hasattr(labels, "items") and not hasattr(labels, "columns"):
+        ids, classes = (
+            list(labels.keys()),
+            list(labels.values if _is_series(labels) else labels.values()),
+        )
+    elif _is_two_columns(labels):
+        ids, classes = map(_values, labels)
     else:
         raise ValueError(
-            f"labels must be a dict of id to class or (ids, classes), got {type(labels).__name__}"
+            f"labels must be a dict of id to class or (ids, classes), got {type(labels).__name__} "
+            f"{str(labels)[:60]!r}: dict(pairs) makes one of pairs"
         )
     if len(ids) != len(classes):
         raise ValueError(f"labels hold {len(ids)} ids and {len(classes)} classes: one class an id")
     ids = [_plain(one) for one in ids]
-    classes = [_plain(one) for one in classes]
     found: dict[Any, Any] = {}
-    for key, value in zip(ids, classes, strict=True):
-        if not isinstance(value, PLAIN) or value != value or value == "":
+    for key, given in zip(ids, classes, strict=True):
+        if not isinstance(key, Hashable):
+            raise ValueError(f"labels name rows by one id each, got {key!r}: give a flat list")
+        value = _class(given)
+        if value is None:
             raise ValueError(
-                f"row {key!r} has no class that can be kept, got {value!r}: give text or a number"
+                f"row {key!r} has no class that can be kept, got {given!r}: give text or a number"
             )
         if found.setdefault(key, value) != value:
             raise ValueError(
                 f"row {key!r} is given two classes, {found[key]!r} and {value!r}: one row has one"
             )
     _refuse_skipped(index, list(found))
-    index.rows_of(list(found), name="labels")
-    return found
+    rows = index.rows_of(list(found), name="labels")
+    return _as_named(dict(zip(index.ids[rows].tolist(), found.values(), strict=True)), {})
+
+
+def _class(value: Any) -> Any:
+    """Return a class as JSON holds it, of another type (a date, a tuple) its text; None of none."""
+    value = _plain(value)
+    if not isinstance(value, Hashable) or is_missing(value) or value == "":
+        return None
+    return value if isinstance(value, PLAIN) else label_text(value)
+
+
+def _as_named(labels: dict[Any, Any], before: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Return labels in which a class is what it was first: 1, 1.0 and "1" name one cluster."""
+    first: dict[str, Any] = {}
+    for value in (*before.values(), *labels.values()):
+        first.setdefault(label_text(value), value)
+    return {key: first[label_text(value)] for key, value in labels.items()}
+
+
+def _is_series(labels: Any) -> bool:
+    return not callable(labels.values)
+
+
+def _is_two_columns(labels: Any) -> bool:
+    """Return whether these are (ids, classes): two pairs (id, class) in a list are not."""
+    if not isinstance(labels, (tuple, list)) or len(labels) != 2:
+        return False
+    if isinstance(labels, list) and all(isinstance(part, tuple) for part in labels):
+        return False
+    return all(isinstance(part, Iterable) and not isinstance(part, (str, bytes)) for part in labels)
+
+
+def _values(part: Any) -> list[Any]:
+    """Return ids or classes as they are: of a mixed list, or one with NaN, numpy makes text."""
+    return list(np.asarray(part).tolist() if hasattr(part, "__array__") else part)
 
 
 def _pairs(index: IdIndex, pairs: ArrayLike | None, name: str) -> NDArray[Any]:
     if pairs is None:
         return no_pairs()
-    found = np.asarray(pairs)
+    found = np.asarray(listed(pairs))
     if found.size == 0:
         return no_pairs()
     if found.ndim != 2 or found.shape[1] != 2:
         raise ValueError(f"{name} must be pairs of ids, (m, 2), got shape {found.shape}")
     _refuse_skipped(index, found.ravel().tolist())
     index.rows_of(np.unique(found), name=name)
-    same = np.flatnonzero(found[:, 0] == found[:, 1])
+    linked = index.ids[index.find(found)].reshape(-1, 2)
+    same = np.flatnonzero(linked[:, 0] == linked[:, 1])
     if len(same):
-        raise ValueError(f"{name} links row {found[same[0], 0].item()!r} with itself: give two")
-    return found
+        raise ValueError(f"{name} links row {linked[same[0], 0].item()!r} with itself: give two")
+    return linked
 
 
 def _refuse_skipped(index: IdIndex, ids: Iterable[Any]) -> None:

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from fmcluster.functional.conformal import discoveries, tail_p_values
 from fmcluster.result.loop.reference import Reference
 from fmcluster.utils.random import seed_of
-from fmcluster.vectors.strangeness import FLOOR, N_NEIGHBORS
+from fmcluster.vectors.strangeness import N_NEIGHBORS, floor_of
 
 Floats = NDArray[np.float64]
 # Of the old rows so few: a small cluster that has many new rows is not unseen.
@@ -67,7 +67,9 @@ def novel_rows(
         return out
     s, cosines = reference.strangeness(x[known])
     alone = discoveries(tail_p_values(s, reference.scores), alpha / 2)
-    out[known] = alone | _in_groups(reference, x[known], s, cosines, alpha / 2, seed)
+    found = alone | _in_groups(reference, x[known], s, cosines, alpha / 2, seed)
+    floor = floor_of(reference.neighbors.similarities[:, :N_NEIGHBORS])
+    out[known] = found & (cosines[:, 0] < 1 - floor)  # a copy of an old row fits where that does
     return out
 
 
@@ -88,7 +90,7 @@ def _in_groups(
     parts = np.array_split(generator.permutation(m), -(-m // most))
     size = min(len(parts[0]), most)
     q = int(np.clip(size // ROWS_PER_NEAR, 1, MOST_NEAR))
-    floor = FLOOR * float(np.median(1 - reference.neighbors.similarities[:, :N_NEIGHBORS]))
+    floor = floor_of(reference.neighbors.similarities[:, :N_NEIGHBORS])
     old = np.log(np.maximum(1 - cosines[:, :N_OLD], floor)).mean(axis=1)
     z, r = np.empty(m), np.empty(m)
     for rows in parts:

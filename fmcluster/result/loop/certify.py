@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fmcluster.functional.labels.certify import Tested, certify_rows, is_fair
-from fmcluster.utils.validation import check_labels
+from fmcluster.utils.validation import check_labels, check_range, label_text
 
 if TYPE_CHECKING:
     from fmcluster.result.result import ClusterResult
@@ -132,14 +132,16 @@ def certify(
     True
     """
     for name, value in (("accuracy", accuracy), ("delta", delta)):
+        check_range(value, name)
         if not 0 < value < 1:
             raise ValueError(f"{name}={value!r} must lie between 0 and 1, such as 0.95 and 0.05")
     rows = result.rows_of(ids)
-    given = np.array([str(c) for c in check_labels(classes, len(rows), name="classes").tolist()])
+    told = check_labels(classes, len(rows), name="classes")
+    given = np.array([label_text(c) for c in told.tolist()])
     w = _check_weights(weights, len(rows))
     known = _known(result)
     fresh = np.flatnonzero(~known[rows])
-    if not len(fresh):
+    if len(rows) and not len(fresh):
         raise ValueError(
             f"all {len(rows)} rows were answered, moved or calibrated on before: their labels "
             "prove nothing of other rows; draw fresh ones with query(result, strategy='certify')"
@@ -148,6 +150,14 @@ def certify(
     counted = np.setdiff1d(fresh, learned)
     class_of_row = np.array([found.get(int(c), None) for c in result.labels[rows]], dtype=object)
     right = np.asarray(class_of_row[counted] == given[counted], dtype=bool)
+    if not len(counted):
+        spent = (
+            f", {len(learned)} of them to learn which class a cluster is" if len(learned) else ""
+        )
+        why = f"{len(rows)} label(s){spent} leave none to test: at least "
+        why += f"{_fewest(accuracy, delta)}, all right, are needed"
+        asked = float(accuracy), float(delta)
+        return Certificate(None, 0.0, 0.0, 0, 0, 0, len(rows), *asked, found, why)
     # The sample of the test: rows of which nothing is known, most confident first.
     confidence = np.asarray(result.confidence)
     population = np.flatnonzero(~known)
@@ -192,13 +202,14 @@ def _check_weights(weights: ArrayLike | None, m: int) -> NDArray[np.float64] | N
             f"weights must be {m} positive numbers (1 / the chance that a row was drawn), got "
             f"shape {values.shape}"
         )
-    return None if np.allclose(values, values[0]) else values
+    return None if np.allclose(values, values[:1]) else values
 
 
 def _known(result: ClusterResult) -> NDArray[np.bool_]:
     """Return which rows (n,) earlier answers were about."""
     ids = list(result.answers.labels)
-    for entry in result.edits:
+    before = result.provenance.get("edits_before_answers") or ()
+    for entry in (*before, *result.edits):
         if entry["op"] in ("calibrate", "move"):
             ids += list(entry.get("ids") or ())
     ids += list((result.provenance.get("calibration") or {}).get("labeled_ids") or ())
@@ -221,7 +232,7 @@ def _classes(
     if answers:
         found = result.index.find(np.asarray(list(answers)))
         kept = found >= 0
-        told = np.array([str(c) for c in answers.values()])
+        told = np.array([label_text(c) for c in answers.values()])
         return _majority(result.labels[found[kept]], told[kept]), none
     # Which labels are set aside is a draw of its own, so that the rest stays a fair sample.
     learned = np.random.default_rng(0).permutation(fresh)[: int(np.ceil(len(fresh) * SET_ASIDE))]
@@ -254,8 +265,13 @@ def _check_fair(ranked: NDArray[np.float64], position: NDArray[np.int64]) -> Non
         )
 
 
+def _fewest(accuracy: float, delta: float) -> int:
+    """Return how many labels, all of them right, can certify at least."""
+    return int(np.ceil(np.log(delta) / np.log(accuracy)))
+
+
 def _reason(tested: Tested, n_rows: int, accuracy: float, delta: float) -> str:
-    needed = int(np.ceil(np.log(delta) / np.log(accuracy)))
+    needed = _fewest(accuracy, delta)
     seen = f"of {tested.n_labels} labeled rows there {tested.n_right} are right"
     share = f"the most confident {100 * tested.first / max(n_rows, 1):.0f} % of the rows"
     if tested.n_labels < needed:

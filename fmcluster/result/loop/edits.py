@@ -26,6 +26,7 @@ from fmcluster.result.editing.apply import (
 from fmcluster.result.editing.split import split
 from fmcluster.result.editing.steps import Dissolve, Merge, Move, Recalibrate, Rename
 from fmcluster.result.loop.levels import recalibrated_by_neighbors
+from fmcluster.utils.validation import listed
 
 if TYPE_CHECKING:
     from fmcluster.result.result import ClusterResult
@@ -60,7 +61,8 @@ def merge(
         No such cluster, one that is named twice, a group of one, a name that another cluster has.
     """
     groups = _groups(result, clusters)
-    asked = [name] * 1 if name is None or isinstance(name, str) else list(name)
+    several_names = isinstance(name, Iterable) and not isinstance(name, str)
+    asked: list[Any] = list(name or ()) if several_names else [name]
     if len(asked) == 1 and asked[0] is None:
         asked = [None] * len(groups)
     if len(asked) != len(groups):
@@ -107,8 +109,13 @@ def rename(result: ClusterResult, names: Mapping[int, str]) -> ClusterResult:
     ValueError
         No such cluster, an empty name, or one that two clusters would have.
     """
+    if hasattr(names, "items") and not hasattr(names, "columns"):  # a Series too
+        names = dict(names.items())
     if not isinstance(names, Mapping):
-        raise TypeError(f'names are given as {{3: "billing"}}, got {names!r}')
+        raise TypeError(
+            f'names are given as {{3: "billing"}}, got {str(names)[:60]!r} of type '
+            f"{type(names).__name__}"
+        )
     if not names:
         raise ValueError('no names were given: {3: "billing"} renames cluster 3')
     checked = tuple((check_cluster(result, c), check_name(name)) for c, name in names.items())
@@ -135,7 +142,7 @@ def move(result: ClusterResult, ids: ArrayLike, cluster: int) -> ClusterResult:
         No such cluster, unknown or repeated ids, no ids, or a cluster that would lose all rows.
     """
     c = check_cluster(result, cluster)
-    asked = np.asarray(ids).reshape(-1)
+    asked = np.asarray(listed(ids)).reshape(-1)
     if not len(asked):
         raise ValueError("no ids were given: nothing would move")
     rows = result.rows_of(asked)

@@ -35,7 +35,15 @@ from fmcluster.result.editing.columns import Labels, Proba
 from fmcluster.result.loop.reference import Reference
 from fmcluster.utils.errors import CollapseWarning
 from fmcluster.vectors.graph import KNNGraph
-from fmcluster.vectors.rows import BLOCK_ROWS, GATHER_ROWS, as_spaces, joint, unit_rows, zero_rows
+from fmcluster.vectors.rows import (
+    BLOCK_ROWS,
+    GATHER_ROWS,
+    as_spaces,
+    count_distinct,
+    joint,
+    unit_rows,
+    zero_rows,
+)
 
 # Rows that make a cluster: fewer look alike by chance, and have no mean to be held against.
 FEWEST = 5
@@ -163,7 +171,7 @@ def find_clusters(x: NDArray[np.float32], reference: Reference, *, seed: int) ->
 def _groups(x: NDArray[np.float32], seed: int) -> NDArray[np.int64]:
     """Return one group (m,) for each row: one for all, where nothing tells several."""
     one = np.zeros(len(x), np.int64)
-    if len(x) < FEWEST_COUNTED:
+    if len(x) < FEWEST_COUNTED or count_distinct(x, 2) < 2:
         return one
     graph = KNNGraph.build(x, k=min(N_NEIGHBORS, len(x) - 1))
     found = estimate_number(x, graph, k_range=(2, max(2, len(x) // FEWEST)), random_state=seed)

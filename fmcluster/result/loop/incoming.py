@@ -75,9 +75,21 @@ def source_of(
     if id_column is None and known is not None:
         try:
             return open_rows(data, column=column, id_column=known, modality=modality)
-        except (DataError, KeyError):
+        except (KeyError, ValueError):
+            source = open_rows(data, column=column, modality=modality)
+            if _has_column(source, known):  # its values are wrong, then: repeated, missing
+                raise
             logger.info("the new data has no column %r for ids", known)
+            return source
     return open_rows(data, column=column, id_column=id_column, modality=modality)
+
+
+def _has_column(source: Source, name: str) -> bool:
+    values_of = source.reader.values_of
+    try:
+        return values_of is not None and values_of(name) is not None
+    except (KeyError, ValueError):
+        return False
 
 
 def batch_of(

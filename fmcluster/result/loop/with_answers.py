@@ -13,10 +13,13 @@ from fmcluster.calibration.fit import CalibratedFit, fit_calibrated
 from fmcluster.functional.assignment import hungarian
 from fmcluster.heads.base import ClusterHead
 from fmcluster.heads.config import head_record
+from fmcluster.result.editing.apply import still_labeled
+from fmcluster.result.editing.chain import moved_name
 from fmcluster.result.expected import expected
 from fmcluster.result.loop.answers import Answers
 from fmcluster.result.naming import name_by_source
 from fmcluster.result.naming.unique import unique_names
+from fmcluster.utils.validation import label_text
 
 if TYPE_CHECKING:
     from fmcluster.result.result import ClusterResult
@@ -71,7 +74,7 @@ def with_answers(
             "the result was loaded without the embeddings it was made from: give them with "
             "result.attach(embeddings) first"
         )
-    head = _unfitted(result, len(answers.classes))
+    head = _unfitted(result, answers)
     edited = bool(result.pipeline.edits)
     fit = fit_calibrated(
         head,
@@ -86,7 +89,10 @@ def with_answers(
     order, old = number_as_before(result.labels, fit.proba.argmax(axis=1), fit.proba.shape[1])
     names = None
     if result.names:
-        names = [result.names[c] if c >= 0 else f"cluster {j}" for j, c in enumerate(old)]
+        names = [
+            f"cluster {j}" if c < 0 else moved_name(result.names[c], c, j)
+            for j, c in enumerate(old.tolist())
+        ]
     return answered(result, fit, answers, order=order, names=names)
 
 
@@ -108,6 +114,7 @@ def answered(
         Of clusters that no class names, in the new numbers.
     """
     head, proba, scores = fit.head, fit.proba, fit.scores
+    about = fit.about(n_labels=len(answers.labels)) if result.is_calibrated else None
     order = np.arange(proba.shape[1]) if order is None else order
     columns = head.columns_.copy()
     head.reorder(order)
@@ -115,7 +122,7 @@ def answered(
     provenance = {
         **result.provenance,
         "head": head_record(head),
-        "calibration": fit.about(n_labels=len(answers.labels)) if result.is_calibrated else None,
+        "calibration": still_labeled(about, result.provenance),
         "answers": {
             "n_labels": len(answers.labels),
             "n_classes": len(answers.classes),
@@ -152,7 +159,7 @@ def answered(
         names = name_by_source(found).names or [f"cluster {j}" for j in range(len(order))]
     classes = answers.classes
     place = {int(column): j for j, column in enumerate(columns[order])}
-    told = {place[c]: str(name) for c, name in enumerate(classes) if c in place}
+    told = {place[c]: label_text(name) for c, name in enumerate(classes) if c in place}
     if not told and not result.names:
         return found
     # Classes keep their names; the others' are made different from those and from each other.
@@ -189,8 +196,11 @@ def number_as_before(before: Ints, after: Ints, n_clusters: int) -> tuple[Ints, 
     return order, old
 
 
-def _unfitted(result: ClusterResult, n_classes: int) -> ClusterHead:
-    """Return the head of a result to be fitted again, with room for the classes."""
+def _unfitted(result: ClusterResult, answers: Answers) -> ClusterHead:
+    """Return the head of a result to be fitted again, with room for the classes.
+
+    A class that only rows in no cluster have (-1, of `update`) is none of the clusters there are.
+    """
     from sklearn.base import clone
 
     head: ClusterHead = clone(result.head)
@@ -198,7 +208,10 @@ def _unfitted(result: ClusterResult, n_classes: int) -> ClusterHead:
     if not isinstance(asked, str):
         if result.pipeline.edits:
             asked = result.n_clusters
-        head.set_params(n_clusters=max(int(asked), n_classes))
+        placed = result.labels[result.index.rows_of(list(answers.labels))] >= 0
+        known = {c for c, there in zip(answers.labels.values(), placed, strict=True) if there}
+        new = len(answers.classes) - len(known)
+        head.set_params(n_clusters=max(int(asked) + new, len(answers.classes)))
     prior = head.get_params(deep=False).get("cluster_prior")
     if isinstance(prior, (list, np.ndarray)) and len(prior) != head.n_clusters:
         head.set_params(cluster_prior="estimate")  # shares of clusters that are no more

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from fmcluster.utils.validation import label_text
+
 if TYPE_CHECKING:
     from fmcluster.result.result import ClusterResult
 
@@ -52,7 +54,7 @@ def found_names(result: ClusterResult) -> set[str]:
                 (found if step.found else set()).update(n for n in step.names if n)
             case Split() | Grow():
                 found.update(step.names or ())
-    given |= {str(name) for name in result.answers.classes}
+    given |= {label_text(name) for name in result.answers.classes}
     if result.calibrator is not None:
-        given |= {str(name) for name in result.calibrator.class_of_cluster.values()}
+        given |= {label_text(name) for name in result.calibrator.class_of_cluster.values()}
     return found - given

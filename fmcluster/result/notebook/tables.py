@@ -12,7 +12,7 @@ from fmcluster.result.cluster import mean_confidence, names_of, ranked_rows
 from fmcluster.result.loop.joined import is_readable
 from fmcluster.result.report.items import read_items
 from fmcluster.utils.frames import to_kind
-from fmcluster.utils.validation import check_in
+from fmcluster.utils.validation import check_in, label_text
 from fmcluster.vectors.rows import BLOCK_ROWS
 
 if TYPE_CHECKING:
@@ -114,7 +114,8 @@ def frame(result: ClusterResult, *, kind: str | None = None) -> Any:
     if result.answers.labels:
         given = result.answers.labels
         columns["answer"] = [
-            None if (label := given.get(one)) is None else str(label) for one in result.ids.tolist()
+            None if (label := given.get(one)) is None else label_text(label)
+            for one in result.ids.tolist()
         ]
     return as_frame(columns, kind or getattr(result.source, "frame_kind", None) or "pandas")
 

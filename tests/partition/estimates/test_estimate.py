@@ -138,6 +138,18 @@ def test_bad_range_is_quoted(k_range):
         estimate_n_clusters(np.zeros((20, 2)), k_range)
 
 
+def test_rows_that_are_all_the_same_have_no_number():
+    for x in (np.ones((20, 4)), np.zeros((20, 4))):
+        with pytest.raises(ValueError, match="the 20 rows are all the same"):
+            estimate_n_clusters(x)
+
+
+@pytest.mark.parametrize("k_range", [5, (2, 3, 4), ("2", "5"), (2.0, 5.0)])
+def test_a_range_is_two_whole_numbers(k_range):
+    with pytest.raises(TypeError, match="two whole numbers.*got"):
+        estimate_n_clusters(np.zeros((20, 2)), k_range)
+
+
 def test_too_few_rows():
     with pytest.raises(ValueError, match="at least 8 rows"):
         estimate_n_clusters(np.eye(5))

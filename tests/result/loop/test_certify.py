@@ -163,3 +163,39 @@ def test_labels_that_calibrated_prove_nothing(world):
     both = np.concatenate([told, [1, 2, 3, 4]])
     found = again.certify(both, world.y[both])
     assert (found.n_labels, found.n_set_aside) == (1, 63)
+
+
+def test_no_label_or_one_certifies_nothing_and_says_why(world):
+    for result in (world.result, world.result.with_pipeline(names=None)):
+        for m in (0, 1):
+            found = result.certify(np.arange(m), world.y[:m], weights=np.ones(m))
+            assert (found.threshold, found.coverage) == (None, 0)
+            assert "at least 59, all right, are needed" in found.reason
+            assert found.n_labels + found.n_set_aside == m
+
+
+def test_classes_are_compared_as_tables_write_them(world):
+    numbers = np.unique(world.y, return_inverse=True)[1]
+    told = np.arange(0, 1200, 20)
+    named = world.result.with_pipeline(names=None).calibrate(told, numbers[told])
+    ids = fmc.query(named, 150, strategy="certify", accuracy=0.9)
+    ids = np.setdiff1d(ids, told)
+    of_whole = named.certify(ids, numbers[ids], accuracy=0.9)
+    assert of_whole.n_right > 100
+    assert named.certify(ids, numbers[ids].astype(float), accuracy=0.9) == of_whole
+
+
+def test_what_calibrated_or_moved_before_the_answers_proves_nothing_after_them(blobs):
+    x, y = blobs(n=240, k=3, d=8, spread=0.2, seed=1)
+    names = NAMES[y]
+    told = np.arange(0, 60)
+    result = fmc.cluster(x, n_clusters=3).calibrate(told, names[told])
+    answered = result.with_answers(labels={100: names[100]})
+    both = np.r_[told, 100]
+    with pytest.raises(ValueError, match="all 61 rows were answered"):
+        answered.certify(both, names[both])
+    moved = result.move([101], int(result.labels[100]))
+    again = moved.calibrate([102, 103], names[[102, 103]]).with_answers(labels={100: names[100]})
+    both = np.r_[told, 100:104]
+    with pytest.raises(ValueError, match="all 64 rows were answered"):
+        again.certify(both, names[both])

@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from datasets import Dataset
 
@@ -363,6 +364,14 @@ def test_what_cannot_be_done_is_one_clear_line_and_changes_nothing(result, edit,
     assert "\n" not in str(raised.value)
     for name, value in before.items():
         np.testing.assert_array_equal(getattr(named, name), value)
+
+
+def test_names_come_as_a_series_and_no_frame_breaks_the_line(result):
+    named = result.rename(pd.Series({3: "billing"}))
+    assert named.names[3] == "billing"
+    with pytest.raises(TypeError, match="got .* of type DataFrame") as raised:
+        result.rename(pd.DataFrame({"a": [1, 2]}))
+    assert "\n" not in str(raised.value)
 
 
 def test_small_and_single_clusters(result):

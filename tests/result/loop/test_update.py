@@ -590,3 +590,46 @@ def test_equal_batches_are_told_equally(data, result):
     batch = np.concatenate([data[1], data[2]])
     first = novel_rows(held, batch, alpha=0.05, seed=3)
     np.testing.assert_array_equal(first, novel_rows(held, batch, alpha=0.05, seed=3))
+
+
+def test_labels_of_rows_in_no_cluster_name_none_and_these_stay_in_none(data, result):
+    grown = result.update(np.concatenate([data[1], data[2]]))
+    rows = np.arange(0, 60)
+    names = [f"class {c}" for c in grown.labels[rows]]
+    ids = np.r_[grown.ids[rows], grown.novel]
+    calibrated = grown.calibrate(ids, [*names, *["new"] * len(grown.novel)])
+    check(calibrated)
+    assert calibrated.novel.tolist() == grown.novel.tolist() and len(grown.novel)
+    assert calibrated.names == tuple(f"class {c}" for c in range(4))
+    alone = grown.calibrate(grown.ids[rows], names)
+    np.testing.assert_array_equal(alone.confidence, calibrated.confidence)
+    with pytest.raises(ValueError, match=r"in no cluster \(-1\).*with_answers"):
+        grown.calibrate(grown.novel, ["new"] * len(grown.novel))
+
+
+def test_one_row_is_asked_for_as_a_row(data, result):
+    for ask in (result.predict, result.update, result.drift):
+        with pytest.raises(ValueError, match=r"shape \(16,\): one row is x.reshape") as raised:
+            ask(data[1][0])
+        assert "\n" not in str(raised.value)
+
+
+def test_rows_that_all_have_copies_take_new_ones(blobs):
+    """Then the middle distance is zero, and its logarithm none."""
+    x, y = blobs(12, 6)
+    x = np.repeat(x, 20, axis=0)
+    result = fmc.cluster(x, n_clusters=3, head="kmeans")
+    grown = result.update(np.concatenate([x[::20], np.tile(-x[0], (6, 1))]))
+    check(grown)
+    np.testing.assert_array_equal(grown.labels[240:252], result.labels[::20])
+    assert np.isfinite(result.drift(x[::20]).p_values).all()
+
+
+def test_new_rows_that_are_all_the_same_are_one_new_cluster(data, result):
+    grown = result.update(np.concatenate([data[1][:4], np.repeat(data[2][:1], 10, axis=0)]))
+    assert len(grown.novel) == 10
+    grown = result.update(np.repeat(data[2][:1], 10, axis=0), new_clusters="auto")
+    check(grown)
+    assert grown.n_clusters == 5 and (grown.labels[-10:] == 4).all()
+    with pytest.raises(ValueError, match="cluster 4 does not fall apart: its 10 rows are all the"):
+        grown.split(4, into="auto")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from datetime import date
 
 import numpy as np
 import pytest
@@ -148,6 +149,10 @@ def test_edits_are_where_answers_begin(world, result):
         ({"labels": {0: float("nan")}}, "row 0"),
         ({"labels": [0, 1, 2]}, "dict of id to class"),
         ({"labels": ([0, 1], ["a"])}, "2 ids and 1 classes"),
+        ({"labels": ([0, 1], ["a", float("nan")])}, "row 1 has no class"),
+        ({"labels": [(3, 0), (7, 1)]}, "dict(pairs)"),
+        ({"labels": (3, "a")}, "(3, 'a')"),
+        ({"labels": (np.array([[0], [1]]), ["a", "b"])}, "got [0]"),
         ({"must_link": [[0, 1, 2]]}, "pairs of ids"),
         ({"must_link": [[3, 3]]}, "itself"),
         ({"must_link": [[0, 1], [1, 2]], "cannot_link": [[0, 2]]}, "0, 1, 2"),
@@ -225,3 +230,64 @@ def test_names_beside_the_answered_ones_are_made_up_once(blobs):
     names = {told.names[c] for c in told.labels}
     assert len(names) == 4 and told.names[told.labels[row]] == "card"
     assert "card (2)" in names and "card (2) (2)" not in names
+
+
+def test_the_same_answers_in_any_container(result):
+    """Numpy would make text of a list of several kinds, and one value of a view."""
+    told = {0: "a", 5: 1, 9: True}
+    for labels in ((told.keys(), told.values()), ([0, 5, 9], ["a", 1, True])):
+        found = result.with_answers(labels=labels)
+        assert found.answers.labels == told
+        assert [type(c) for c in found.answers.labels.values()] == [str, int, bool]
+    linked = result.with_answers(must_link=((a, b) for a, b in [(0, 5)]))
+    assert linked.answers.must_link.tolist() == [[0, 5]]
+
+
+def test_one_name_is_one_class_whatever_its_type(result):
+    """A table with an empty cell writes 1 as 1.0, and a table of text as "1"."""
+    first = result.with_answers(labels={0: 1.0, 5: 2})
+    assert {"1", "2"} <= set(first.names)
+    assert first.frame()["answer"][[0, 5]].tolist() == ["1", "2"]
+    again = first.with_answers(labels={0: "1", 5: 2.0, 9: "2"})
+    assert again.answers.labels == {0: 1.0, 5: 2, 9: 2}
+    assert sorted(again.names) == sorted(set(first.names))
+
+
+def test_classes_of_any_type_are_kept(result, tmp_path):
+    told = {0: date(2026, 1, 2), 5: ("a", 1), 9: np.datetime64("2026-01-02"), 11: b"x"}
+    found = result.with_answers(labels=told)
+    kept = {0: "2026-01-02", 5: "('a', 1)", 9: "2026-01-02", 11: "b'x'"}
+    assert found.answers.labels == kept and set(kept.values()) <= set(found.names)
+    found.save(tmp_path / "run")
+    assert fmc.ClusterResult.load(tmp_path / "run").answers.labels == kept
+
+
+def test_ids_are_kept_as_the_result_has_them(result):
+    found = result.with_answers({0.0: "a"}, must_link=np.array([[0.0, 5.0]]))
+    assert [type(key) for key in found.answers.labels] == [int]
+    assert found.answers.must_link.dtype == result.ids.dtype
+
+
+def test_a_class_of_rows_in_no_cluster_is_one_more(blobs):
+    """Else a cluster that nobody spoke of would be joined with them, under their name."""
+    x, y = blobs(n=360, k=6, d=12)
+    grown = fmc.cluster(x[y < 5], n_clusters=5).update(x[y == 5])
+    assert len(grown.novel) == (y == 5).sum()
+    found = grown.with_answers({int(grown.novel[0]): "new"})
+    assert found.n_clusters == grown.n_clusters + 1
+    here = np.flatnonzero(found.labels == found.names.index("new"))
+    assert np.isin(found.ids[here], grown.novel).mean() > 0.9
+    named = grown.rename({2: "two"}).with_answers({int(grown.novel[0]): "two"})
+    assert named.names[2] == "two (2)" and named.n_clusters == grown.n_clusters + 1
+    np.testing.assert_array_equal(named.labels[grown.labels >= 0], grown.labels[grown.labels >= 0])
+
+
+def test_a_name_made_of_a_number_follows_it(blobs):
+    x, y = blobs(n=200, k=5, d=12)
+    first = fmc.cluster(x, n_clusters=5).with_answers({0: "a"})
+    rows = [int(np.flatnonzero(first.labels == c)[0]) for c in range(5)]
+    other = next(c for c in range(4) if first.names[c] != "a")
+    joined = first.with_answers({rows[other]: "a", 0: "a"})
+    assert joined.n_clusters < 5
+    for number, name in enumerate(joined.names):
+        assert name == "a" or name == f"cluster {number}"
