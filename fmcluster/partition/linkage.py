@@ -78,7 +78,7 @@ def in_order(merges: NDArray[np.int64], heights: NDArray[np.float64], m: int) ->
 def cut_tree(tree: NDArray[np.int64], n_clusters: int) -> NDArray[np.int64]:
     """Return the cluster 0..k-1 of each leaf when `n_clusters` are left."""
     m = len(tree) + 1
-    made = m - max(n_clusters, 1)
+    made = max(m - max(n_clusters, 1), 0)
     owner = np.arange(2 * m - 1)
     owner[tree[:made]] = m + np.arange(made)[:, None]
     while not np.array_equal(up := owner[owner], owner):

@@ -45,7 +45,7 @@ from fmcluster.partition.scores import (
 )
 from fmcluster.utils.random import seed_of
 from fmcluster.vectors.graph import KNNGraph
-from fmcluster.vectors.rows import unit_rows
+from fmcluster.vectors.rows import count_distinct, unit_rows
 
 if TYPE_CHECKING:
     from fmcluster.vectors.fit_data import HeadData
@@ -248,6 +248,7 @@ def estimate_number(
     """Estimate the number of clusters of unit rows (n, d) with their neighbor graph."""
     n = len(rows)
     high = min(k_range[1], max(2, n // 4))  # four rows a cluster
+    high = min(high, max(2, count_distinct(rows, high)))  # equal rows are one
     low = min(k_range[0], high)
     ks = k_grid(low, high)
     points, curves = averaged_points(rows, graph), []

@@ -231,3 +231,12 @@ def test_nodes_of_many_rows_tell_the_number_as_rows_do():
     assert (agreed[:, 0] > 0.98).all()
     scores = linkage_scores(x, points, graph, np.array([3, 5, 9]), seed=0)
     assert (scores.argmax(axis=1) == 1).all()
+
+
+@pytest.mark.parametrize("n_kinds", [2, 3, 6])
+def test_no_more_clusters_than_distinct_rows(n_kinds):
+    x = np.repeat(np.random.default_rng(0).normal(size=(n_kinds, 8)), 20, axis=0)
+    assert fmc.estimate_n_clusters(x).best == n_kinds
+    for head in ("auto", "kmeans"):
+        result = fmc.cluster(x, head=head)
+        np.testing.assert_array_equal(np.bincount(result.labels), [20] * n_kinds)
