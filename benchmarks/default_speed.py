@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 python benchmarks/default_speed.py
 
 Each method goes from embeddings to labels (ours with confidence), k given but to EVoC, which has
-none; code is compiled beforehand, methods take turns on each set. Written to
-benchmarks/results/default_speed.json and the page beside it.
+none, and to "auto, no k", which estimates it; code is compiled beforehand, methods take turns on
+each set. Written to benchmarks/results/default_speed.json and the page beside it.
 """
 
 from __future__ import annotations
@@ -28,11 +28,16 @@ SETS = ("tweet", "googlenews_t", "banking77", "stackoverflow", "agnews", "cifar1
 RESULTS = ROOT / "benchmarks" / "results" / "default_speed.json"
 
 
-def ours(x: np.ndarray, k: int) -> Any:
+def ours(x: np.ndarray, k: int | str) -> Any:
     """Return the default head's labels; its confidence is made, too."""
     head = make_head("auto", n_clusters=k, random_state=0)
     head.fit_predict_proba(x)
     return head.labels_
+
+
+def ours_alone(x: np.ndarray, k: int) -> Any:
+    """Return the default head's labels, the number of clusters its own."""
+    return ours(x, "auto")
 
 
 def umap_kmeans(x: np.ndarray, k: int) -> Any:
@@ -53,6 +58,7 @@ def evoc(x: np.ndarray, k: int) -> Any:
 
 METHODS: dict[str, Callable[[np.ndarray, int], Any]] = {
     "auto": ours,
+    "auto, no k": ours_alone,
     "umap+kmeans": umap_kmeans,
     "evoc": evoc,
 }
