@@ -226,7 +226,7 @@ def information_share(Q: Array, S: Any, mass: Array) -> float:
     """
     if Q.shape[1] > DENSE_CLUSTERS:
         m = (mass @ Q + (mass @ S) @ Q).astype(np.float64) / 2
-        largest = _largest_shares(Q)
+        largest = largest_shares(Q)
         joint = (largest.multiply(mass[:, None]).T @ (S @ largest)).tocoo()
         joint = ((joint + joint.T) / 2).tocoo()
         value = joint.data.astype(np.float64)
@@ -242,7 +242,7 @@ def information_share(Q: Array, S: Any, mass: Array) -> float:
     return float(np.clip(mutual / max(entropy, 1e-9), 0, 1))
 
 
-def _largest_shares(Q: Array) -> Any:
+def largest_shares(Q: Array) -> Any:
     """Return the largest shares of each row, csr (n, k)."""
     from scipy.sparse import csr_matrix
 

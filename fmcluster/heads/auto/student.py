@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,14 @@ from scipy.special import expit, logit
 from fmcluster.functional.calibration import shift_to_mean, with_confidence
 from fmcluster.functional.softmax import softmax
 from fmcluster.partition.mini_clusters import group_sums, grouped, mini_clusters
-from fmcluster.partition.refine import Array, RefinementContext, fit_slope, linear_classifier
+from fmcluster.partition.refine import (
+    DENSE_CLUSTERS,
+    Array,
+    RefinementContext,
+    fit_slope,
+    largest_shares,
+    linear_classifier,
+)
 from fmcluster.utils import distributed
 from fmcluster.utils.stopping import check_stopped, in_threads
 from fmcluster.vectors.faiss_index import one_blas_thread
@@ -102,8 +109,7 @@ class Student:
         out = np.empty((len(rows), len(self.bias)))
         trust = np.empty((len(rows), 1))
         landmarks = CONCENTRATION * self.landmarks.astype(np.float64).T
-        ones = np.ones(len(self.votes))
-        values = np.column_stack([self.votes, self.reliability, ones]).astype(np.float64)
+        values = self._values()
         weights = self.weights.astype(np.float64)
 
         def block(start: int) -> None:
@@ -130,28 +136,42 @@ class Student:
                 list(in_threads(block, starts, most=len(starts)))
         return out, trust
 
+    def _values(self) -> Any:
+        """Return votes, reliability and ones of the landmarks, float64 (m, k + 2).
+
+        Of more than `DENSE_CLUSTERS` clusters a landmark's largest votes, sparse: it has no others
+        to speak of, and a product with all of them took half of a fit of 1,000.
+        """
+        from scipy.sparse import csr_matrix, hstack
+
+        ones = np.ones(len(self.votes))
+        if self.votes.shape[1] <= DENSE_CLUSTERS:
+            values = np.column_stack([self.votes, self.reliability, ones])
+            return values.astype(np.float64)
+        beside = csr_matrix(np.column_stack([self.reliability, ones]).astype(np.float64))
+        return hstack([largest_shares(self.votes).astype(np.float64), beside], format="csr")
+
     def _scores_on(
         self, device: torch.device, rows: Array
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return what `scores` does, made on a device that knows float64."""
         import torch
 
-        landmarks, votes, trust, weights, offsets, bias = (
-            torch.from_numpy(np.asarray(values, np.float64)).to(device)
-            for values in (
-                *(self.landmarks, self.votes, self.reliability),
-                *(self.weights, self.offsets, self.bias),
-            )
+        values = self._values()
+        values = values if isinstance(values, np.ndarray) else values.toarray()
+        landmarks, votes, weights, offsets, bias = (
+            torch.from_numpy(np.asarray(part, np.float64)).to(device)
+            for part in (self.landmarks, values[:, :-1], self.weights, self.offsets, self.bias)
         )
         found = []
         with torch.no_grad():
             for part in torch.from_numpy(np.ascontiguousarray(rows)).split(GPU_ROWS):
                 check_stopped()
                 some = part.to(device, torch.float64)
-                near = (CONCENTRATION * (some @ landmarks.T)).softmax(dim=1)
+                near = (CONCENTRATION * (some @ landmarks.T)).softmax(dim=1) @ votes
                 linear = (some @ weights + offsets).softmax(dim=1)
-                both = 0.5 * ((near @ votes + TINY).log() + (linear + TINY).log()) + bias
-                found.append(torch.cat([both, (near @ trust)[:, None]], dim=1).cpu().numpy())
+                both = 0.5 * ((near[:, :-1] + TINY).log() + (linear + TINY).log()) + bias
+                found.append(torch.cat([both, near[:, -1:]], dim=1).cpu().numpy())
         joined = np.concatenate(found)
         return joined[:, :-1], joined[:, -1:]
 

@@ -365,3 +365,18 @@ def test_a_device_gives_the_student_s_scores(even, monkeypatch):
     assert there[0] is not scores and there[0].dtype == np.float64
     np.testing.assert_allclose(there[0], scores, atol=1e-12)
     np.testing.assert_allclose(there[1], trust, atol=1e-12)
+
+
+def test_of_many_clusters_a_student_keeps_the_largest_votes(monkeypatch, even):
+    """Nothing of note is lost, whether votes are dense or sparse."""
+    field = field_of(even.x)
+    V = softmax(4 * refining.one_hot(even.y, 5) + np.random.default_rng(0).random((len(even.y), 5)))
+    taught = student.teach(field, V.astype(np.float32), seed=0)
+    exact = taught.proba(field.rows)
+    monkeypatch.setattr(student, "DENSE_CLUSTERS", 4)
+    monkeypatch.setattr(refining, "LARGEST_SHARES", 5)
+    np.testing.assert_allclose(taught.proba(field.rows), exact, atol=1e-12)
+    monkeypatch.setattr(refining, "LARGEST_SHARES", 4)
+    few = taught.proba(field.rows)
+    np.testing.assert_array_equal(few.argmax(axis=1), exact.argmax(axis=1))
+    np.testing.assert_allclose(few.max(axis=1), exact.max(axis=1), atol=0.05)
