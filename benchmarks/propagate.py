@@ -52,13 +52,13 @@ def load(world: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
         x, y = x[rows], y[rows]
     rows = rng.permutation(len(x))[:N_ROWS]
     x, y = x[rows], y[rows]
-    x = x / np.linalg.norm(x, axis=1, keepdims=True)
+    x = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
     if encoder == "noise":
         size = 0.8 * np.sqrt(x.var(axis=0).sum() / x.shape[1])
         x = x + size * rng.normal(size=x.shape).astype(np.float32)
     elif encoder == "dims":
         x = x[:, rng.permutation(x.shape[1])[:32]]
-    x = x / np.linalg.norm(x, axis=1, keepdims=True)
+    x = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
     return np.ascontiguousarray(x, np.float32), np.unique(y, return_inverse=True)[1]
 
 
