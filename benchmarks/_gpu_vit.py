@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fmcluster.embedding.encoders.base import TorchEncoder
+from fmcluster.embedding.encoders.base import Run, TorchEncoder
 
 
 class RandomViT(TorchEncoder):
@@ -30,7 +30,8 @@ class RandomViT(TorchEncoder):
         torch.manual_seed(0)
         model = timm.create_model(name, pretrained=False, num_classes=0, img_size=size)
         self.operations = operations(model)
-        super().__init__(model, modality="image", fingerprint={}, spec={}, **settings)
+        run = Run(**settings)
+        super().__init__(model, modality="image", fingerprint={}, spec={}, run=run)
 
     def prepare(self, rows: list[Any]) -> tuple[torch.Tensor, None]:
         """Return all pixels as one tensor of bytes."""
