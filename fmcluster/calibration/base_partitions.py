@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fmcluster.functional.assignment import align_labels
+from fmcluster.functional.assignment import agreement
 from fmcluster.partition.kmeans import spherical_kmeans
 from fmcluster.partition.mini_clusters import MINI_PER_CLUSTER
 from fmcluster.utils.random import seed_of
@@ -142,11 +142,6 @@ def assign_all(base_partitions: list[BasePartition], spaces: list[Any]) -> Label
             for q, reference in mine:
                 out[q, start : start + len(block)] = reference.assign(block)
     return out
-
-
-def agreement(reference: Labels, labels: Labels, n_clusters: int) -> float:
-    """Return the share of rows on which two partitions agree after alignment."""
-    return float((align_labels(reference, labels, n_clusters=n_clusters) == reference).mean())
 
 
 def algorithm_weights(algorithms: list[str], assigned: Labels, n_clusters: int) -> dict[str, float]:

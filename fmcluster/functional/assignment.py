@@ -147,3 +147,14 @@ def align_labels(
     table[:, pairs.classes.astype(np.int64)] = pairs.table
     match = np.append(hungarian(table), UNASSIGNED)  # index -1 (unassigned) finds the last entry
     return match[pairs.cluster_index]
+
+
+def agreement(
+    first: NDArray[np.int64],
+    second: NDArray[np.int64],
+    n_clusters: int,
+    weights: NDArray[np.floating] | None = None,
+) -> float:
+    """Return the share of rows that two partitions put alike, clusters matched one to one."""
+    same = first == align_labels(first, second, n_clusters=n_clusters)
+    return float(np.average(same, weights=weights))

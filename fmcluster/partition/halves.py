@@ -1,4 +1,4 @@
-"""Two halves of the rows: what is made of either, and how far the two say the same of a row."""
+"""Two halves of the rows, and what is made of either."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fmcluster.functional.assignment import align_labels
 from fmcluster.utils.stopping import in_threads
 from fmcluster.vectors.faiss_index import one_blas_thread
 
@@ -26,11 +25,3 @@ def of_halves(n_rows: int, make: Callable[[Ints], R], *, seed: int) -> list[R]:
             return make(np.sort(half))
 
     return list(in_threads(one, [order[:middle], order[middle:]], most=2))
-
-
-def agreement(
-    first: Ints, second: Ints, n_clusters: int, weights: NDArray[np.floating] | None = None
-) -> float:
-    """Return the share of rows that two partitions put alike, clusters matched one to one."""
-    same = first == align_labels(first, second, n_clusters=n_clusters)
-    return float(np.average(same, weights=weights))

@@ -25,9 +25,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fmcluster.partition.linkage import cut_tree, merge_tree
+from fmcluster.partition.linkage import cut_tree, merge_tree, merged
 from fmcluster.partition.mini_clusters import MiniClusters, group_sums, smooth_rows
-from fmcluster.partition.scores import edge_mass, modularity_of, silhouette
+from fmcluster.partition.scores import edge_mass, even_rows, modularity_of, silhouette
 from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.rows import unit_rows
 
@@ -82,14 +82,7 @@ class Hierarchy:
         """Return the group 0..n_clusters-1 of each leaf."""
         if n_clusters <= self.n_clusters:
             return cut_tree(self.upper, n_clusters)[self.cluster_of_leaf]
-        m = self.n_leaves
-        owner = np.arange(2 * m)
-        made = m - n_clusters
-        for t in range(made):
-            owner[self.inner[t]] = m + t
-        for node in range(m + made - 1, -1, -1):
-            owner[node] = owner[owner[node]]
-        return np.unique(owner[:m], return_inverse=True)[1].astype(np.int64).ravel()
+        return merged(self.inner[: max(self.n_leaves - n_clusters, 0)], self.n_leaves)
 
     def curve(self, finest: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Return numbers of clusters up to `finest`, the partition's own among them, and scores."""
@@ -193,7 +186,7 @@ def _scorer(
     rows: NDArray[np.float32], leaves: NDArray[np.int64], m: int, graph: KNNGraph
 ) -> Callable[[NDArray[np.int64]], float]:
     """Return what scores groups of leaves; what all of them need is gathered once."""
-    shown = np.arange(0, len(rows), -(-len(rows) // SCORED_ROWS))
+    shown = even_rows(len(rows), SCORED_ROWS)
     some, leaf = rows[shown], leaves[shown]
     sums, mass = group_sums(rows, leaves, m), edge_mass(leaves, m, graph)
 

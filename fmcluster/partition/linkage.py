@@ -78,9 +78,14 @@ def in_order(merges: NDArray[np.int64], heights: NDArray[np.float64], m: int) ->
 def cut_tree(tree: NDArray[np.int64], n_clusters: int) -> NDArray[np.int64]:
     """Return the cluster 0..k-1 of each leaf when `n_clusters` are left."""
     m = len(tree) + 1
-    made = max(m - max(n_clusters, 1), 0)
-    owner = np.arange(2 * m - 1)
-    owner[tree[:made]] = m + np.arange(made)[:, None]
+    return merged(tree[: max(m - max(n_clusters, 1), 0)], m)
+
+
+def merged(merges: NDArray[np.int64], n_leaves: int) -> NDArray[np.int64]:
+    """Return the group 0..g-1 of each leaf after the first merges of a tree, (t, 2)."""
+    m = n_leaves
+    owner = np.arange(m + len(merges))
+    owner[merges] = m + np.arange(len(merges))[:, None]
     while not np.array_equal(up := owner[owner], owner):
         owner = up
     return np.unique(owner[:m], return_inverse=True)[1].astype(np.int64).ravel()

@@ -107,6 +107,11 @@ def score_candidate(
     )
 
 
+def even_rows(n_rows: int, most: int) -> NDArray[np.int64]:
+    """Return at most `most` evenly spaced rows, over which a score of all is averaged."""
+    return np.arange(0, n_rows, -(-n_rows // most))
+
+
 def edge_mass(
     labels: NDArray[np.int64], n_groups: int, edges: KNNGraph | NodeEdges
 ) -> NDArray[np.float64]:

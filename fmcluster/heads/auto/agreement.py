@@ -16,8 +16,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from fmcluster.functional.assignment import agreement
 from fmcluster.heads.auto.starts import cut, linked
-from fmcluster.partition.halves import agreement, of_halves
+from fmcluster.partition.halves import of_halves
 from fmcluster.partition.kmeans import nearest_centroid
 from fmcluster.partition.mini_clusters import MINI_PER_CLUSTER, group_sums, mini_clusters
 from fmcluster.partition.refine import LEAST_SHARE, RefinementContext, refine

@@ -27,7 +27,7 @@ r"""The toolkit's own head: partitions of many families, refined, scored and joi
 from __future__ import annotations
 
 import logging
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -300,7 +300,7 @@ class AutoHead(ClusterHead):
         return self.student_.proba(self._project(joint(xs if space is None else [xs[space]])))
 
     def _state(self) -> dict[str, NDArray[Any]]:
-        arrays = vars(self.student_)
+        arrays = {field.name: getattr(self.student_, field.name) for field in fields(Student)}
         space = np.array([] if self.space_ is None else [self.space_], np.int64)
         return arrays | {"centre": self.centre_, "axes": self.axes_, "space": space}
 

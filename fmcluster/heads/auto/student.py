@@ -25,6 +25,7 @@ proportion: s brings the mean confidence of the rows to what they are expected t
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -136,6 +137,11 @@ class Student:
                 list(in_threads(block, starts, most=len(starts)))
         return out, trust
 
+    @cached_property
+    def _largest(self) -> Any:
+        """The largest votes of each landmark, csr: looked for once, not a block of predictions."""
+        return largest_shares(self.votes).astype(np.float64)
+
     def _values(self) -> Any:
         """Return votes, reliability and ones of the landmarks, float64 (m, k + 2).
 
@@ -149,7 +155,7 @@ class Student:
             values = np.column_stack([self.votes, self.reliability, ones])
             return values.astype(np.float64)
         beside = csr_matrix(np.column_stack([self.reliability, ones]).astype(np.float64))
-        return hstack([largest_shares(self.votes).astype(np.float64), beside], format="csr")
+        return hstack([self._largest, beside], format="csr")
 
     def _scores_on(
         self, device: torch.device, rows: Array

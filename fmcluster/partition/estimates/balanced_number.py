@@ -18,11 +18,12 @@ Of several the best-scored is taken; mostly there is none.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fmcluster.functional.assignment import align_labels
+from fmcluster.functional.assignment import agreement
 from fmcluster.partition.kmeans import kmeans_partition
 from fmcluster.partition.linkage import LINKAGES, cut_tree, merge_tree
 from fmcluster.partition.mini_clusters import mini_clusters, smooth_rows
@@ -103,8 +104,7 @@ def _balanced_score(
     best = max(found, key=_plain)
     if np.bincount(best.labels, minlength=k).min() < LEAST_SHARE * len(best.labels) / k:
         return None
-    names = [align_labels(best.labels, c.labels, n_clusters=k) for c in found]
-    agreed = [(each == best.labels).mean() for each in names]
+    agreed = [agreement(best.labels, c.labels, k) for c in found]
     agreed.remove(max(agreed))  # the best agrees with itself
     if np.median(agreed) < AGREEMENT or _plain(best) < goal - COST:
         return None
@@ -118,8 +118,7 @@ def _all_apart(found: Sequence[Labels], k: int) -> bool:
     with it most lie no further apart than both their distances.
     """
     apart = 2 * (1 - AGREEMENT)
-    pairs = ((found[i], found[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
-    return all((a != align_labels(a, b, n_clusters=k)).mean() > apart for a, b in pairs)
+    return all(1 - agreement(a, b, k) > apart for a, b in combinations(found, 2))
 
 
 def _plain(candidate: Candidate) -> float:

@@ -29,9 +29,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from fmcluster.functional.assignment import agreement
 from fmcluster.partition.candidates import sample_with_graph
 from fmcluster.partition.estimates.balanced_number import balanced_k
-from fmcluster.partition.halves import agreement, of_halves
+from fmcluster.partition.halves import of_halves
 from fmcluster.partition.kmeans import nearest_centroid
 from fmcluster.partition.linkage import LINKAGES, cut_tree, merge_tree
 from fmcluster.partition.mini_clusters import group_sums, grouped, mini_clusters, smooth_rows
@@ -40,6 +41,7 @@ from fmcluster.partition.scores import (
     NodeEdges,
     edge_mass,
     edges_between,
+    even_rows,
     modularity_of,
     silhouette,
 )
@@ -146,7 +148,7 @@ def linkage_scores(
     m, of_row = len(mini.sizes), mini.labels[points.of_row]
     mass = edge_mass(of_row, m, graph)
     sums = group_sums(rows, of_row, m)
-    shown = np.arange(0, len(rows), -(-len(rows) // SCORED_ROWS))
+    shown = even_rows(len(rows), SCORED_ROWS)
     out = np.full((len(LINKAGES), len(ks)), -np.inf)
     for row, linkage in enumerate(LINKAGES):
         tree = merge_tree(mini, linkage, points.edges)
@@ -165,7 +167,7 @@ def halves_agreement(points: Averaged, ks: NDArray[np.int64], *, seed: int) -> N
     """Return the share of rows on which cuts of two halves agree, (linkages, len(ks))."""
     n = len(points.rows)
     # Of many rows some are looked at, and of nodes all, as heavy as their rows.
-    shown = np.arange(0, n, -(-n // SCORED_ROWS))
+    shown = even_rows(n, SCORED_ROWS)
     weights = points.weights[shown]
     found = of_halves(n, lambda half: _carried(points, half, shown, ks, seed=seed), seed=seed)
     return np.array(
