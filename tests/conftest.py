@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,6 +39,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the slowest files first: one that is begun last is waited for (``--dist loadfile``)."""
     place = {name: number for number, name in enumerate(SLOWEST)}
     items.sort(key=lambda item: place.get(item.path.name, len(SLOWEST)))
+
+
+def pytest_collection_finish() -> None:
+    """Leave thousands of tests and modules out of what is looked through for garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 class Blobs(NamedTuple):

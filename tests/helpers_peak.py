@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from helpers_fork import run_forked
 
 # `ru_maxrss` will not do: a child begins with the peak of the process that started it.
 _STATUS = """
@@ -25,12 +24,5 @@ def rise(before: str, measured: str, *args: object) -> float:
     code = "\n".join(
         (before, _STATUS, "peak_reset()", 'at = status("VmRSS")', measured),
     )
-    ran = subprocess.run(
-        [sys.executable, "-c", code + '\nprint(status("VmHWM") - at)', *map(str, args)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stderr[-2000:]
-    return float(ran.stdout.split()[-1])
+    said = run_forked(code + '\nprint(status("VmHWM") - at)', *args, timeout=120)
+    return float(said.split()[-1])

@@ -1,17 +1,14 @@
-"""Two processes of one group, forked from one that has imported everything: a start takes seconds.
+"""Two processes of one group, forked from one that has imported everything.
 
 `test_two_processes.py` starts them as people do, with ``accelerate launch``.
 """
 
 from __future__ import annotations
 
-import os
 import socket
-import subprocess
-import sys
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from helpers_fork import run_forked
+
 RANKS = """
 import os, sys, traceback
 import accelerate, torch
@@ -50,15 +47,8 @@ def run_ranks(script: str, *words: object, world: int = 2, timeout: float = 250)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    environment = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    done = subprocess.run(
-        [sys.executable, "-c", script + RANKS, *map(str, words)],
-        env={**os.environ, **environment, "TWO": f"{world} {port}"},
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    environ = {"ACCELERATE_USE_CPU": "true", "TWO": f"{world} {port}"}
+    run_forked(script + RANKS, *words, environ=environ, timeout=timeout)
 
 
 def run_alone(script: str, *words: object) -> None:

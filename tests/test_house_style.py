@@ -5,6 +5,8 @@ import graphlib
 import importlib
 import inspect
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -58,6 +60,19 @@ def test_the_house_stands_as_planned():
             modules = [path for path in modules if path.stem not in COMMANDS]
         if folder.name not in ("heads", "__pycache__"):
             assert len(modules) <= 15, f"{folder.relative_to(PACKAGE)} has {len(modules)} files"
+
+
+def test_nothing_is_left_at_the_root():
+    """What a command made while one looked: a result stood there for a week."""
+    root = PACKAGE.parent
+    if shutil.which("git") is None or not (root / ".git").exists():
+        pytest.skip("not a clone")
+    listed = subprocess.run(["git", "ls-files"], cwd=root, capture_output=True, text=True)
+    found = {path.split("/")[0] for path in listed.stdout.splitlines()}
+    assert {name for name in found if not name.startswith(".")} == {
+        "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md", "benchmarks", "docs",
+        "fmcluster", "pyproject.toml", "recipes", "tests",
+    }  # fmt: skip
 
 
 def test_the_contract_is_eight_floors():

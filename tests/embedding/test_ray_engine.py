@@ -76,54 +76,43 @@ def two_workers():
     ray.shutdown()
 
 
-@pytest.fixture(scope="module")
-def ordinary(tmp_path_factory):
-    """The store of the ordinary engine, as digests."""
-    folder = tmp_path_factory.mktemp("ordinary") / "store"
-    embed_to_store(TEXTS, Hashed(), folder=folder, shard_rows=16)
-    return digests(folder)
-
-
 @pytest.mark.dist
 @pytest.mark.slow
 @pytest.mark.timeout(120)
 class TestOnACluster:
-    def test_the_store_is_that_of_the_ordinary_engine(self, two_workers, tmp_path):
+    def test_a_killed_actor_costs_only_its_shard(self, two_workers, tmp_path):
         texts = [*TEXTS[:20], None, *TEXTS[20:]]
-        common = {"n_views": 1, "shard_rows": 16, "on_error": "skip", "dtype": "float32"}
-        spaces = [Hashed(), "tfidf"]
-        embed_to_store(texts, spaces, folder=tmp_path / "local", **common)
-        store = embed_to_store(texts, spaces, folder=tmp_path / "ray", engine="ray", **common)
-        assert digests(tmp_path / "ray") == digests(tmp_path / "local")
-        assert len(digests(tmp_path / "ray")) > 8 * 5
-        assert len(store) == 120 and store.skipped_ids == [20]
-
-    def test_a_second_call_encodes_only_what_is_missing(self, two_workers, tmp_path, ordinary):
-        folder, encoder = tmp_path / "store", Hashed(tmp_path / "log")
-        with pytest.raises(ValueError, match="NaN"):
-            embed_to_store(TEXTS, Hashed(nan_at=TEXTS[50]), folder=folder, shard_rows=16)
-        kept = {path: path.stat().st_mtime_ns for path in folder.glob("shard-*.json")}
-        assert len(kept) == 3
-        embed_to_store(TEXTS, encoder, folder=folder, engine="ray", workers=1)
-        assert encoder.starts() == [TEXTS[i] for i in range(48, 120, 16)]
-        assert {path: path.stat().st_mtime_ns for path in kept} == kept
-        assert digests(folder) == ordinary
-
-    def test_a_killed_actor_costs_only_its_shard(self, two_workers, tmp_path, ordinary):
-        folder = tmp_path / "store"
+        common = {"shard_rows": 16, "on_error": "skip", "dtype": "float32"}
+        embed_to_store(texts, [Hashed(), "tfidf"], folder=tmp_path / "local", **common)
+        folder = tmp_path / "ray"
         folder.mkdir()
-        killer = Hashed(tmp_path / "log", kill_at=TEXTS[50])
-        killer.log = folder / ".log"  # a hidden file is allowed in a new folder
-        embed_to_store(TEXTS, killer, folder=folder, shard_rows=16, engine="ray")
-        assert sorted(killer.starts()) == sorted(
-            [TEXTS[i] for i in range(0, 120, 16)] + [TEXTS[48]]
-        )
+        # A hidden file is allowed in a new folder.
+        killer = Hashed(folder / ".log", kill_at=TEXTS[50])
+        store = embed_to_store(texts, [killer, "tfidf"], folder=folder, engine="ray", **common)
+        assert len(store) == 120 and store.skipped_ids == [20]
+        firsts = [row for row in texts[::16] if row is not None]
+        assert sorted(killer.starts()) == sorted([*firsts, texts[48]])
         killer.log.unlink()
-        assert digests(folder) == ordinary  # nor is a temporary file left
+        assert digests(folder) == digests(tmp_path / "local")  # nor is a temporary file left
+        assert len(digests(folder)) > 8 * 5
 
-    def test_a_shard_that_ends_every_actor_ends_the_run(
-        self, two_workers, tmp_path, monkeypatch, ordinary
-    ):
+    def test_an_error_is_raised_as_it_is_and_a_second_call_goes_on(self, two_workers, tmp_path):
+        folder = tmp_path / "store"
+        given = {"folder": folder, "shard_rows": 16, "engine": "ray", "workers": 1}
+        with pytest.raises(ValueError, match="^encoder 'hashed'.*NaN.* 50;") as caught:
+            embed_to_store(TEXTS, Hashed(nan_at=TEXTS[50]), **given)
+        assert "\n" not in str(caught.value)
+        kept = {path: path.stat().st_mtime_ns for path in folder.glob("shard-*.json")}
+        assert 3 <= len(kept) < 8
+        encoder = Hashed(tmp_path / "log")
+        embed_to_store(TEXTS, encoder, **given)
+        made = {int(path.stem.split("-")[1]) for path in kept}
+        assert encoder.starts() == [TEXTS[16 * i] for i in range(8) if i not in made]
+        assert {path: path.stat().st_mtime_ns for path in kept} == kept
+        embed_to_store(TEXTS, Hashed(), folder=tmp_path / "ordinary", shard_rows=16)
+        assert digests(folder) == digests(tmp_path / "ordinary")
+
+    def test_a_shard_that_ends_every_actor_ends_the_run(self, two_workers, tmp_path, monkeypatch):
         monkeypatch.setattr("fmcluster.embedding.ray_engine.MOST_DEATHS", 2)
         killer = Hashed(tmp_path / "log", kill_at=TEXTS[50], deaths=9)
         given = {"folder": tmp_path / "store", "shard_rows": 64, "workers": 1}
@@ -131,18 +120,6 @@ class TestOnACluster:
             embed_to_store(TEXTS, killer, engine="ray", **given)
         assert "\n" not in str(caught.value)
         assert killer.starts().count(TEXTS[0]) == 2
-
-    def test_an_error_in_an_actor_is_raised_as_it_is(self, two_workers, tmp_path):
-        with pytest.raises(ValueError, match="^encoder 'hashed'.*NaN.* 7;") as caught:
-            embed_to_store(
-                TEXTS,
-                Hashed(nan_at=TEXTS[7]),
-                folder=tmp_path,
-                shard_rows=60,
-                engine="ray",
-                workers=1,
-            )
-        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.dist

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import subprocess
-import sys
 import threading
 import warnings
 from pathlib import Path
@@ -12,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers_fork import run_forked
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.exceptions import ConvergenceWarning
@@ -271,7 +270,7 @@ after = peak()
 assert result.status == "converged"
 assert (after - before) * 1024 < 0.5 * scores.nbytes, (before, after, scores.nbytes)
 """
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
+    run_forked(program, timeout=120)
 
 
 @pytest.mark.parametrize("share", [250, 899, 0])

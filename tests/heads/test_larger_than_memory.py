@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers_fork import run_forked
 
 from fmcluster.embedding.store.store import EmbeddingStore
 
 ROWS, DIMS, CLUSTERS = 210_000, 128, 5
-ROOT = Path(__file__).resolve().parents[2]
 # RLIMIT_DATA counts what a process holds by itself, not the pages of files that it maps.
 SCRIPT = """
 import json, resource, sys
@@ -74,15 +71,8 @@ def on_disk(tmp_path_factory):
     [("map", "kmeans"), ("store", "kmeans"), ("store", "scan"), ("map", "auto"), ("map", "gmm")],
 )
 def test_rows_are_never_held_whole(on_disk, kind, name):
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, kind, name, str(on_disk)],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=250,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    equal, n_clusters, labels = json.loads(done.stdout.strip().splitlines()[-1])
+    said = run_forked(SCRIPT, kind, name, on_disk)
+    equal, n_clusters, labels = json.loads(said.splitlines()[-1])
     assert equal
     assert n_clusters == CLUSTERS
     # One of five in turn, by any names.

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers_fork import run_forked
 
 from fmcluster.utils import distributed
 
@@ -114,17 +115,8 @@ print(kinds, distributed.device().type)
 
 def test_modules_stay_where_they_are_and_the_process_keeps_its_device():
     # A process with a GPU may fit one head on the processor and go on with the GPU.
-    root = str(Path(__file__).resolve().parents[2])
-    environment = {**os.environ, "PYTHONPATH": root}
-    found = subprocess.run(
-        [sys.executable, "-c", OTHER_DEVICE],
-        env=environment,
-        capture_output=True,
-        check=True,
-        text=True,
-    )
     expected = [("cpu", "cpu"), ("meta", "meta"), ("cpu", "cpu")]
-    assert found.stdout.strip() == f"{expected} meta"
+    assert run_forked(OTHER_DEVICE).strip() == f"{expected} meta"
 
 
 def test_one_process_needs_neither_torch_nor_accelerate():

@@ -65,8 +65,8 @@ SURE = 1e-6
 SLOPE = 0.8
 # Keeps the log of a vote that nobody cast finite.
 TINY = 1e-6
-# Under the package's own: cosines to the landmarks are in float64, 16 MB per thousand of them.
-BLOCK_ROWS = 2_048
+# Under the package's own: cosines to the landmarks are in float64, 8 MB per thousand and thread.
+BLOCK_ROWS = 1_024
 # On a GPU, as many as are predicted at a time: 70 MB of cosines per thousand landmarks.
 GPU_ROWS = 8_192
 # Products of fewer multiplications are done before a GPU is awake.

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers_fork import run_forked
 
 from fmcluster.heads import make_head
 from fmcluster.heads.training.objective import TrainOptions
@@ -78,15 +77,8 @@ print(partial)
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks one process that has torch")
 def test_twenty_kills_of_twenty_resume_to_equal_bytes(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", KILLS, str(tmp_path), repr(PARAMS | SHORT)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=250,
-    )
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout) >= 5, "too few of the kills hit a fit with an epoch behind it"
+    partial = int(run_forked(KILLS, tmp_path, repr(PARAMS | SHORT)))
+    assert partial >= 5, "too few of the kills hit a fit with an epoch behind it"
 
 
 @contextlib.contextmanager

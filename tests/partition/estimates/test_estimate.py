@@ -16,7 +16,12 @@ from fmcluster.partition.estimates.estimate import (
     estimate_sizes,
     make_long_tail,
 )
-from fmcluster.partition.estimates.number import averaged_points, halves_agreement, linkage_scores
+from fmcluster.partition.estimates.number import (
+    _nearest,
+    averaged_points,
+    halves_agreement,
+    linkage_scores,
+)
 from fmcluster.partition.linkage import LINKAGES
 from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.rows import unit_rows
@@ -42,6 +47,13 @@ def calibrated(prior, n, *, seed=0, sharpness=2.5):
     logits = sharpness * x + np.log(prior)
     proba = np.exp(logits - logits.max(1, keepdims=True))
     return proba / proba.sum(1, keepdims=True)
+
+
+def test_an_interval_ends_halfway_to_the_next_number_that_was_tried():
+    ks = np.array([2, 3, 4, 8, 16, 32])
+    assert _nearest(ks, 1, 1) == (3, 3)
+    assert _nearest(ks, 3, 4) == (6, 22)
+    assert _nearest(ks, 0, 5) == (2, 32)
 
 
 def test_prior_of_calibrated_probabilities():
