@@ -27,7 +27,8 @@ rows = (np.load(f"{folder}/x.npy", mmap_mode="r") if kind == "map"
         else EmbeddingStore.open(f"{folder}/store"))
 params = {"scan": {"epochs": 1, "self_label_epochs": 1, "min_steps": 1, "n_heads": 2},
           "kmeans": {"max_iter": 5}, "auto": {"max_rows": 2000}, "gmm": {"max_rows": 5000}}[name]
-near = (np.arange(len(rows))[:, None] + np.arange(1, 21) * 5).astype(np.int32) % len(rows)
+ahead = np.arange(1, 11 if name == "auto" else 21) * 5
+near = (np.arange(len(rows))[:, None] + ahead).astype(np.int32) % len(rows)
 graph = KNNGraph(near, np.full(near.shape, 0.9, np.float32))
 head = make_head(name, n_clusters=5, random_state=0, **params)
 few = np.asarray(rows[:4000], np.float32)
@@ -37,9 +38,9 @@ def held():
     lines = open("/proc/self/status").read().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmData"))
 
-# Half of the rows; "auto" joins all rows by their edges and "scan" keeps views of some: both take
-# room beside.
-room = int(np.prod(rows.shape)) * 4 * (3 if name in ("auto", "scan") else 2) // 4
+# Half of the rows, whose bytes are four a value; "auto" joins all rows by their edges, by two threads
+# or more, and "scan" keeps views of some: both take room beside.
+room = int(np.prod(rows.shape)) * {"auto": 7, "scan": 6}.get(name, 4) // 2
 resource.setrlimit(resource.RLIMIT_DATA, (held() + room, resource.RLIM_INFINITY))
 try:
     np.ones(rows.shape, np.float32)

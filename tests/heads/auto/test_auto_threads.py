@@ -1,4 +1,7 @@
-"""One answer for any number of threads: from neighbors to labels, in processes of their own."""
+"""One answer for any number of threads: from neighbors to labels, in processes of their own.
+
+Heads that are trained: `test_scan.py` and `training/test_loop.py`, in one process.
+"""
 
 from __future__ import annotations
 
@@ -34,8 +37,6 @@ head = make_head("auto", n_clusters=6, max_rows=900, random_state=0).fit(x, grap
 told("auto", head.labels_)
 told("probabilities of auto", head.predict_proba(x))
 told("kmeans", make_head("kmeans", n_clusters=6, random_state=0).fit(x).labels_)
-few = {"epochs": 1, "self_label_epochs": 1, "min_steps": 1}
-told("scan", make_head("scan", n_clusters=6, random_state=0, **few).fit(x, graph=graph).labels_)
 print("threads", n_threads())
 """
 
@@ -70,7 +71,6 @@ def answers():
         "auto",
         "probabilities of auto",
         "kmeans",
-        "scan",
     ],
 )
 def test_one_two_and_eight_threads_say_the_same(answers, what):

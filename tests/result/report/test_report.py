@@ -92,9 +92,9 @@ def test_a_loaded_result_reports_without_data(result, tmp_path):
 
 def test_a_thousand_clusters_stay_under_five_megabytes(tmp_path):
     generator = np.random.default_rng(0)
-    n, k = 4000, 1000
+    n, k = 2000, 1000
     centres = generator.normal(size=(k, 24))
-    X = np.repeat(centres, 4, axis=0) + 0.05 * generator.normal(size=(n, 24))
+    X = np.repeat(centres, 2, axis=0) + 0.05 * generator.normal(size=(n, 24))
     head = fmc.make_head("kmeans", n_clusters=k, n_init=1, max_iter=4, random_state=0)
     result = fmc.cluster(X.astype("f4"), head=head, calibrate=False)
     texts = [f"{i} " + "word " * 80 for i in range(n)]
