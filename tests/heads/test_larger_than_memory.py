@@ -38,9 +38,9 @@ def held():
     lines = open("/proc/self/status").read().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmData"))
 
-# Half of the rows, whose bytes are four a value; "auto" joins all rows by their edges, by two threads
-# or more, and "scan" keeps views of some: both take room beside.
-room = int(np.prod(rows.shape)) * {"auto": 7, "scan": 6}.get(name, 4) // 2
+# Half of the rows; "auto" joins all rows by their edges and "scan" keeps views of some: both take
+# room beside.
+room = int(np.prod(rows.shape)) * 4 * (3 if name in ("auto", "scan") else 2) // 4
 resource.setrlimit(resource.RLIMIT_DATA, (held() + room, resource.RLIM_INFINITY))
 try:
     np.ones(rows.shape, np.float32)
