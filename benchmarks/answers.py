@@ -5,10 +5,11 @@ number of clusters given. Answers are true classes of rows that `query` chose, o
 of one class: 50 random ones ("pairs") or 50 that `query_pairs` chose ("asked"). Half of the worlds,
 by a hash, were there to think; the rest confirm.
 
-    python benchmarks/answers.py [--encoders raw,dims] [--seeds 0,1,2,3,4] [--table]
+    python benchmarks/answers.py [--encoders raw,dims] [--seeds 0,1,2,3,4] [--again labels]
+        [--table]
 
-Cells go to benchmarks/results/answers/, finished ones are skipped (of those made before pairs were
-asked for, pairs alone are measured); the table to its README.md, below the notes that stand there.
+Cells go to benchmarks/results/answers/; what is finished is skipped, but for what is measured
+`--again`. The table goes to its README.md, below the notes that stand there.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,8 @@ import fmcluster as fmc
 
 RESULTS = ROOT / "benchmarks" / "results" / "answers"
 BUDGETS = (50, 100)
+# What is measured together, and the entry that says that it was.
+PARTS = {"labels": "100.acc", "pairs": "asked.acc"}
 BEGIN = "<!-- table -->"
 
 
@@ -37,8 +41,8 @@ def size_distance(y: np.ndarray, shares: np.ndarray) -> float:
     return float(np.abs(true - found).sum() / 2)
 
 
-def measure(world: str, seed: int, known: dict[str, Any]) -> dict[str, Any]:
-    """Return one cell; of one that is `known` only what pairs bring."""
+def measure(world: str, seed: int, known: dict[str, Any], parts: Collection[str]) -> dict[str, Any]:
+    """Return one cell: what is `known` of it, and its `parts`."""
     x, y = load(world, seed)
     result = fmc.cluster(x, n_clusters=int(y.max()) + 1, random_state=seed)
     cell: dict[str, Any] = {"world": world, "seed": seed, "rows": len(x), **known}
@@ -52,7 +56,7 @@ def measure(world: str, seed: int, known: dict[str, Any]) -> dict[str, Any]:
         cell[f"{name}.tv"] = round(size_distance(y, found.cluster_prior), 4)
 
     note("before", result)
-    for budget in BUDGETS if not known else ():
+    for budget in BUDGETS if "labels" in parts else ():
         ids = fmc.query(result, budget, random_state=seed)
         start = time.process_time()
         better = result.with_answers(labels=dict(zip(ids.tolist(), y[ids].tolist(), strict=True)))
@@ -60,6 +64,8 @@ def measure(world: str, seed: int, known: dict[str, Any]) -> dict[str, Any]:
         note(str(budget), better)
         spread = fmc.propagate(result, ids, y[ids])
         cell[f"{budget}.propagate"] = round(float((spread.label == y).mean()), 4)
+    if "pairs" not in parts:
+        return cell
     rng = np.random.default_rng(seed)
     pairs = rng.integers(0, len(x), (200, 2))
     pairs = pairs[pairs[:, 0] != pairs[:, 1]][:50]
@@ -112,15 +118,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--encoders", default="raw,dims")
     parser.add_argument("--seeds", default="0,1,2,3,4")
+    parser.add_argument("--again", choices=PARTS, action="append", default=[])
     parser.add_argument("--table", action="store_true", help="only write the table")
     asked = parser.parse_args()
     for seed in [] if asked.table else map(int, asked.seeds.split(",")):
         for world in WORLDS:
             path = RESULTS / f"{world}_{seed}.json"
             known = json.loads(path.read_text()) if path.exists() else {}
-            if "asked.acc" in known or world.split("-")[2] not in asked.encoders.split(","):
+            parts = [
+                part for part, entry in PARTS.items() if entry not in known or part in asked.again
+            ]
+            if not parts or world.split("-")[2] not in asked.encoders.split(","):
                 continue
-            write_cell(path, measure(world, seed, known))
+            write_cell(path, measure(world, seed, known, parts))
             print(world, seed, flush=True)
     RESULTS.mkdir(parents=True, exist_ok=True)
     readme = RESULTS / "README.md"
