@@ -1,6 +1,7 @@
 """Rules of the house that no linter holds, read from the source itself."""
 
 import ast
+import functools
 import graphlib
 import importlib
 import inspect
@@ -16,7 +17,6 @@ from fmcluster.cli.registry import COMMANDS
 
 PACKAGE = Path(fmcluster.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
-TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
 NAMES = [str(path.relative_to(PACKAGE)) for path in FILES]
 # `make_head` hands on the arguments of whichever head; facades hand on those of one documented
 # function each.
@@ -32,6 +32,12 @@ KEYWORD_TAKERS = {
     "ClusterPipeline.predict_proba",
     "ClusterPipeline.predict_rows",
 }
+
+
+@functools.cache
+def tree_of(path):
+    """The parsed source of a module."""
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def functions(tree):
@@ -105,7 +111,8 @@ def test_no_modules_import_each_other_in_a_circle():
 
     names = {name_of(path) for path in FILES}
     below = {}
-    for path, tree in TREES.items():
+    for path in FILES:
+        tree = tree_of(path)
         found = names & set(imported(tree))
         # `from package import module` is of the module: the package is only where it lies.
         finer = {name.rpartition(".")[0] for name in found}
@@ -123,7 +130,7 @@ def test_no_file_is_longer_than_400_lines(path):
 
 @pytest.mark.parametrize("path", FILES, ids=NAMES)
 def test_nothing_prints_pickles_or_catches_everything(path):
-    for node in ast.walk(TREES[path]):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             assert node.func.id not in ("print", "eval", "exec"), node.lineno
         if isinstance(node, ast.ExceptHandler):
@@ -142,14 +149,14 @@ def test_nothing_prints_pickles_or_catches_everything(path):
 
 @pytest.mark.parametrize("path", FILES, ids=NAMES)
 def test_public_signatures_name_their_arguments(path):
-    for name, node in functions(TREES[path]):
+    for name, node in functions(tree_of(path)):
         if node.args.kwarg and is_public(name, path) and name not in KEYWORD_TAKERS:
             pytest.fail(f"{name} in line {node.lineno} takes **{node.args.kwarg.arg}")
 
 
 @pytest.mark.parametrize("path", FILES, ids=NAMES)
 def test_every_module_says_what_it_is(path):
-    assert ast.get_docstring(TREES[path])
+    assert ast.get_docstring(tree_of(path))
 
 
 @pytest.mark.parametrize("name", [n for n in fmcluster.__all__ if n != "__version__"])

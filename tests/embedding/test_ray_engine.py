@@ -26,10 +26,9 @@ class Hashed:
 
     modality, dim = "text", 8
 
-    def __init__(self, log=None, kill_at=None, deaths=1, nan_at=None):
+    def __init__(self, log=None, kill_at=None, deaths=1, nan_at=None, name="hashed"):
         self.log, self.kill_at, self.deaths, self.nan_at = log, kill_at, deaths, nan_at
-        self.fingerprint = {"encoder": "hashed"}
-        self.spec = {"encoder": "hashed"}
+        self.fingerprint = self.spec = {"encoder": name}
 
     def encode(self, rows):
         if self.log is not None:
@@ -83,12 +82,13 @@ class TestOnACluster:
     def test_a_killed_actor_costs_only_its_shard(self, two_workers, tmp_path):
         texts = [*TEXTS[:20], None, *TEXTS[20:]]
         common = {"shard_rows": 16, "on_error": "skip", "dtype": "float32"}
-        embed_to_store(texts, [Hashed(), "tfidf"], folder=tmp_path / "local", **common)
+        other = Hashed(name="other")
+        embed_to_store(texts, [Hashed(), other], folder=tmp_path / "local", **common)
         folder = tmp_path / "ray"
         folder.mkdir()
         # A hidden file is allowed in a new folder.
         killer = Hashed(folder / ".log", kill_at=TEXTS[50])
-        store = embed_to_store(texts, [killer, "tfidf"], folder=folder, engine="ray", **common)
+        store = embed_to_store(texts, [killer, other], folder=folder, engine="ray", **common)
         assert len(store) == 120 and store.skipped_ids == [20]
         firsts = [row for row in texts[::16] if row is not None]
         assert sorted(killer.starts()) == sorted([*firsts, texts[48]])

@@ -8,10 +8,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import log_loss, roc_auc_score, roc_curve
-from torchmetrics.functional.classification import (
-    binary_calibration_error,
-    multiclass_calibration_error,
-)
 
 from fmcluster.functional.calibration import (
     apply_temperature,
@@ -43,6 +39,8 @@ def test_ece_equals_torchmetrics(n_bins):
     proba, target = forecasts()
     proba = apply_temperature(proba, 0.4)
     ours = ece(proba.max(axis=1), proba.argmax(axis=1) == target, n_bins)
+    from torchmetrics.functional.classification import multiclass_calibration_error
+
     theirs = multiclass_calibration_error(
         torch.tensor(proba), torch.tensor(target), num_classes=5, n_bins=n_bins, norm="l1"
     )
@@ -57,6 +55,8 @@ def test_classwise_ece_is_the_mean_of_binary_errors():
     mean = np.mean([reliability_table(proba[:, j], target == j).ece for j in range(5)])
     assert ours == pytest.approx(mean)
     two = np.column_stack([1 - proba[:, 0], proba[:, 0]])
+    from torchmetrics.functional.classification import binary_calibration_error
+
     theirs = binary_calibration_error(
         torch.tensor(two[:, 1]), torch.tensor((target == 0).astype(int)), n_bins=15, norm="l1"
     )

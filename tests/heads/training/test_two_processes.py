@@ -1,4 +1,4 @@
-"""Two launched processes (gloo, on CPU) find what one finds: k-means, SCAN, transport plans."""
+"""Two processes (gloo, on CPU) find what one finds: k-means, SCAN, transport plans."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers_ranks import run_alone
+from helpers_ranks import run_alone, run_ranks
 from sklearn.metrics import adjusted_rand_score
 
 from fmcluster.vectors.rows import Rows
@@ -45,9 +45,17 @@ def work(folder, name):
             found[kind]["inertia"] = float((2 - 2 * cosines.astype(np.float64)).sum())
     with open(f"{folder}/{name}.{distributed.rank()}", "w") as handle:
         json.dump(found, handle)
+"""
+LAUNCHED = """
+import sys
+import numpy as np
+from fmcluster.utils import distributed
 
-if __name__ == "__main__":
-    work(*sys.argv[1:])
+distributed.barrier()
+rank = distributed.rank()
+total = distributed.sum_over_ranks(np.array([1.0, rank]))
+with open(f"{sys.argv[1]}/{rank}", "w") as handle:
+    handle.write(f"{distributed.is_launched()} {total.tolist()} {distributed.my_share(10)}")
 """
 
 
@@ -57,25 +65,33 @@ def fits(blobs, tmp_path_factory):
     folder = tmp_path_factory.mktemp("two")
     # Overlapping clusters: a different start would end elsewhere.
     np.save(folder / "x.npy", blobs(n=900, k=6, d=16, spread=0.3).x)
-    (folder / "fit.py").write_text(SCRIPT)
-    launch = ["-m", "accelerate.commands.launch", "--multi_gpu"]
-    launch += ["--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    environment["ACCELERATE_USE_CPU"] = "true"
-    done = subprocess.run(
-        [sys.executable, *launch, "--main_process_port", "0", str(folder / "fit.py")]
-        + [str(folder), "two"],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=280,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    run_ranks(SCRIPT, folder, "two")
     with pytest.MonkeyPatch.context() as patch:
         defaults = Rows.__init__.__kwdefaults__
         patch.setitem(defaults, "memory_bytes", defaults["memory_bytes"])  # `work` sets it
         run_alone(SCRIPT, folder, "one")
     return [json.loads((folder / name).read_text()) for name in ("one.0", "two.0", "two.1")]
+
+
+@pytest.mark.dist
+def test_processes_that_people_launch_know_of_each_other(tmp_path):
+    """The others here are forked, with what a launcher sets: it takes three times as long."""
+    (tmp_path / "launched.py").write_text(LAUNCHED)
+    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--main_process_port", "0"]
+    launch += ["--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no"]
+    environ = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    done = subprocess.run(
+        [sys.executable, *launch, str(tmp_path / "launched.py"), str(tmp_path)],
+        env={**os.environ, **environ},
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert [(tmp_path / str(rank)).read_text() for rank in (0, 1)] == [
+        "True [2.0, 1.0] range(0, 10, 2)",
+        "True [2.0, 1.0] range(1, 10, 2)",
+    ]
 
 
 @pytest.mark.dist
