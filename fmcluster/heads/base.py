@@ -148,7 +148,8 @@ class ClusterHead(ClusterMixin, BaseEstimator):
         self._check_answers(answers)
         whole = spaces
         spaces, graph, told, known = rows_to_fit(spaces, graph, answers)
-        data = HeadData(spaces, 0, seed_of(self.random_state, self.name), graph, told)
+        widest = getattr(self, "n_neighbors", 0)
+        data = HeadData(spaces, 0, seed_of(self.random_state, self.name), graph, told, widest)
         data.n_clusters = self._resolve_n_clusters(data)
         for stale in ("cluster_prior_", "columns_", "n_clusters_"):
             self.__dict__.pop(stale, None)

@@ -70,6 +70,8 @@ class HeadData:
         Base of every random stream; use `seed`.
     answers : RowAnswers, optional
         What a person said about rows, for heads that take it.
+    widest : int
+        Neighbors that the head will ask for: fewer, asked for before, come from the same graph.
     """
 
     spaces: list[Rows]
@@ -77,6 +79,7 @@ class HeadData:
     random_state: int
     _graph: KNNGraph | None = field(default=None, repr=False)
     answers: RowAnswers | None = None
+    widest: int = 0
 
     @property
     def n_rows(self) -> int:
@@ -102,5 +105,6 @@ class HeadData:
         """Return the k-neighbor graph: the one that was given if it is wide enough, else built."""
         k = min(k, self.n_rows - 1)
         if self._graph is None or self._graph.k < k:
-            self._graph = KNNGraph.build(self.joint, k=k, random_state=self.random_state)
+            most = min(max(k, self.widest), self.n_rows - 1)
+            self._graph = KNNGraph.build(self.joint, k=most, random_state=self.random_state)
         return self._graph.take(k)

@@ -76,6 +76,22 @@ def two_workers():
 
 
 @pytest.mark.dist
+@pytest.mark.timeout(120)
+def test_the_command_starts_a_cluster_and_leaves_only_the_store(tmp_path, capfd, monkeypatch):
+    ray = pytest.importorskip("ray")
+    (tmp_path / "data.txt").write_text("\n".join(TEXTS) + "\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    asked = ["embed", "data.txt", "--encoder", "tfidf"]
+    assert main([*asked, "--out", "local"]) == 0
+    told = capfd.readouterr().out.splitlines()[0]
+    assert main([*asked, "--out", "ray", "--engine", "ray", "--workers", "2"]) == 0
+    assert not ray.is_initialized()
+    said = capfd.readouterr()
+    assert (said.out.splitlines()[0], said.err) == (told, "")
+    assert digests(tmp_path / "ray") == digests(tmp_path / "local")
+
+
+@pytest.mark.dist
 @pytest.mark.slow
 @pytest.mark.timeout(120)
 class TestOnACluster:
@@ -120,23 +136,6 @@ class TestOnACluster:
             embed_to_store(TEXTS, killer, engine="ray", **given)
         assert "\n" not in str(caught.value)
         assert killer.starts().count(TEXTS[0]) == 2
-
-
-@pytest.mark.dist
-@pytest.mark.timeout(120)
-def test_the_command_starts_a_cluster_and_leaves_only_the_store(tmp_path, capsys, monkeypatch):
-    pytest.importorskip("ray")
-    (tmp_path / "data.txt").write_text("\n".join(TEXTS) + "\n", encoding="utf-8")
-    monkeypatch.chdir(tmp_path)
-    asked = ["embed", "data.txt", "--encoder", "tfidf"]
-    assert main([*asked, "--out", "local"]) == 0
-    told = capsys.readouterr().out.splitlines()[0]
-    command = [sys.executable, "-m", "fmcluster", *asked, "--engine", "ray", "--workers", "2"]
-    command += ["--out", "ray"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines()[0] == told
-    assert digests(tmp_path / "ray") == digests(tmp_path / "local")
 
 
 class TestAtTheDoor:

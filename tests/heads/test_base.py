@@ -406,3 +406,19 @@ def test_a_graph_that_was_given_is_used(blobs):
     assert not np.array_equal(alone.predict_proba(x), given.predict_proba(x))
     through = fmc.cluster(x, n_clusters=4, random_state=0)
     assert np.array_equal(through.head.predict_proba(x), alone.predict_proba(x))
+
+
+@pytest.mark.parametrize("head", ["scan", "temi", "spectral"])
+def test_a_fit_that_counts_its_clusters_builds_one_graph(head, blobs, monkeypatch):
+    built, build = [], KNNGraph.build.__func__
+
+    def counted(cls, x, *, k, **options):
+        if isinstance(x, JointRows):  # all rows: no part of them, no nodes
+            built.append(k)
+        return build(cls, x, k=k, **options)
+
+    monkeypatch.setattr(KNNGraph, "build", classmethod(counted))
+    short = {"epochs": 1} if head != "spectral" else {}
+    made = make_head(head, n_clusters="auto", random_state=0, **short)
+    assert made.fit(blobs(n=400).x).n_clusters_ >= 2
+    assert built == [made.n_neighbors]
