@@ -13,14 +13,16 @@ r"""A partition with a person's answers: classes from labels, clusters where no 
 4. *Confidence* of a row with the largest soft labels q and q', of whose neighbors the share r has
    its label: :math:`\sigma(0.4 \log(q / q') + 0.65 \operatorname{logit} r + s)`, with the shift s
    that brings the mean to the accuracy that is expected: what l labels themselves let expect
-   (`functional.labels.spread_accuracy`), a, and how sure the head was without them, b, in
+   (`functional.labels.spread_accuracy`), a, how sure the head was without them, b, and the mean
+   m of logit r, in
 
    .. math::
 
-       L = \frac{l}{l + 25} \operatorname{logit} a + \frac{45}{l + 50} \operatorname{logit} b .
+       L = \frac{l}{l + 25} (\operatorname{logit} a + 0.17 m - 0.23)
+           + \frac{45}{l + 50} \operatorname{logit} b .
 
-   The less is right, the less do the scores tell rows apart: the logits are then taken
-   :math:`0.84 e^{L / 5}` times.
+   The less is right, and the less rows differ in r, the less do the scores tell them apart: the
+   logits are then taken :math:`e^{0.17 L + 0.38 d - 0.55}` times, d the deviation of logit r.
 """
 
 from __future__ import annotations
@@ -61,10 +63,12 @@ LEAD, NEIGHBORLY = 0.4, 0.65
 # own confidence loses it: fitted to these worlds with 50 and with 100 labels, where the level is
 # off by 3.3 and 2.6 points (4.6 and 3.2 by labels alone; on the others 5.3 and 4.4, 5.9 and 4.7).
 HALF_TOLD, OWN, HALF_OWN = 25, 45, 50
-# exp(a + b L) times the logits of the rows, at a level of logit L: fitted to these worlds with 100
-# labels, where the slope that rows call for has a correlation of .53 with the level (.80 on the
-# others). Calibration errors of their long tails 5.0 to 4.9 points, on the others 6.2 to 5.9.
-FLAT, STEEPER = -0.17, 0.2
+# What the mean logit of neighbors that have a row's label adds to that of the labels' accuracy, and
+# what the logits of rows are taken exp() times of: fitted to these worlds with 100 labels, where
+# the level is off by 3.0 points with and without the first (3.5 and 3.9 on the others), and the
+# slope that rows call for follows the level (correlation .53, .80) and the deviation (.46, .44).
+AGREED, AGREED_LESS = 0.17, 0.23
+FLAT, STEEPER, APART = -0.55, 0.17, 0.38
 # Of the rows an answer stands for: larger clusters without one are of a class that was met.
 SMALL = 1 / 3
 # A tenth of an answer: a cluster's first answer decides.
@@ -161,7 +165,8 @@ def answer(
         free = np.setdiff1d(np.arange(len(V)), rows)
         start = calibrated(context, start, free, n_classes, levels)
         if len(np.unique(target[told])) > 1:
-            start = leveled(start, free, int(told.sum()), float(V.max(axis=1).mean()))
+            agreed = agreed_logits(context, start.argmax(axis=1))[free]
+            start = leveled(start, free, agreed, int(told.sum()), float(V.max(axis=1).mean()))
     start[rows] = one_hot(target, k)
     return Answered(start, rows, target)
 
@@ -187,10 +192,8 @@ def calibrated(
     """
     labels = Q.argmax(axis=1)
     first, second = np.partition(Q, -2, axis=1)[:, :-3:-1].T
-    same = (labels[context.graph.indices] == labels[:, None]).sum(axis=1)
-    # One row of two that cannot be known: a share of 0 or 1 has no logit.
-    share = (same + 1) / (context.graph.k + 2)
-    score = LEAD * np.log((first + FLOOR) / (second + FLOOR)) + NEIGHBORLY * logit(share)
+    lead = np.log((first + FLOOR) / (second + FLOOR))
+    score = LEAD * lead + NEIGHBORLY * agreed_logits(context, labels)
     sure = np.ones(len(Q))
     told = labels < n_classes
     for of_kind, level in zip((told, ~told), levels, strict=True):
@@ -202,8 +205,15 @@ def calibrated(
     return with_confidence(Q, sure)
 
 
-def leveled(Q: Array, free: Ints, n_labels: int, own: float) -> Array:
-    """Return soft labels whose mean confidence heeds how sure the head was without labels.
+def agreed_logits(context: RefinementContext, labels: Ints) -> NDArray[np.float64]:
+    """Return the logit of the share of each row's neighbors that have its label, (n,)."""
+    same = (labels[context.graph.indices] == labels[:, None]).sum(axis=1)
+    # One row of two that cannot be known: a share of 0 or 1 has no logit.
+    return logit((same + 1) / (context.graph.k + 2))
+
+
+def leveled(Q: Array, free: Ints, agreed: NDArray[np.float64], n_labels: int, own: float) -> Array:
+    """Return soft labels whose confidence heeds how sure the head was, and what neighbors say.
 
     Parameters
     ----------
@@ -211,6 +221,8 @@ def leveled(Q: Array, free: Ints, n_labels: int, own: float) -> Array:
         As sure as the labels let expect.
     free : (m,) int64
         Rows without an answer.
+    agreed : (m,) float64
+        Their `agreed_logits`.
     n_labels : int
     own : float
         Mean confidence without labels.
@@ -220,9 +232,10 @@ def leveled(Q: Array, free: Ints, n_labels: int, own: float) -> Array:
     sure = Q.max(axis=1).astype(np.float64)
     scores = logit(np.clip(sure[free], *LOGIT_ENDS))
     a, b = (logit(believable(level, Q.shape[1])) for level in (sure[free].mean(), own))
+    a += AGREED * agreed.mean() - AGREED_LESS
     sought = expit(n_labels / (n_labels + HALF_TOLD) * a + OWN / (n_labels + HALF_OWN) * b)
     level = believable(float(sought), Q.shape[1])
-    scores *= np.exp(FLAT + STEEPER * logit(level))
+    scores *= np.exp(FLAT + STEEPER * logit(level) + APART * agreed.std())
     reach = float(np.abs(scores).max()) + MAX_LOGIT
     shift = shift_to_mean(scores, level, reach=reach)
     sure[free] = expit(scores + shift)
