@@ -8,7 +8,6 @@ from scipy.special import expit, logit
 
 from fmcluster.heads.auto import answered
 
-
 # Of each row's neighbors, as a logit.
 AGREED = np.tile([0.5, 2.5], 200)
 
