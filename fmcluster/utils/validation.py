@@ -220,11 +220,13 @@ def check_range(
     low: float | None = None,
     high: float | None = None,
     open_low: bool = False,
+    whole: bool = False,
 ) -> Any:
-    """Return the number `value` if it lies in [low, high] (or (low, high])."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-        kind = type(value).__name__
-        raise TypeError(f"{name} must be a number, got {one_line(value)} of type {kind}")
+    """Return the number `value` if it lies in [low, high] (or (low, high]) and is `whole`."""
+    kinds = (int, np.integer) if whole else (int, float, np.integer, np.floating)
+    if isinstance(value, bool) or not isinstance(value, kinds):
+        asked, kind = "a whole number" if whole else "a number", type(value).__name__
+        raise TypeError(f"{name} must be {asked}, got {one_line(value)} of type {kind}")
     below = low is not None and (value <= low if open_low else value < low)
     above = high is not None and value > high
     if below or above or not np.isfinite(value):

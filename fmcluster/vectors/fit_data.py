@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmcluster.utils.random import seed_of
+from fmcluster.utils.validation import check_range
 from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.rows import JointRows, Rows, SomeRows, sample_indices, zero_rows
 
@@ -80,6 +81,9 @@ class HeadData:
     _graph: KNNGraph | None = field(default=None, repr=False)
     answers: RowAnswers | None = None
     widest: int = 0
+
+    def __post_init__(self) -> None:
+        check_range(self.widest, "n_neighbors", low=0, whole=True)
 
     @property
     def n_rows(self) -> int:

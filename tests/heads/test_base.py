@@ -422,3 +422,15 @@ def test_a_fit_that_counts_its_clusters_builds_one_graph(head, blobs, monkeypatc
     made = make_head(head, n_clusters="auto", random_state=0, **short)
     assert made.fit(blobs(n=400).x).n_clusters_ >= 2
     assert built == [made.n_neighbors]
+
+
+@pytest.mark.parametrize("head", ["scan", "spectral", "hdbscan", "agglomerative"])
+@pytest.mark.parametrize("n_clusters", ["auto", 3])
+@pytest.mark.parametrize(
+    ("given", "said"), [("ten", "'ten'"), (2.5, "2.5"), (None, "None"), (-3, "-3")]
+)
+def test_neighbors_are_a_whole_number(head, n_clusters, given, said, blobs):
+    made = make_head(head, n_clusters=n_clusters, n_neighbors=given)
+    with pytest.raises((TypeError, ValueError), match=f"n_neighbors.*{said}") as caught:
+        made.fit(blobs(n=60).x)
+    assert "\n" not in str(caught.value)
