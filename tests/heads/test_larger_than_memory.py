@@ -27,8 +27,9 @@ rows = (np.load(f"{folder}/x.npy", mmap_mode="r") if kind == "map"
         else EmbeddingStore.open(f"{folder}/store"))
 params = {"scan": {"epochs": 1, "self_label_epochs": 1, "min_steps": 1, "n_heads": 2},
           "kmeans": {"max_iter": 5}, "auto": {"max_rows": 2000}, "gmm": {"max_rows": 5000}}[name]
-ahead = np.arange(1, 11 if name == "auto" else 21) * 5
-near = (np.arange(len(rows))[:, None] + ahead).astype(np.int32) % len(rows)
+if name == "auto":  # it joins all rows by their edges: two rows are one here, again five in turn
+    rows = rows.reshape(-1, 2 * rows.shape[1])
+near = (np.arange(len(rows))[:, None] + np.arange(1, 21) * 5).astype(np.int32) % len(rows)
 graph = KNNGraph(near, np.full(near.shape, 0.9, np.float32))
 head = make_head(name, n_clusters=5, random_state=0, **params)
 few = np.asarray(rows[:4000], np.float32)
@@ -38,8 +39,7 @@ def held():
     lines = open("/proc/self/status").read().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmData"))
 
-# Half of the rows; "auto" joins all rows by their edges and "scan" keeps views of some: both take
-# room beside.
+# Half of the rows; the edges of "auto" and the views of "scan", of some rows, take room beside.
 room = int(np.prod(rows.shape)) * 4 * (3 if name in ("auto", "scan") else 2) // 4
 resource.setrlimit(resource.RLIMIT_DATA, (held() + room, resource.RLIM_INFINITY))
 try:
