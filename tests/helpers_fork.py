@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+OURS = {"PYTHONPATH": str(Path(__file__).resolve().parents[1]), "OMP_NUM_THREADS": "1"}
 # Imports alone: threads, of pools or of gradients, do not come along when it forks.
 NURSERY = """
 import json, os, sys, traceback
@@ -36,7 +36,8 @@ for line in sys.stdin:
         try:
             for number, file in enumerate((os.devnull, asked["out"], asked["err"])):
                 os.dup2(os.open(file, os.O_RDWR), number)
-            os.environ |= asked["environ"]
+            os.environ.clear()
+            os.environ.update(asked["environ"])
             sys.argv[1:] = asked["words"]
             exec(compile(asked["code"], "<code>", "exec"), vars(sys.modules["__main__"]))
             code = 0
@@ -56,7 +57,7 @@ for line in sys.stdin:
 def _nursery() -> subprocess.Popen[str]:
     started = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", NURSERY],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, **OURS},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -77,10 +78,10 @@ def run_forked(
     nursery = _nursery()
     assert nursery.stdin is not None and nursery.stdout is not None
     with tempfile.NamedTemporaryFile("r+") as out, tempfile.NamedTemporaryFile("r+") as err:
-        asked = {"code": code, "words": [*map(str, words)], "environ": environ or {}}
-        print(
-            json.dumps({**asked, "out": out.name, "err": err.name}), file=nursery.stdin, flush=True
-        )
+        asked = {"code": code, "words": [*map(str, words)], "out": out.name, "err": err.name}
+        # Of now: the nursery's own is that of the test that started it.
+        asked["environ"] = {**os.environ, **OURS, **(environ or {})}
+        print(json.dumps(asked), file=nursery.stdin, flush=True)
         pid = int(nursery.stdout.readline())
         late = threading.Timer(timeout, os.kill, (pid, signal.SIGKILL))
         late.start()

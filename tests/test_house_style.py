@@ -69,7 +69,7 @@ def test_the_house_stands_as_planned():
 
 
 def test_nothing_is_left_at_the_root():
-    """What a command made while one looked: a result stood there for a week."""
+    """What a command made while one looked: a result stood there for a day."""
     root = PACKAGE.parent
     if shutil.which("git") is None or not (root / ".git").exists():
         pytest.skip("not a clone")

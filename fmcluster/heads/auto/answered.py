@@ -163,16 +163,28 @@ def answer(
         start = softmax(both / 2).astype(np.float32)
         levels = expected_accuracy(context, V, rows[told], target[told], found)
         free = np.setdiff1d(np.arange(len(V)), rows)
-        start = calibrated(context, start, free, n_classes, levels)
+        agreed = agreed_logits(context, start.argmax(axis=1))
+        start = calibrated(start, free, agreed, n_classes, levels)
         if len(np.unique(target[told])) > 1:
-            agreed = agreed_logits(context, start.argmax(axis=1))[free]
-            start = leveled(start, free, agreed, int(told.sum()), float(V.max(axis=1).mean()))
+            own = float(V.max(axis=1).mean())
+            start = leveled(start, free, agreed[free], int(told.sum()), own)
     start[rows] = one_hot(target, k)
     return Answered(start, rows, target)
 
 
+def agreed_logits(context: RefinementContext, labels: Ints) -> NDArray[np.float64]:
+    """Return the logit of the share of each row's neighbors that have its label, (n,)."""
+    same = (labels[context.graph.indices] == labels[:, None]).sum(axis=1)
+    # One row of two that cannot be known: a share of 0 or 1 has no logit.
+    return logit((same + 1) / (context.graph.k + 2))
+
+
 def calibrated(
-    context: RefinementContext, Q: Array, free: Ints, n_classes: int, levels: tuple[float, float]
+    Q: Array,
+    free: Ints,
+    agreed: NDArray[np.float64],
+    n_classes: int,
+    levels: tuple[float, float],
 ) -> Array:
     """Return soft labels `Q` whose largest entries are as sure as they are right.
 
@@ -180,11 +192,12 @@ def calibrated(
 
     Parameters
     ----------
-    context : RefinementContext
     Q : (n, k) float32
         The classes that were told of come first.
     free : (m,) int64
         Rows without an answer.
+    agreed : (n,) float64
+        The `agreed_logits` of all rows.
     n_classes : int
         Classes that were told of.
     levels : (float, float)
@@ -193,7 +206,7 @@ def calibrated(
     labels = Q.argmax(axis=1)
     first, second = np.partition(Q, -2, axis=1)[:, :-3:-1].T
     lead = np.log((first + FLOOR) / (second + FLOOR))
-    score = LEAD * lead + NEIGHBORLY * agreed_logits(context, labels)
+    score = LEAD * lead + NEIGHBORLY * agreed
     sure = np.ones(len(Q))
     told = labels < n_classes
     for of_kind, level in zip((told, ~told), levels, strict=True):
@@ -203,13 +216,6 @@ def calibrated(
             reach = float(np.abs(score[rows]).max()) + MAX_LOGIT
             sure[rows] = expit(score[rows] + shift_to_mean(score[rows], level, reach=reach))
     return with_confidence(Q, sure)
-
-
-def agreed_logits(context: RefinementContext, labels: Ints) -> NDArray[np.float64]:
-    """Return the logit of the share of each row's neighbors that have its label, (n,)."""
-    same = (labels[context.graph.indices] == labels[:, None]).sum(axis=1)
-    # One row of two that cannot be known: a share of 0 or 1 has no logit.
-    return logit((same + 1) / (context.graph.k + 2))
 
 
 def leveled(Q: Array, free: Ints, agreed: NDArray[np.float64], n_labels: int, own: float) -> Array:

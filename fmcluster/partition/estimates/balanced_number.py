@@ -32,13 +32,10 @@ from fmcluster.partition.scores import Candidate, score_candidate
 from fmcluster.utils.random import seed_of
 from fmcluster.vectors.faiss_index import one_blas_thread
 from fmcluster.vectors.graph import KNNGraph
-from fmcluster.vectors.pca import principal_axes
 from fmcluster.vectors.rows import sample_indices, unit_rows
 
 # Some sixty refinements are run: more rows cost time in proportion, and 4,000 told no more.
 ROWS = 2_000
-# As for rows: what a refinement costs is proportional to it.
-MOST_DIMS = 128
 # Above it every whole number is too many to try.
 MOST_CLUSTERS = 20
 # Mini-clusters under the trees: enough for 20 clusters of a dozen each; linkage costs its square.
@@ -66,7 +63,7 @@ def balanced_k(
     Parameters
     ----------
     rows : (n, d) float32
-        Unit rows; of many, 2,000 are read.
+        Unit rows, on few axes (`number` has chosen them); of many, 2,000 are read.
     preferred : int
         The number that the curve of scores prefers.
     k_range : (int, int)
@@ -132,12 +129,10 @@ def _best_free(context: RefinementContext, starts: Starts, k: int) -> float:
 
 
 def _context(rows: NDArray[np.float32], seed: int) -> RefinementContext:
-    """Return (a sample of) the rows, centered, on their leading axes, with their neighbors."""
+    """Return (a sample of) the rows, centered, with their neighbors."""
     if len(rows) > ROWS:
         rows = rows[sample_indices(rows, ROWS, seed)]
-    rows = rows - rows.mean(axis=0, dtype=np.float64).astype(np.float32)
-    axes = principal_axes(rows, MOST_DIMS)
-    rows = unit_rows(rows @ axes if axes.size else rows)
+    rows = unit_rows(rows - rows.mean(axis=0, dtype=np.float64).astype(np.float32))
     return RefinementContext(rows, KNNGraph.build(rows, k=min(N_NEIGHBORS, len(rows) - 1)), seed)
 
 

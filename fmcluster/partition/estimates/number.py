@@ -1,11 +1,11 @@
 r"""How many clusters: the height of the best-scored cut over a grid of numbers.
 
-Mini-clusters of neighbor-averaged rows, or of nodes of many (`fmcluster.partition.nodes`), are
-merged by every linkage of `fmcluster.partition.linkage`; each tree is cut at every k of a geometric
-grid and each cut is scored by modularity + simplified silhouette of the *original* rows, times the
-share a of rows on which the same cuts of two halves of the rows agree: fine clusters score well on
-the rows that they were made of, and come out otherwise of others (prediction strength, Tibshirani
-and Walther, 2005).
+On their leading axes, mini-clusters of neighbor-averaged rows, or of nodes of many
+(`fmcluster.partition.nodes`), are merged by every linkage of `fmcluster.partition.linkage`; each
+tree is cut at every k of a geometric grid and each cut is scored by modularity + simplified
+silhouette of the rows *before* they were averaged, times the share a of rows on which the same cuts
+of two halves of the rows agree: fine clusters score well on the rows that they were made of, and
+come out otherwise of others (prediction strength, Tibshirani and Walther, 2005).
 The curve is the best linkage's score at each k, averaged over seeds:
 
 .. math::
@@ -14,10 +14,11 @@ The curve is the best linkage's score at each k, averaged over seeds:
     \quad \log \hat k = \sum_k w_k \log k, \quad w_k \propto e^{U(k) / \tau}
 
 Its interval is the plateau: every k whose mean score is within a margin of the best, with the
-winners of the single seeds. Where even clusters of some other number score as well as anything and
-come out of any start, that number is taken and the interval reaches to it (`balanced_number`).
-Where the score is no better than that of one Gaussian of the same covariance there are no clusters
-to count, and the interval is the whole range.
+winners of the single seeds, and numbers that were not tried as the nearest one that was. Where even
+clusters of some other number score as well as anything and come out of any start, that number is
+taken and the interval reaches to it (`balanced_number`). Where the score is no better than that of
+one Gaussian of the same covariance there are no clusters to count, and the interval is the whole
+range.
 """
 
 from __future__ import annotations
@@ -239,8 +240,7 @@ def gaussian_like(rows: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
 
 def structure_gain(rows: NDArray[np.float32], k: int, *, seed: int) -> float:
     """Return by how much a sample's score at `k` exceeds that of one Gaussian like it."""
-    step = -(-len(rows) // NULL_ROWS)
-    sample = np.ascontiguousarray(rows[::step])
+    sample = rows[even_rows(len(rows), NULL_ROWS)]
     ks = np.array([min(k, max(2, len(sample) // 4))])  # four rows a cluster
     scores = []
     for one in (sample, gaussian_like(sample, seed)):

@@ -198,9 +198,7 @@ def test_a_fit_does_not_depend_on_what_was_loaded_before_it(tmp_path):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(900, 64)) + np.repeat(rng.normal(size=(12, 64)), 75, 0)
     np.save(tmp_path / "x.npy", x.astype(np.float32))
-    words = {
-        when: (when, tmp_path / "x.npy", tmp_path / f"{when}.npy") for when in ("first", "later")
-    }
-    subprocess.run([sys.executable, "-c", FIT, *map(str, words["first"])], check=True)
-    run_forked(FIT, *words["later"])  # of a process that has loaded everything else before
+    rows, *made = (str(tmp_path / f"{name}.npy") for name in ("x", "first", "later"))
+    subprocess.run([sys.executable, "-c", FIT, "first", rows, made[0]], check=True)
+    run_forked(FIT, "later", rows, made[1])  # of a process that has loaded all else before
     assert np.array_equal(np.load(tmp_path / "first.npy"), np.load(tmp_path / "later.npy"))

@@ -47,7 +47,7 @@ def test_a_number_outside_the_range_is_never_taken():
     assert balanced_k(rows, 30, k_range=(30, 60), seed=0) is None
 
 
-def test_many_rows_and_dimensions_are_sampled_and_the_answer_repeats():
+def test_many_rows_are_sampled_and_the_answer_repeats():
     rows = nested([1500] * 3, d=150)
     assert balanced_k(rows, 9, k_range=(2, 6), seed=1) == 3
     assert balanced_k(rows, 9, k_range=(2, 6), seed=1) == 3
