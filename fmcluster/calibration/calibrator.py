@@ -20,6 +20,7 @@ from fmcluster.functional.calibration import (
     shift_to_mean,
     with_confidence,
 )
+from fmcluster.utils.blocks import by_rows
 from fmcluster.utils.validation import check_proba
 from fmcluster.vectors.rows import JointRows, as_spaces, iter_blocks
 
@@ -113,7 +114,7 @@ class Calibrator:
             on `proba` alone and ranks rows less well.
         """
         values = check_proba(proba)
-        own = values.max(axis=1).astype(np.float64)
+        own = by_rows(lambda p: p.max(axis=1), values).astype(np.float64)
         if self.regions is None:
             score = own if self.base is None else self.base.confidence(values, xs)
             found = self.curves["score"](score)
@@ -126,7 +127,7 @@ class Calibrator:
                     f"xs has shape {X.shape}, expected ({len(own)}, "
                     f"{self.regions.centroids.shape[1]}): the rows of proba in the fitted space(s)"
                 )
-            vote_share = self.regions.vote_share(X, values.argmax(axis=1))
+            vote_share = self.regions.vote_share(X, by_rows(lambda p: p.argmax(axis=1), values))
             found = self.curves["mixed"](self.mix(vote_share, own))
         return np.clip(found, 1.0 / values.shape[1], 1.0)
 

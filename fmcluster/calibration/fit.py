@@ -21,6 +21,7 @@ from fmcluster.functional.labels.answers import RowAnswers, close_answers
 from fmcluster.partition.estimates.sizes import estimate_sizes, most_correct
 from fmcluster.partition.spread_rows import N_NEIGHBORS as SPREAD_NEIGHBORS
 from fmcluster.partition.spread_rows import Centered, spread_with_accuracy
+from fmcluster.utils.blocks import by_rows, copied
 from fmcluster.utils.random import seed_of
 from fmcluster.vectors.fit_data import HeadData, known_rows, rows_to_fit
 from fmcluster.vectors.graph import KNNGraph
@@ -79,7 +80,7 @@ class CalibratedFit:
             method = f"{self.head.name} head"
         else:
             return None
-        level = float(self.proba.max(axis=1).mean())
+        level = float(by_rows(lambda p: p.max(axis=1), self.proba).mean())
         return {"method": method, "n_labels": n_labels, "level": level}
 
 
@@ -133,7 +134,7 @@ def fit_calibrated(
     if own is None:
         scores = head.of_own_rows(scores)
     else:
-        scores = scores.copy()
+        scores = copied(scores)
         scores[own] = head.of_own_rows(scores[own])
     if not calibrate or head.self_calibrated or scores.shape[1] == 1:
         proba = held(without_evidence(scores, spaces), answers, head, own)
@@ -210,7 +211,7 @@ def held(
         return proba
     place = np.empty(int(head.columns_.max()) + 1, np.int64)
     place[head.columns_] = np.arange(len(head.columns_))
-    proba = proba.copy()
+    proba = copied(proba)
     groups = close_answers(answers)
     classed = groups.group < groups.n_classes
     rows = groups.rows[classed]
@@ -229,6 +230,6 @@ def without_evidence(proba: NDArray[np.float32], spaces: Sequence[Any]) -> NDArr
     unknown = zero_rows(spaces)
     if not unknown.any():
         return proba
-    proba = proba.copy()
+    proba = copied(proba)
     proba[unknown] = with_confidence(proba[unknown], np.zeros(int(unknown.sum())))
     return proba

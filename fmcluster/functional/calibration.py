@@ -21,7 +21,8 @@ from scipy.optimize import minimize_scalar
 from scipy.special import expit
 from scipy.stats import rankdata
 
-from fmcluster.functional.softmax import BLOCK_ROWS, softmax_in_place
+from fmcluster.functional.softmax import softmax_in_place
+from fmcluster.utils.blocks import by_rows, row_blocks, stacked
 from fmcluster.utils.validation import check_in
 
 # By convention (Guo et al., 2017): figures of papers are of 15.
@@ -140,8 +141,9 @@ def ece(
     return reliability_table(confidence, correct, n_bins=n_bins, strategy=strategy).ece
 
 
-def _proba_target(proba: ArrayLike, target: ArrayLike) -> tuple[Floats, NDArray[np.int64]]:
-    values = np.asarray(proba, dtype=np.float64)
+def _proba_target(proba: ArrayLike, target: ArrayLike) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Check probabilities (n, k) and the column that is right for each row."""
+    values = np.asarray(proba)
     columns = np.asarray(target, dtype=np.int64)
     if values.ndim != 2 or columns.shape != values.shape[:1] or len(columns) == 0:
         raise ValueError(
@@ -165,10 +167,18 @@ def classwise_ece(proba: ArrayLike, target: ArrayLike, n_bins: int = N_BINS) -> 
         The column that is right for each row; -1 where none is.
     """
     values, columns = _proba_target(proba, target)
-    errors = [
-        ece(np.clip(values[:, j], 0.0, 1.0), columns == j, n_bins) for j in range(values.shape[1])
-    ]
-    return float(np.mean(errors))
+    n, k = values.shape
+    edges = np.linspace(0.0, 1.0, n_bins + 1)
+    # Of every bin of every column, what is promised less what is right: rows times the difference.
+    gaps = np.zeros(k * n_bins)
+    for rows in row_blocks(values):
+        p, right = np.clip(values[rows].astype(np.float64), 0.0, 1.0), columns[rows]
+        bins = np.clip(np.searchsorted(edges, p, side="right") - 1, 0, n_bins - 1)
+        bins += n_bins * np.arange(k)
+        hit = bins[np.flatnonzero(right >= 0), right[right >= 0]]
+        gaps += np.bincount(bins.ravel(), p.ravel(), minlength=len(gaps))
+        gaps -= np.bincount(hit, minlength=len(gaps))
+    return float(np.abs(gaps).sum() / (n * k))
 
 
 def brier(proba: ArrayLike, target: ArrayLike) -> float:
@@ -177,15 +187,19 @@ def brier(proba: ArrayLike, target: ArrayLike) -> float:
     A class without a column (target -1) counts as a column of zeros.
     """
     values, columns = _proba_target(proba, target)
-    hit = np.where(columns >= 0, values[np.arange(len(values)), columns], 0.0)
-    return float(((values**2).sum(axis=1) - 2.0 * hit + 1.0).mean())
+    square = by_rows(lambda p: (p.astype(np.float64) ** 2).sum(axis=1), values)
+    return float((square - 2.0 * _hit(values, columns) + 1.0).mean())
 
 
 def nll(proba: ArrayLike, target: ArrayLike) -> float:
     """Return the mean negative log-likelihood in nats; probabilities are floored at 1.2e-7."""
     values, columns = _proba_target(proba, target)
-    hit = np.where(columns >= 0, values[np.arange(len(values)), columns], 0.0)
-    return float(-np.log(np.clip(hit, EPSILON, 1.0)).mean())
+    return float(-np.log(np.clip(_hit(values, columns), EPSILON, 1.0)).mean())
+
+
+def _hit(values: NDArray[Any], columns: NDArray[np.int64]) -> Floats:
+    """Return the probability (n,) of each row's right column; 0 where it has none."""
+    return np.where(columns >= 0, values[np.arange(len(values)), columns], 0.0).astype(np.float64)
 
 
 def auroc(confidence: ArrayLike, correct: ArrayLike) -> float:
@@ -326,12 +340,13 @@ def temperature_for_mean(proba: ArrayLike, mean_confidence: float) -> float:
 
 def with_confidence(proba: NDArray[Any], confidence: Floats) -> NDArray[np.float32]:
     """Return rows whose largest entry is `confidence`, at the argmax of `proba`; sums are one."""
-    out = np.ones(proba.shape, dtype=np.float32)
-    if proba.shape[1] > 1:
-        for start in range(0, len(proba), BLOCK_ROWS):
-            rows = slice(start, start + BLOCK_ROWS)
-            out[rows] = _with_confidence(proba[rows], confidence[rows])
-    return out
+    if proba.shape[1] == 1:
+        return np.ones(proba.shape, np.float32)
+    parts = (
+        _with_confidence(proba[rows], confidence[rows]).astype(np.float32)
+        for rows in row_blocks(proba)
+    )
+    return stacked(parts, len(proba)) if len(proba) else np.empty(proba.shape, np.float32)
 
 
 def _with_confidence(proba: NDArray[Any], confidence: Floats) -> Floats:

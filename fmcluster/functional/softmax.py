@@ -113,3 +113,9 @@ def softmax_in_place(scores: NDArray[Any]) -> NDArray[Any]:
     np.exp(scores, out=scores)
     scores /= scores.sum(axis=1, keepdims=True)
     return scores
+
+
+def normalized(proba: NDArray[Any]) -> NDArray[Any]:
+    """Return rows that sum to one; even where all of a row is zero."""
+    total = proba.sum(axis=1, keepdims=True)
+    return np.where(total > 0, proba / np.where(total > 0, total, 1), 1 / proba.shape[1])

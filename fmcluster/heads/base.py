@@ -21,7 +21,9 @@ from sklearn.base import BaseEstimator, ClusterMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fmcluster.functional.labels.answers import RowAnswers
+from fmcluster.functional.softmax import normalized
 from fmcluster.heads.config import FORMAT, SAVED, plain_params
+from fmcluster.utils.blocks import BLOCK_VALUES, by_rows, check_room, stacked
 from fmcluster.utils.errors import CollapseWarning, CorruptShardError
 from fmcluster.utils.files import atomic_path, digest_file, safe_child, write_json
 from fmcluster.utils.folders import replaced_folder
@@ -40,9 +42,6 @@ from fmcluster.vectors.rows import (
     is_space_list,
     is_store,
 )
-
-# Probabilities of a block that is predicted, of which there are some copies: 32 MiB in float64.
-BLOCK_VALUES = 2**22
 
 
 @dataclass(eq=False, repr=False)
@@ -155,6 +154,8 @@ class ClusterHead(ClusterMixin, BaseEstimator):
             self.__dict__.pop(stale, None)
         self.space_dims_ = [space.n_dims for space in spaces]
         self.is_single_ = data.n_clusters == 1 and not self.fits_one_cluster
+        if keep:
+            check_room((n_rows, data.n_clusters))
         if not self.is_single_:
             self._fit(data)
         # A class that was answered is a cluster, even where no row is predicted to be in it.
@@ -165,7 +166,7 @@ class ClusterHead(ClusterMixin, BaseEstimator):
     def predict(self, X: Any) -> NDArray[np.int64]:
         """Return the cluster of each row of `X`, in 0..n_clusters_-1."""
         check_is_fitted(self, "columns_")
-        return self._over_blocks(self._open(X, reset=False), lambda p: p.argmax(axis=1), np.int64)
+        return self._over_blocks(self._open(X, reset=False), lambda p: p.argmax(axis=1))
 
     def predict_proba(self, X: Any) -> NDArray[np.float32]:
         """Return (m, n_clusters_) probabilities; rows sum to one, their argmax is `predict`.
@@ -173,7 +174,7 @@ class ClusterHead(ClusterMixin, BaseEstimator):
         Until a `Calibrator` has seen them they are scores, not confidences.
         """
         check_is_fitted(self, "columns_")
-        return self._over_blocks(self._open(X, reset=False), lambda p: p, np.float32)
+        return self._over_blocks(self._open(X, reset=False), lambda p: p)
 
     def fit_predict(self, X: Any, y: Any = None, *, graph: KNNGraph | None = None) -> Any:
         """Fit and return `labels_`."""
@@ -185,7 +186,8 @@ class ClusterHead(ClusterMixin, BaseEstimator):
         """Fit and return the probabilities (n, n_clusters_) of the rows of `X`, computed once."""
         spaces = self._open(X, reset=True)
         proba = self._fit_spaces(spaces, graph, answers, keep=True)
-        return self.predict_proba(spaces) if proba is None else proba
+        assert proba is not None
+        return proba
 
     def fit_answered(
         self,
@@ -282,14 +284,14 @@ class ClusterHead(ClusterMixin, BaseEstimator):
     ) -> NDArray[np.float32] | None:
         """Set labels without gaps, the map from probability columns to labels, and the prior.
 
-        With `keep` return the probabilities; None where clusters without rows were dropped.
+        With `keep` return the probabilities.
         """
         self.columns_ = np.arange(asked)
-        proba = self._over_blocks(spaces, lambda p: p, np.float32) if keep else None
+        proba = self._over_blocks(spaces, lambda p: p) if keep else None
         if proba is None:
-            raw = self._over_blocks(spaces, lambda p: p.argmax(axis=1), np.int64)
+            raw = self._over_blocks(spaces, lambda p: p.argmax(axis=1))
         else:
-            raw = proba.argmax(axis=1)
+            raw = by_rows(lambda p: p.argmax(axis=1), proba)
         alive, labels = np.unique(raw, return_inverse=True)
         if whole:
             alive, labels = np.arange(asked), raw
@@ -310,29 +312,26 @@ class ClusterHead(ClusterMixin, BaseEstimator):
         else:
             prior = np.asarray(prior, dtype=np.float64)[alive]
         self.cluster_prior_ = prior / prior.sum()
-        return proba if len(alive) == asked else None
+        if proba is None or len(alive) == asked:
+            return proba
+        return by_rows(lambda p: normalized(p[:, alive]).astype(np.float32), proba)
 
     def _over_blocks(
-        self, spaces: list[Rows], take: Callable[[NDArray[Any]], NDArray[Any]], dtype: Any
+        self, spaces: list[Rows], take: Callable[[NDArray[Any]], NDArray[Any]]
     ) -> NDArray[Any]:
         """Apply `take` to the probabilities of each block of rows and join the answers."""
         n_rows = spaces[0].n_rows
-        out = np.empty(0, dtype)
         # Of thousands of clusters fewer rows at a time: each has some copies of all of them.
         size = min(BLOCK_ROWS, max(1, BLOCK_VALUES // len(self.columns_)))
-        for start in range(0, n_rows, size):
+
+        def block(start: int) -> NDArray[Any]:
             xs = [space[start : start + size] for space in spaces]
             for x in xs:
                 check_finite_rows(x, name="X")
             proba = np.ones((len(xs[0]), 1)) if self.is_single_ else np.asarray(self._proba(xs))
-            proba = proba[:, self.columns_]
-            total = proba.sum(axis=1, keepdims=True)
-            proba = np.where(total > 0, proba / np.where(total > 0, total, 1), 1 / proba.shape[1])
-            part = take(proba.astype(np.float32))
-            if start == 0:
-                out = np.empty((n_rows, *part.shape[1:]), dtype)
-            out[start : start + len(part)] = part
-        return out
+            return take(normalized(proba[:, self.columns_]).astype(np.float32))
+
+        return stacked((block(start) for start in range(0, n_rows, size)), n_rows)
 
     # -- saving -----------------------------------------------------------------------------
 

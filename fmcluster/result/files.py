@@ -28,6 +28,7 @@ from fmcluster.result.loop.reference import FILES as SAMPLE_FILES
 from fmcluster.result.loop.reference import read_sample, write_sample
 from fmcluster.result.naming.audit import NAMES_AUDIT, read_audit, write_audit
 from fmcluster.result.predictor import ClusterPipeline
+from fmcluster.utils.blocks import IN_MEMORY
 from fmcluster.utils.errors import CorruptShardError
 from fmcluster.utils.files import (
     as_corrupt,
@@ -207,7 +208,10 @@ def _result_of(folder: Path, about: dict[str, Any]) -> dict[str, Any]:
     import pyarrow.parquet as parquet
 
     _check(folder, about)
-    labels, proba = (read_array(folder / f"{name}.npy") for name in ("labels", "proba"))
+    labels = read_array(folder / "labels.npy")
+    large = (folder / "proba.npy").stat().st_size > IN_MEMORY
+    # What is edited is copied before; a file that is replaced stays for who has it open.
+    proba = np.asarray(read_array(folder / "proba.npy", mmap=large))
     table = parquet.read_table(folder / "clusters.parquet")
     if not len(labels) == len(proba) == table.num_rows == about["n_rows"]:
         raise CorruptShardError(

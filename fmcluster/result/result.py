@@ -39,6 +39,7 @@ from fmcluster.result.notebook.html import repr_html
 from fmcluster.result.notebook.plot import plot
 from fmcluster.result.notebook.tables import frame, table
 from fmcluster.result.predictor import ClusterPipeline
+from fmcluster.utils.blocks import by_rows, copied
 from fmcluster.utils.ids import IdIndex
 from fmcluster.utils.validation import check_labels, label_text
 from fmcluster.vectors.graph import KNNGraph
@@ -208,7 +209,7 @@ class ClusterResult:
         StoreMismatchError
             A store of another encoder.
         """
-        return self.predict_proba(data, **options).argmax(axis=1).astype(np.int64)
+        return self.pipeline.predict(data, **options)
 
     def predict_proba(self, data: Any, **options: Any) -> NDArray[np.float32]:
         """Return calibrated probabilities (m, k) of new data."""
@@ -286,14 +287,15 @@ class ClusterResult:
     def _recalibrated(
         self, calibrator: Calibrator, proba: NDArray[Any], *, names: tuple[str, ...] | None = None
     ) -> ClusterResult:
-        proba = np.array(proba, np.float32)
+        proba = copied(proba, np.float32)
         proba[self.labels < 0] = 1 / self.n_clusters
         changed = self.with_pipeline(
             calibrator=calibrator,
             names=names or self.names,
             provenance={**self.provenance, "calibration": calibrator.about()},
         )
-        return dataclasses.replace(changed, proba=proba, confidence=proba.max(axis=1))
+        sure = by_rows(lambda p: p.max(axis=1), proba)
+        return dataclasses.replace(changed, proba=proba, confidence=sure)
 
     @cached_property
     def index(self) -> IdIndex:

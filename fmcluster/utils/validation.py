@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fmcluster.utils.blocks import by_rows, row_blocks
+
 
 # Enough to find the cause by; more make an error a page.
 def _some(values: NDArray[Any], limit: int = 5) -> str:
@@ -78,10 +80,9 @@ def check_finite_rows(
 ) -> None:
     """Raise ValueError that names the rows of `array` holding NaN or infinity."""
     with np.errstate(over="ignore", invalid="ignore"):
-        suspicious = not np.isfinite(array.sum(dtype=np.float64))
-    if not suspicious:
-        return
-    bad = np.flatnonzero(~np.isfinite(array).all(axis=1))
+        if all(np.isfinite(array[part].sum(dtype=np.float64)) for part in row_blocks(array)):
+            return
+    bad = np.flatnonzero(~by_rows(lambda part: np.isfinite(part).all(axis=1), array))
     if len(bad):
         rows = bad if ids is None else np.asarray(ids)[bad]
         raise ValueError(
@@ -151,11 +152,10 @@ def is_missing(value: Any) -> bool:
 def check_proba(proba: ArrayLike, *, name: str = "proba", atol: float = 1e-3) -> NDArray[Any]:
     """Return probabilities (n, k): finite, in [0, 1], rows summing to one."""
     array = check_matrix(proba, name=name)
-    if array.min() < -atol or array.max() > 1 + atol:
-        raise ValueError(
-            f"{name} must lie in [0, 1], got values from {array.min():.4g} to {array.max():.4g}"
-        )
-    sums = array.sum(axis=1)
+    found = by_rows(lambda p: np.stack([p.min(axis=1), p.max(axis=1), p.sum(axis=1)], 1), array)
+    low, high, sums = found[:, 0].min(), found[:, 1].max(), found[:, 2]
+    if low < -atol or high > 1 + atol:
+        raise ValueError(f"{name} must lie in [0, 1], got values from {low:.4g} to {high:.4g}")
     worst = int(np.abs(sums - 1).argmax())
     if abs(sums[worst] - 1) > atol:
         raise ValueError(

@@ -195,7 +195,7 @@ def test_confidence_of_many_rows_is_set_block_by_block(monkeypatch):
     rng = np.random.default_rng(0)
     proba, level = rng.dirichlet(np.ones(5), 50), rng.uniform(0.2, 1, 50)
     whole = with_confidence(proba, level)
-    monkeypatch.setattr("fmcluster.functional.calibration.BLOCK_ROWS", 7)
+    monkeypatch.setattr("fmcluster.utils.blocks.BLOCK_VALUES", 7 * 5)
     np.testing.assert_array_equal(with_confidence(proba, level), whole)
     np.testing.assert_allclose(whole.max(axis=1), np.maximum(level, 0.2), atol=1e-4)
 

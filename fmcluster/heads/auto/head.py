@@ -47,6 +47,7 @@ from fmcluster.heads.base import ClusterHead
 from fmcluster.partition.estimates.sizes import shares_by_rank, size_profile
 from fmcluster.partition.nodes import coarsen, node_context
 from fmcluster.partition.refine import RefinementContext
+from fmcluster.utils.blocks import picked
 from fmcluster.utils.validation import check_in, check_prior, check_range
 from fmcluster.vectors.faiss_index import one_blas_thread
 from fmcluster.vectors.fit_data import HeadData
@@ -271,7 +272,7 @@ class AutoHead(ClusterHead):
                 kept.proba = kept.points.mean(proba)
             return proba
         of_row, found = answered
-        return found[of_row][:, self.columns_]
+        return picked(found[:, self.columns_], of_row)
 
     def _resolve_n_clusters(self, data: HeadData) -> int:
         start = self.__dict__.get("start_")

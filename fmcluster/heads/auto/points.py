@@ -15,6 +15,7 @@ from fmcluster.functional.labels.answers import RowAnswers
 from fmcluster.partition.mini_clusters import group_sums
 from fmcluster.partition.nodes import affinities, coarsen
 from fmcluster.partition.refine import N_NEIGHBORS
+from fmcluster.utils.blocks import row_blocks
 from fmcluster.vectors.fit_data import HeadData
 from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.rows import BLOCK_ROWS, unit_rows
@@ -49,7 +50,10 @@ class Points:
         """Return what the rows' `values` (n, k) are on the mean of each point, (m, k)."""
         if self.weights is None:
             return values
-        total = group_sums(values, self.of_row, len(self.weights))
+        total = np.zeros((len(self.weights), values.shape[1]))
+        for part in row_blocks(values):
+            there, of = np.unique(self.of_row[part], return_inverse=True)
+            total[there] += group_sums(values[part], of, len(there))
         return (total / self.weights[:, None]).astype(np.float32)
 
     def answers(self, answers: RowAnswers) -> RowAnswers:

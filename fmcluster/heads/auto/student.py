@@ -67,6 +67,8 @@ SLOPE = 0.8
 TINY = 1e-6
 # Under the package's own: cosines to the landmarks are in float64, 8 MB per thousand and thread.
 BLOCK_ROWS = 1_024
+# Of thousands of clusters few rows come at a time, and every core is to have some of them.
+FEW_ROWS = 256
 # On a GPU, as many as are predicted at a time: 70 MB of cosines per thousand landmarks.
 GPU_ROWS = 8_192
 # Products of fewer multiplications are done before a GPU is awake.
@@ -109,13 +111,14 @@ class Student:
             return self._scores_on(device, rows)
         out = np.empty((len(rows), len(self.bias)))
         trust = np.empty((len(rows), 1))
+        size = BLOCK_ROWS if len(self.bias) <= DENSE_CLUSTERS else FEW_ROWS
         landmarks = CONCENTRATION * self.landmarks.astype(np.float64).T
         values = self._values()
         weights = self.weights.astype(np.float64)
 
         def block(start: int) -> None:
             # float64, so that a row's answer does not depend on the rows beside it.
-            part = slice(start, start + BLOCK_ROWS)
+            part = slice(start, start + size)
             some = rows[part].astype(np.float64)
             # A softmax whose sum is the last value's: no cosine is above one, and less is written.
             near = some @ landmarks
@@ -123,11 +126,11 @@ class Student:
             near = np.exp(near, out=near) @ values
             near = near[:, :-1] / near[:, -1:]
             linear = softmax(some @ weights + self.offsets)
-            both = 0.5 * (np.log(near[:, :-1] + TINY) + np.log(linear + TINY))
-            out[part] = both + self.bias
+            both = (near[:, :-1] + TINY) * (linear + TINY)
+            out[part] = 0.5 * np.log(both, out=both) + self.bias
             trust[part] = near[:, -1:]
 
-        starts = range(0, len(rows), BLOCK_ROWS)
+        starts = range(0, len(rows), size)
         # One BLAS thread each, for which faiss has to be asked; to predict, it need not be there.
         if len(starts) < 2 or find_spec("faiss") is None:
             for start in starts:

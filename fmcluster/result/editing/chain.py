@@ -7,7 +7,7 @@ before the first (`Unedited`) and repeats them on its own rows when the last is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fmcluster.result.editing.columns import Labels, Proba
+from fmcluster.utils.blocks import row_blocks, stacked
 
 Names = tuple[str, ...] | None
 Prior = NDArray[np.float64]
@@ -96,10 +97,20 @@ class Edit:
         self, state: Clustering, parts: NDArray[np.float32] | None, rows_of: RowsOf
     ) -> Clustering:
         """Return the rows of a result after the step."""
-        proba, labels = self.columns(state.proba, state.labels, parts)
-        nowhere = labels < 0
-        if nowhere.any():  # in no cluster: as likely in one as in another
-            proba = np.where(nowhere[:, None], np.float32(1 / proba.shape[1]), proba)
+        labels = state.labels.copy()
+
+        def blocks() -> Iterator[Proba]:
+            for rows in row_blocks(state.proba):
+                some = None if parts is None else parts[rows]
+                proba, labels[rows] = self.columns(state.proba[rows], state.labels[rows], some)
+                nowhere = labels[rows] < 0
+                if nowhere.any():  # in no cluster: as likely in one as in another
+                    proba = np.where(nowhere[:, None], np.float32(1 / proba.shape[1]), proba)
+                yield proba
+
+        # Names alone change no column: nothing is made anew.
+        renamed = type(self).columns is Edit.columns
+        proba = state.proba if renamed else stacked(blocks(), len(labels))
         return Clustering(
             labels=labels,
             proba=proba,

@@ -22,6 +22,7 @@ from fmcluster.result.editing.columns import (
     split_columns,
     without_column,
 )
+from fmcluster.utils.blocks import copied
 from fmcluster.vectors.rows import as_spaces, one_or_list
 
 
@@ -200,7 +201,7 @@ class Move(Edit):
         n = len(state.labels)
         prior = np.maximum(state.cluster_prior + gain / n, 0.5 / n)
         changed = {name: getattr(state, name).copy() for name in ("labels", "confidence", "score")}
-        proba = state.proba.copy()
+        proba = copied(state.proba)
         proba[rows], changed["labels"][rows] = certain, self.cluster
         changed["confidence"][rows] = changed["score"][rows] = 1
         return dataclasses.replace(state, proba=proba, cluster_prior=prior / prior.sum(), **changed)

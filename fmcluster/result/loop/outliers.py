@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmcluster.functional.conformal import own_p_values
+from fmcluster.utils.blocks import by_rows
 from fmcluster.utils.validation import check_range
 from fmcluster.vectors.strangeness import own_strangeness, unknown_rows
 
@@ -51,7 +52,9 @@ def top(result: ClusterResult, count: int = 3) -> tuple[NDArray[np.int64], NDArr
         raise TypeError(f"count must be a whole number, got {count!r}")
     if not 1 <= count <= result.n_clusters:
         raise ValueError(f"count={count} is outside 1..{result.n_clusters}, the clusters there are")
-    order = np.argsort(-result.proba, axis=1, kind="stable")[:, :count].astype(np.int64)
+    order = by_rows(
+        lambda p: np.argsort(-p, axis=1, kind="stable")[:, :count].astype(np.int64), result.proba
+    )
     return order, np.take_along_axis(result.proba, order, axis=1)
 
 

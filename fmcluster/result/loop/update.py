@@ -26,6 +26,7 @@ from fmcluster.result.loop.reference import Reference, extended, joint_rows, ref
 from fmcluster.result.naming import source_names
 from fmcluster.result.naming.unique import unique_names
 from fmcluster.result.predictor import predict_rows
+from fmcluster.utils.blocks import by_rows, joined
 from fmcluster.utils.random import seed_of
 from fmcluster.utils.validation import check_in
 from fmcluster.vectors.graph import KNNGraph
@@ -159,7 +160,7 @@ def _grown(
     nowhere = novel | ~x.any(axis=1)
     new_labels = np.where(nowhere, -1, batch.proba.argmax(axis=1)).astype(np.int64)
     labels = np.concatenate([result.labels, new_labels])
-    proba = np.concatenate([result.proba, batch.proba])
+    proba = joined([result.proba, batch.proba])
     step = None
     if with_clusters and reference is not None:
         rows = np.concatenate([waiting, n + np.flatnonzero(novel)])
@@ -178,7 +179,9 @@ def _grown(
     raw = result.head.predict_proba(one_or_list(batch.xs)).max(axis=1)
     score = np.where(none, 1 / proba.shape[1], np.concatenate([result.score, raw]))
     changed = labels[:n] != result.labels
-    confidence[:n][changed] = score[:n][changed] = proba[:n].max(axis=1)[changed]
+    confidence[:n][changed] = score[:n][changed] = by_rows(lambda p: p.max(axis=1), proba[:n])[
+        changed
+    ]
     provenance = _provenance(result, batch, novel, proba.shape[1] - k, alpha)
     pipeline: dict[str, Any] = {"provenance": provenance}
     if step is not None:
@@ -245,7 +248,7 @@ def _with_clusters(
     parts = np.zeros((len(labels), len(shares)))
     parts[n:] = step.parts(batch.xs)
     parts[old[inside[: len(old)]]] = model.proba(old_x[inside[: len(old)]])
-    out = np.pad(proba, ((0, 0), (0, len(shares))))
+    out = by_rows(lambda p: np.pad(p, ((0, 0), (0, len(shares)))), proba)
     touched = np.flatnonzero(parts.any(axis=1))
     out[touched] = grown_columns(proba[touched], parts[touched])
     new = np.arange(len(labels)) >= n

@@ -19,6 +19,7 @@ from fmcluster.result.expected import expected
 from fmcluster.result.loop.answers import Answers
 from fmcluster.result.naming import name_by_source
 from fmcluster.result.naming.unique import unique_names
+from fmcluster.utils.blocks import by_rows
 from fmcluster.utils.validation import label_text
 
 if TYPE_CHECKING:
@@ -86,7 +87,8 @@ def with_answers(
         edited=result.proba if edited else None,
         random_state=int(result.provenance.get("random_state") or 0),
     )
-    order, old = number_as_before(result.labels, fit.proba.argmax(axis=1), fit.proba.shape[1])
+    after = by_rows(lambda p: p.argmax(axis=1), fit.proba)
+    order, old = number_as_before(result.labels, after, fit.proba.shape[1])
     names = None
     if result.names:
         names = [
@@ -113,12 +115,12 @@ def answered(
     names : (k,), optional
         Of clusters that no class names, in the new numbers.
     """
-    head, proba, scores = fit.head, fit.proba, fit.scores
+    head, proba = fit.head, fit.proba
     about = fit.about(n_labels=len(answers.labels)) if result.is_calibrated else None
     order = np.arange(proba.shape[1]) if order is None else order
     columns = head.columns_.copy()
     head.reorder(order)
-    proba, scores = proba[:, order], scores[:, order]
+    proba = by_rows(lambda p: p[:, order], proba)
     provenance = {
         **result.provenance,
         "head": head_record(head),
@@ -145,10 +147,10 @@ def answered(
     )
     found = dataclasses.replace(
         result,
-        labels=proba.argmax(axis=1).astype(np.int64),
+        labels=by_rows(lambda p: p.argmax(axis=1), proba),
         proba=proba,
-        confidence=proba.max(axis=1),
-        score=scores.max(axis=1),
+        confidence=by_rows(lambda p: p.max(axis=1), proba),
+        score=by_rows(lambda p: p.max(axis=1), fit.scores),
         cluster_prior=np.asarray(head.cluster_prior_),
         graph=fit.graph,
         pipeline=pipeline,

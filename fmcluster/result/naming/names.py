@@ -17,6 +17,7 @@ from fmcluster.result.naming.hook import Namer, checked_name, describe
 from fmcluster.result.naming.terms import N_TERMS, cluster_terms, confusion
 from fmcluster.result.naming.texts import MOST_ROWS, RowTexts, given_texts, source_texts
 from fmcluster.result.naming.unique import found_names, unique_names
+from fmcluster.utils.blocks import picked
 from fmcluster.utils.errors import NamingError
 from fmcluster.utils.progress import track
 from fmcluster.utils.validation import check_range
@@ -164,7 +165,7 @@ def source_names(
 def terms_of(result: ClusterResult, found: RowTexts, n_terms: int) -> list[list[str]]:
     """Return the telling terms of each cluster, best first."""
     labels = result.labels[found.rows]
-    return cluster_terms(found.table, labels, result.proba[found.rows], n_terms=n_terms)
+    return cluster_terms(found.table, labels, picked(result.proba, found.rows), n_terms=n_terms)
 
 
 def with_names(result: ClusterResult, names: Sequence[str]) -> ClusterResult:

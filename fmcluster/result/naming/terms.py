@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmcluster.result.naming.phrases import TermTable
+from fmcluster.utils.blocks import row_blocks
 
 Floats = NDArray[np.float64]
 
@@ -134,7 +135,8 @@ def confusion(labels: NDArray[np.int64], proba: NDArray[np.floating]) -> Floats:
     k = proba.shape[1]
     out = np.zeros((k, k))
     there = labels >= 0
-    np.add.at(out, labels[there], proba[there])
+    for rows in row_blocks(proba):
+        np.add.at(out, labels[rows][there[rows]], proba[rows][there[rows]])
     np.fill_diagonal(out, 0)
     if k > NEIGHBORS:
         rest = np.argsort(-out, axis=1, kind="stable")[:, NEIGHBORS:]

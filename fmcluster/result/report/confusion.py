@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fmcluster.utils.blocks import picked, row_blocks
 from fmcluster.vectors.rows import BLOCK_ROWS
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class Confusions:
 def find_confusions(result: ClusterResult) -> Confusions:
     """Return which clusters of a result are taken for one another."""
     there = result.labels >= 0
-    rows, overlap = overlaps(result.proba if there.all() else result.proba[there])
+    rows, overlap = overlaps(picked(result.proba, np.flatnonzero(there)))
     near = None if result.graph is None else result.graph.indices[:, :NEAREST]
     shared = overlap if near is None else shared_neighbors(result.labels, near, len(rows))
     a, b = np.triu_indices(len(rows), 1)
@@ -162,8 +163,8 @@ def overlaps(proba: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[
     """
     k = proba.shape[1]
     rows, mass = np.zeros((k, k)), np.zeros(k)
-    for start in range(0, len(proba), BLOCK_ROWS):
-        block = proba[start : start + BLOCK_ROWS].astype(np.float64)
+    for part in row_blocks(proba):
+        block = proba[part].astype(np.float64)
         mass += block.sum(axis=0)
         block[block < COULD_BE] = 0
         rows += 2 * block.T @ block
