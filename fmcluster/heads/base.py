@@ -23,7 +23,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from fmcluster.functional.labels.answers import RowAnswers
 from fmcluster.functional.softmax import normalized
 from fmcluster.heads.config import FORMAT, SAVED, plain_params
-from fmcluster.utils.blocks import BLOCK_VALUES, by_rows, check_room, stacked
+from fmcluster.utils.blocks import BLOCK_VALUES, by_rows, check_room, row_blocks, stacked
 from fmcluster.utils.errors import CollapseWarning, CorruptShardError
 from fmcluster.utils.files import atomic_path, digest_file, safe_child, write_json
 from fmcluster.utils.folders import replaced_folder
@@ -314,7 +314,9 @@ class ClusterHead(ClusterMixin, BaseEstimator):
         self.cluster_prior_ = prior / prior.sum()
         if proba is None or len(alive) == asked:
             return proba
-        return by_rows(lambda p: normalized(p[:, alive]).astype(np.float32), proba)
+        for part in row_blocks(proba):  # in place: a disk may have room for one of them
+            proba[part, : len(alive)] = normalized(proba[part][:, alive])
+        return proba[:, : len(alive)]
 
     def _over_blocks(
         self, spaces: list[Rows], take: Callable[[NDArray[Any]], NDArray[Any]]

@@ -173,6 +173,20 @@ def test_clusters_without_rows_are_dropped_and_labels_stay_consecutive(x):
     assert head.labels_.dtype == np.int64 and proba.dtype == np.float32
 
 
+def test_rows_are_predicted_once_also_where_clusters_are_dropped(x):
+    class Counting(Nearest):
+        def _proba(self, xs):
+            self.seen_ = getattr(self, "seen_", 0) + len(xs[0])
+            return super()._proba(xs)
+
+    head = Counting(5, dead=(0, 3))
+    with pytest.warns(CollapseWarning):
+        proba = head.fit_predict_proba(x)
+    assert head.seen_ == len(x) and proba.shape == (len(x), 3)
+    np.testing.assert_allclose(proba, head.predict_proba(x), atol=1e-6)
+    np.testing.assert_array_equal(proba.argmax(axis=1), head.labels_)
+
+
 def test_a_prior_of_the_head_is_cut_to_the_clusters_left(x):
     class Told(Nearest):
         def _fit(self, data):
