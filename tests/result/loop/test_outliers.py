@@ -7,6 +7,7 @@ import pytest
 
 import fmcluster as fmc
 from fmcluster.functional.conformal import p_values
+from fmcluster.result.loop.outliers import top
 from fmcluster.result.loop.reference import joint_rows, reference_of
 
 
@@ -38,6 +39,15 @@ def test_top_orders_clusters_by_probability(result):
     np.testing.assert_array_equal(proba[:, 0], result.proba.max(axis=1))
     assert (np.diff(proba, axis=1) <= 0).all()
     np.testing.assert_allclose(result.top(4)[1].sum(axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [1, 3, 8, 9])
+def test_of_equal_probabilities_the_first_is_first_however_many_are_asked(result, count):
+    shares = np.random.default_rng(0).integers(0, 4, (50, 12)).astype(np.float32)
+    shares[:, 0] += 1
+    proba = shares / shares.sum(axis=1, keepdims=True)
+    found, _ = top(dataclasses.replace(result, proba=proba), count)
+    np.testing.assert_array_equal(found, np.argsort(-proba, axis=1, kind="stable")[:, :count])
 
 
 @pytest.mark.parametrize("count", [0, 5, -1])
