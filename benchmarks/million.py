@@ -8,11 +8,15 @@ its memory is the peak resident set (pages of the map included) above that after
 
     python benchmarks/million.py pipeline --rows 1000000 --threads 2
     python benchmarks/million.py growth --rows 100000 1000000 --heads kmeans gmm scan
+    python benchmarks/million.py many --rows 1000000 --clusters 2000 --threads 2
 
 ``pipeline`` is the neighbor graph, the head ``auto`` and ``predict``. ``growth`` is one head a
 cell, trained heads for one epoch a stage on a graph of random rows (what an epoch takes does not
 depend on which rows are neighbors, what it finds does, so it is not reported); ``graph:ivf``
-builds the graph by that index, ``cluster`` is the facade. Finished cells are kept in ``--out``.
+builds the graph by that index, ``cluster`` is the facade. ``many`` is what one does with a result
+of thousands of clusters, apart on all dimensions, whose probabilities are more than is held: beside
+the peak, which counts the pages of their file, it notes what was held. Finished cells are in
+``--out``.
 """
 
 from __future__ import annotations
@@ -21,8 +25,10 @@ import argparse
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
+import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -197,6 +203,63 @@ def growth_cell(name: str, x_path: str, y_path: str) -> dict[str, Any]:
     return totals
 
 
+def write_many(folder: Path, n_rows: int, n_clusters: int) -> tuple[Path, Path]:
+    """Write rows of Gaussians as far apart as random directions are; sizes are a Dirichlet draw."""
+    x_path = folder / f"many{n_rows}x{n_clusters}.npy"
+    y_path = folder / f"many{n_rows}x{n_clusters}_y.npy"
+    if not y_path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        rng = np.random.default_rng(0)
+        centres = rng.normal(size=(n_clusters, DIMS)).astype(np.float32)
+        y = rng.choice(n_clusters, n_rows, p=rng.dirichlet(np.full(n_clusters, 2.0)))
+        x = np.lib.format.open_memmap(x_path, "w+", np.float32, (n_rows, DIMS))
+        for start in range(0, n_rows, BLOCK):
+            own = centres[y[start : start + BLOCK]]
+            x[start : start + BLOCK] = own + 0.8 * rng.normal(size=own.shape).astype(np.float32)
+        x.flush()
+        np.save(y_path, y)
+    return x_path, y_path
+
+
+def many_cell(n_clusters: int, x_path: str, y_path: str) -> dict[str, Any]:
+    """Cluster, ask, save and load, with what is held beside the pages of files."""
+    import fmcluster as fmc
+    from fmcluster.functional.metrics import evaluate
+    from fmcluster.vectors.faiss_index import faiss_module
+
+    work = fmc.cluster
+    faiss_module()
+    rows, y = np.load(x_path, mmap_mode="r"), np.load(y_path)
+    held, ended = [memory("RssAnon")], threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.05):
+            held.append(memory("RssAnon"))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    stages = Stages()
+    result = stages.run("cluster", lambda: work(rows, n_clusters=n_clusters, random_state=0))
+    most = max(held) - held[0]
+    stages.run("top", lambda: result.top(3))
+    figures = stages.run("evaluate", lambda: result.evaluate(y))
+    folder = Path(x_path).parent / "saved"
+    stages.run("save", lambda: result.save(folder))
+    again = stages.run("load", lambda: fmc.ClusterResult.load(folder))
+    ended.set()
+    watcher.join()
+    shutil.rmtree(folder)
+    return {
+        **stages.totals(),
+        "clusters": result.n_clusters,
+        "proba_mib": round(result.proba.nbytes / 2**20),
+        "held_mib": round(most),
+        "held_after_mib": round(max(held) - held[0]),
+        "acc": round(evaluate(y, again.labels)["acc"], 4),
+        "ece": round(figures["ece"], 4),
+    }
+
+
 # -- the run -------------------------------------------------------------------------------------
 
 
@@ -216,16 +279,20 @@ def read(path: Path) -> dict[str, Any]:
 def main() -> None:
     """Run the cells that are missing."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("pipeline", "growth"))
+    parser.add_argument("what", choices=("pipeline", "growth", "many"))
     parser.add_argument("--rows", type=int, nargs="+", default=[1_000_000])
     parser.add_argument("--heads", nargs="+", default=["kmeans"])
+    parser.add_argument("--clusters", type=int, default=5_000, help="of many")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--folder", type=Path, default=Path("/tmp/million"), help="for the rows")
     parser.add_argument("--out", type=Path, default=OUT)
     arguments = parser.parse_args()
-    names = ["pipeline"] if arguments.what == "pipeline" else arguments.heads
+    many, k = arguments.what == "many", arguments.clusters
+    names = {"pipeline": ["pipeline"], "many": [f"many:{k}"]}.get(arguments.what, arguments.heads)
     for n_rows in arguments.rows:
-        files = [str(path) for path in write_rows(arguments.folder, n_rows)]
+        folder = arguments.folder
+        written = write_many(folder, n_rows, k) if many else write_rows(folder, n_rows)
+        files = [str(path) for path in written]
         for name in names:
             if str(n_rows) in read(arguments.out).get(name, {}):
                 continue
@@ -239,7 +306,10 @@ def main() -> None:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["cell"]:
         kind, *rest = sys.argv[2:]
-        cell = pipeline_cell(*rest) if kind == "pipeline" else growth_cell(kind, *rest)
+        if kind.startswith("many:"):
+            cell = many_cell(int(kind.partition(":")[2]), *rest)
+        else:
+            cell = pipeline_cell(*rest) if kind == "pipeline" else growth_cell(kind, *rest)
         print(json.dumps(cell))
     else:
         main()

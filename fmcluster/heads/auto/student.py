@@ -45,6 +45,7 @@ from fmcluster.partition.refine import (
     linear_classifier,
 )
 from fmcluster.utils import distributed
+from fmcluster.utils.blocks import BLOCK_VALUES
 from fmcluster.utils.stopping import check_stopped, in_threads
 from fmcluster.vectors.faiss_index import one_blas_thread
 
@@ -111,7 +112,7 @@ class Student:
             return self._scores_on(device, rows)
         out = np.empty((len(rows), len(self.bias)))
         trust = np.empty((len(rows), 1))
-        size = BLOCK_ROWS if len(self.bias) <= DENSE_CLUSTERS else FEW_ROWS
+        size = self._block_rows
         landmarks = CONCENTRATION * self.landmarks.astype(np.float64).T
         values = self._values()
         weights = self.weights.astype(np.float64)
@@ -186,6 +187,18 @@ class Student:
 
     def proba(self, rows: Array) -> NDArray[np.floating]:
         """Return probabilities (m, k) of unit rows."""
+        # Of tens of thousands of nodes in thousands of clusters one copy in float64 is a gigabyte.
+        step = self._block_rows * max(1, BLOCK_VALUES // (self._block_rows * len(self.bias)))
+        starts = range(0, max(len(rows), 1), step)
+        parts = [self._proba(rows[start : start + step]) for start in starts]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    @property
+    def _block_rows(self) -> int:
+        """How many rows a thread has at a time."""
+        return BLOCK_ROWS if len(self.bias) <= DENSE_CLUSTERS else FEW_ROWS
+
+    def _proba(self, rows: Array) -> NDArray[np.floating]:
         scores, trust = self.scores(rows)
         k = scores.shape[1]
         proba = trust * softmax(scores) + (1 - trust) / k
