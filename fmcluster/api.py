@@ -26,7 +26,7 @@ from fmcluster.result.loop.with_answers import answered
 from fmcluster.result.naming import name_by_source
 from fmcluster.result.predictor import ClusterPipeline, encoder_records, encoder_states
 from fmcluster.result.result import ClusterResult
-from fmcluster.utils.blocks import by_rows
+from fmcluster.utils.blocks import row_argmax, row_max
 from fmcluster.utils.ids import IdIndex
 from fmcluster.utils.version import __version__
 from fmcluster.vectors.graph import KNNGraph
@@ -271,12 +271,12 @@ def cluster(
         calibrator=fit.calibrator,
         encoder_states={} if store is None else encoder_states(store),
     )
-    said = by_rows(lambda p: p.argmax(axis=1), fit.proba) if len(answers) else estimator.labels_
+    said = row_argmax(fit.proba) if len(answers) else estimator.labels_
     result = ClusterResult(
         labels=said,
         proba=fit.proba,
-        confidence=by_rows(lambda p: p.max(axis=1), fit.proba),
-        score=by_rows(lambda p: p.max(axis=1), fit.scores),
+        confidence=row_max(fit.proba),
+        score=row_max(fit.scores),
         cluster_prior=np.asarray(estimator.cluster_prior_),
         ids=ids,
         pipeline=pipeline,

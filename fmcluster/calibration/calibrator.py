@@ -20,7 +20,7 @@ from fmcluster.functional.calibration import (
     shift_to_mean,
     with_confidence,
 )
-from fmcluster.utils.blocks import by_rows
+from fmcluster.utils.blocks import row_argmax, row_max
 from fmcluster.utils.validation import check_proba
 from fmcluster.vectors.rows import JointRows, as_spaces, iter_blocks
 
@@ -114,7 +114,7 @@ class Calibrator:
             on `proba` alone and ranks rows less well.
         """
         values = check_proba(proba)
-        own = by_rows(lambda p: p.max(axis=1), values).astype(np.float64)
+        own = row_max(values).astype(np.float64)
         if self.regions is None:
             score = own if self.base is None else self.base.confidence(values, xs)
             found = self.curves["score"](score)
@@ -127,7 +127,7 @@ class Calibrator:
                     f"xs has shape {X.shape}, expected ({len(own)}, "
                     f"{self.regions.centroids.shape[1]}): the rows of proba in the fitted space(s)"
                 )
-            vote_share = self.regions.vote_share(X, by_rows(lambda p: p.argmax(axis=1), values))
+            vote_share = self.regions.vote_share(X, row_argmax(values))
             found = self.curves["mixed"](self.mix(vote_share, own))
         return np.clip(found, 1.0 / values.shape[1], 1.0)
 

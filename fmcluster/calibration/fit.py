@@ -21,7 +21,7 @@ from fmcluster.functional.labels.answers import RowAnswers, close_answers
 from fmcluster.partition.estimates.sizes import estimate_sizes, most_correct
 from fmcluster.partition.spread_rows import N_NEIGHBORS as SPREAD_NEIGHBORS
 from fmcluster.partition.spread_rows import Centered, spread_with_accuracy
-from fmcluster.utils.blocks import by_rows, copied
+from fmcluster.utils.blocks import copied, row_max
 from fmcluster.utils.random import seed_of
 from fmcluster.vectors.fit_data import HeadData, known_rows, rows_to_fit
 from fmcluster.vectors.graph import KNNGraph
@@ -80,7 +80,7 @@ class CalibratedFit:
             method = f"{self.head.name} head"
         else:
             return None
-        level = float(by_rows(lambda p: p.max(axis=1), self.proba).mean())
+        level = float(row_max(self.proba).mean())
         return {"method": method, "n_labels": n_labels, "level": level}
 
 

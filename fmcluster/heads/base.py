@@ -23,7 +23,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from fmcluster.functional.labels.answers import RowAnswers
 from fmcluster.functional.softmax import normalized
 from fmcluster.heads.config import FORMAT, SAVED, plain_params
-from fmcluster.utils.blocks import BLOCK_VALUES, by_rows, check_room, row_blocks, stacked
+from fmcluster.utils.blocks import BLOCK_VALUES, check_room, row_argmax, row_blocks, stacked
 from fmcluster.utils.errors import CollapseWarning, CorruptShardError
 from fmcluster.utils.files import atomic_path, digest_file, safe_child, write_json
 from fmcluster.utils.folders import replaced_folder
@@ -291,7 +291,7 @@ class ClusterHead(ClusterMixin, BaseEstimator):
         if proba is None:
             raw = self._over_blocks(spaces, lambda p: p.argmax(axis=1))
         else:
-            raw = by_rows(lambda p: p.argmax(axis=1), proba)
+            raw = row_argmax(proba)
         alive, labels = np.unique(raw, return_inverse=True)
         if whole:
             alive, labels = np.arange(asked), raw

@@ -25,7 +25,7 @@ from fmcluster.embedding.pairs import Part, open_rows, temporary_pairs
 from fmcluster.embedding.store.store import EmbeddingStore
 from fmcluster.heads.base import ClusterHead
 from fmcluster.result.editing.chain import Edit, count_after, repeat
-from fmcluster.utils.blocks import by_rows, stacked
+from fmcluster.utils.blocks import row_argmax, stacked
 from fmcluster.utils.errors import DataError, StoreMismatchError
 from fmcluster.utils.validation import check_finite_rows, check_in
 from fmcluster.vectors.preprocess import Preprocessor
@@ -80,7 +80,7 @@ class ClusterPipeline:
 
     def predict(self, data: Any, **options: Any) -> NDArray[np.int64]:
         """Return the cluster of new raw rows, arrays or a store."""
-        return by_rows(lambda p: p.argmax(axis=1), self.predict_proba(data, **options))
+        return row_argmax(self.predict_proba(data, **options))
 
     def predict_proba(self, data: Any, **options: Any) -> NDArray[np.float32]:
         """Return calibrated probabilities (m, k) of new data; options as of `predict_rows`."""

@@ -39,7 +39,7 @@ from fmcluster.result.notebook.html import repr_html
 from fmcluster.result.notebook.plot import plot
 from fmcluster.result.notebook.tables import frame, table
 from fmcluster.result.predictor import ClusterPipeline
-from fmcluster.utils.blocks import by_rows, copied
+from fmcluster.utils.blocks import copied, row_max
 from fmcluster.utils.ids import IdIndex
 from fmcluster.utils.validation import check_labels, label_text
 from fmcluster.vectors.graph import KNNGraph
@@ -294,7 +294,7 @@ class ClusterResult:
             names=names or self.names,
             provenance={**self.provenance, "calibration": calibrator.about()},
         )
-        sure = by_rows(lambda p: p.max(axis=1), proba)
+        sure = row_max(proba)
         return dataclasses.replace(changed, proba=proba, confidence=sure)
 
     @cached_property

@@ -98,6 +98,16 @@ def by_rows(take: Callable[[NDArray[Any]], NDArray[Any]], array: NDArray[Any]) -
     return stacked(parts, len(array)) if len(array) else take(array)
 
 
+def row_max(array: NDArray[Any]) -> NDArray[Any]:
+    """Return the largest value (n,) of each row."""
+    return by_rows(lambda part: part.max(axis=1), array)
+
+
+def row_argmax(array: NDArray[Any]) -> NDArray[np.int64]:
+    """Return the column (n,) of the largest value of each row."""
+    return by_rows(lambda part: part.argmax(axis=1), array)
+
+
 def copied(array: NDArray[Any], dtype: Any = None) -> NDArray[Any]:
     """Return a copy that may be written to."""
     return by_rows(lambda part: np.array(part, dtype), array)

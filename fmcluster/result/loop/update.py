@@ -26,7 +26,7 @@ from fmcluster.result.loop.reference import Reference, extended, joint_rows, ref
 from fmcluster.result.naming import source_names
 from fmcluster.result.naming.unique import unique_names
 from fmcluster.result.predictor import predict_rows
-from fmcluster.utils.blocks import by_rows, joined
+from fmcluster.utils.blocks import by_rows, joined, row_max
 from fmcluster.utils.random import seed_of
 from fmcluster.utils.validation import check_in
 from fmcluster.vectors.graph import KNNGraph
@@ -179,9 +179,7 @@ def _grown(
     raw = result.head.predict_proba(one_or_list(batch.xs)).max(axis=1)
     score = np.where(none, 1 / proba.shape[1], np.concatenate([result.score, raw]))
     changed = labels[:n] != result.labels
-    confidence[:n][changed] = score[:n][changed] = by_rows(lambda p: p.max(axis=1), proba[:n])[
-        changed
-    ]
+    confidence[:n][changed] = score[:n][changed] = row_max(proba[:n])[changed]
     provenance = _provenance(result, batch, novel, proba.shape[1] - k, alpha)
     pipeline: dict[str, Any] = {"provenance": provenance}
     if step is not None:

@@ -19,7 +19,7 @@ from fmcluster.result.expected import expected
 from fmcluster.result.loop.answers import Answers
 from fmcluster.result.naming import name_by_source
 from fmcluster.result.naming.unique import unique_names
-from fmcluster.utils.blocks import by_rows
+from fmcluster.utils.blocks import by_rows, row_argmax, row_max
 from fmcluster.utils.validation import label_text
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def with_answers(
         edited=result.proba if edited else None,
         random_state=int(result.provenance.get("random_state") or 0),
     )
-    after = by_rows(lambda p: p.argmax(axis=1), fit.proba)
+    after = row_argmax(fit.proba)
     order, old = number_as_before(result.labels, after, fit.proba.shape[1])
     names = None
     if result.names:
@@ -147,10 +147,10 @@ def answered(
     )
     found = dataclasses.replace(
         result,
-        labels=by_rows(lambda p: p.argmax(axis=1), proba),
+        labels=row_argmax(proba),
         proba=proba,
-        confidence=by_rows(lambda p: p.max(axis=1), proba),
-        score=by_rows(lambda p: p.max(axis=1), fit.scores),
+        confidence=row_max(proba),
+        score=row_max(fit.scores),
         cluster_prior=np.asarray(head.cluster_prior_),
         graph=fit.graph,
         pipeline=pipeline,
