@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmcluster.functional.conformal import own_p_values
-from fmcluster.utils.blocks import by_rows
+from fmcluster.utils.blocks import by_rows, row_blocks, stacked
 from fmcluster.utils.validation import check_range
 from fmcluster.vectors.strangeness import own_strangeness, unknown_rows
 
@@ -57,7 +57,11 @@ def top(result: ClusterResult, count: int = 3) -> tuple[NDArray[np.int64], NDArr
     if not 1 <= count <= result.n_clusters:
         raise ValueError(f"count={count} is outside 1..{result.n_clusters}, the clusters there are")
     order = by_rows(lambda p: _largest(p, count), result.proba)
-    return order, np.take_along_axis(result.proba, order, axis=1)
+    parts = (
+        np.take_along_axis(result.proba[rows], order[rows], axis=1)
+        for rows in row_blocks(result.proba)
+    )
+    return order, stacked(parts, result.n_rows)
 
 
 def _largest(proba: NDArray[np.float32], count: int) -> NDArray[np.int64]:
