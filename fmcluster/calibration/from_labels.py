@@ -48,6 +48,7 @@ from fmcluster.functional.labels.few_labels import (
     left_out_correct,
     posterior_correct,
 )
+from fmcluster.utils.blocks import row_max
 from fmcluster.utils.random import seed_of
 from fmcluster.utils.validation import check_labels, check_proba
 
@@ -256,7 +257,7 @@ def from_labels(
     positions = _check_rows(rows, n_rows)
     m = len(positions)
     names, classes = np.unique(check_labels(y, m, name="y"), return_inverse=True)
-    own = values.max(axis=1).astype(np.float64)
+    own = row_max(values).astype(np.float64)
     score = own
     if confidence is not None:
         score = np.asarray(confidence, dtype=np.float64)
@@ -271,7 +272,7 @@ def from_labels(
     left = 1.0 - m / max(n_rows_total or n_rows, m)
     prior = _prior(score, (score - mean) / sd, left) if calibrated else LOOSE_PRIOR
     sample = _Sample(
-        values.argmax(axis=1)[positions],
+        values[positions].argmax(axis=1),
         classes.reshape(-1).astype(np.int64),
         (score[positions] - mean) / sd,
         _check_weights(weights, m),

@@ -24,6 +24,7 @@ from fmcluster.calibration.calibrator import (
 )
 from fmcluster.functional.assignment import align_labels
 from fmcluster.functional.calibration import COUNTED_ENDS, shift_to_mean
+from fmcluster.utils.blocks import row_argmax, row_max
 from fmcluster.utils.random import seed_of
 from fmcluster.utils.validation import check_labels, check_proba
 from fmcluster.vectors.rows import JointRows, as_spaces, iter_blocks
@@ -93,7 +94,7 @@ def label_free(
     values = check_proba(proba)
     n_rows, k = values.shape
     rows = as_spaces(spaces)
-    own_labels = values.argmax(axis=1) if labels is None else np.asarray(labels, dtype=np.int64)
+    own_labels = row_argmax(values) if labels is None else np.asarray(labels, dtype=np.int64)
     if rows[0].n_rows != n_rows:
         raise ValueError(f"proba has {n_rows} rows, embeddings {rows[0].n_rows}: not the same")
     check_labels(own_labels, n_rows)
@@ -112,7 +113,7 @@ def label_free(
     aligned = np.stack([align_labels(own_labels, each, n_clusters=k) for each in assigned])
     members = {f: aligned[[name == f for name in names]] for f in weights}
     regions = _fit_votes(partitions, members, inputs[-1], own_labels, views, rows, k)
-    own = values.max(axis=1).astype(np.float64)
+    own = row_max(values).astype(np.float64)
     return _fit_curves(regions, weights, members, inputs[-1], own_labels, own, at_most)
 
 

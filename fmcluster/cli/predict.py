@@ -10,6 +10,7 @@ import numpy as np
 
 from fmcluster.cli import incoming, options
 from fmcluster.cli.labels import write_table
+from fmcluster.utils.blocks import picked, row_argmax, row_max
 
 EXAMPLE = "fmcluster predict run/ new.parquet --column text --out assigned.parquet"
 
@@ -61,9 +62,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     kept = np.arange(len(found.ids))
     if args.on_error == "skip" and found.unreadable:
         kept = np.flatnonzero(~np.isin(found.ids, list(found.unreadable)))
-    ids, proba = found.ids[kept], found.proba[kept]
-    labels = proba.argmax(axis=1)
-    columns: dict[str, Any] = {"id": ids, "cluster": labels, "confidence": proba.max(axis=1)}
+    ids, proba = found.ids[kept], picked(found.proba, kept)
+    labels, sure = row_argmax(proba), row_max(proba)
+    columns: dict[str, Any] = {"id": ids, "cluster": labels, "confidence": sure}
     if result.names:
         columns["name"] = np.array(result.names, dtype=object)[labels]
     table = pa.table(columns)
@@ -77,7 +78,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "rows": len(proba),
         "n_clusters": result.n_clusters,
         "unreadable_ids": list(found.unreadable),
-        "mean_confidence": float(proba.max(axis=1).mean()),
+        "mean_confidence": float(sure.mean()),
         "sizes": np.bincount(labels, minlength=result.n_clusters).tolist(),
     }
 

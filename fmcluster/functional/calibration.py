@@ -346,7 +346,7 @@ def with_confidence(proba: NDArray[Any], confidence: Floats) -> NDArray[np.float
         _with_confidence(proba[rows], confidence[rows]).astype(np.float32)
         for rows in row_blocks(proba)
     )
-    return stacked(parts, len(proba)) if len(proba) else np.empty(proba.shape, np.float32)
+    return stacked(parts, len(proba))
 
 
 def _with_confidence(proba: NDArray[Any], confidence: Floats) -> Floats:

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fmcluster.functional import calibration
 from fmcluster.functional.assignment import UNASSIGNED, Contingency, contingency, hungarian
+from fmcluster.utils.blocks import row_max
 from fmcluster.utils.validation import check_labels, check_proba
 
 Correct = NDArray[np.bool_]
@@ -157,7 +158,7 @@ def evaluate(
         "n_clusters": float(len(np.unique(used))),
     }
     if confidence is None and values is not None:
-        confidence = np.clip(values.max(axis=1).astype(np.float64), 0.0, 1.0)
+        confidence = np.clip(row_max(values).astype(np.float64), 0.0, 1.0)
     if confidence is not None:
         figures |= _confidence_figures(np.asarray(confidence, dtype=np.float64), correct)
     if values is not None:

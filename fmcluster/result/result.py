@@ -294,8 +294,7 @@ class ClusterResult:
             names=names or self.names,
             provenance={**self.provenance, "calibration": calibrator.about()},
         )
-        sure = row_max(proba)
-        return dataclasses.replace(changed, proba=proba, confidence=sure)
+        return dataclasses.replace(changed, proba=proba, confidence=row_max(proba))
 
     @cached_property
     def index(self) -> IdIndex:

@@ -9,13 +9,12 @@ of them, whose memory it gives back.
 from __future__ import annotations
 
 import math
-import mmap as mmap_module
+import mmap
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
-from mmap import mmap
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +54,11 @@ def stacked(parts: Iterable[NDArray[Any]], n_rows: int | None = None) -> NDArray
             out[start : start + len(part)] = part
             start += len(part)
         return out
+    size = sum(part.nbytes for part in held)
     for part in parts:
         held.append(part)
-        if sum(each.nbytes for each in held) > IN_MEMORY:
+        size += part.nbytes
+        if size > IN_MEMORY:
             return _in_file(chain(held, parts))
     return np.concatenate(held) if held else np.empty(0)
 
@@ -83,10 +84,14 @@ def check_room(shape: tuple[int, ...], dtype: Any = np.float32) -> None:
 
 
 def row_blocks(array: NDArray[Any]) -> Iterator[slice]:
-    """Yield slices over the rows of `array`; what one has read of a file is out of memory after."""
-    size = max(1, BLOCK_VALUES // max(math.prod(array.shape[1:]), 1))
-    mapped = _map_of(array)
-    for start in range(0, len(array), size):
+    """Yield slices over the rows of `array`, at least one.
+
+    What each has read of a file is out of memory after, where there are several: a block of
+    somebody's map is still wanted by who read it.
+    """
+    size = _block_rows(array)
+    mapped = _map_of(array) if len(array) > size else None
+    for start in range(0, max(len(array), 1), size):
         yield slice(start, start + size)
         if mapped is not None:
             _let_go(mapped)
@@ -94,8 +99,7 @@ def row_blocks(array: NDArray[Any]) -> Iterator[slice]:
 
 def by_rows(take: Callable[[NDArray[Any]], NDArray[Any]], array: NDArray[Any]) -> NDArray[Any]:
     """Return what `take` makes of blocks of the rows of `array`, joined."""
-    parts = (take(array[part]) for part in row_blocks(array))
-    return stacked(parts, len(array)) if len(array) else take(array)
+    return stacked((take(array[part]) for part in row_blocks(array)), len(array))
 
 
 def row_max(array: NDArray[Any]) -> NDArray[Any]:
@@ -123,9 +127,9 @@ def picked(array: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
     """Return some rows of `array`: itself where they are all of them, as they come."""
     if len(rows) == len(array) and np.array_equal(rows, np.arange(len(array))):
         return array
-    size = max(1, BLOCK_VALUES // max(math.prod(array.shape[1:]), 1))
-    parts = (array[rows[at : at + size]] for at in range(0, len(rows), size))
-    return stacked(parts, len(rows)) if len(rows) else array[:0]
+    size = _block_rows(array)
+    starts = range(0, max(len(rows), 1), size)
+    return stacked((array[rows[start : start + size]] for start in starts), len(rows))
 
 
 # -- pieces -----------------------------------------------------------------------------------
@@ -143,6 +147,10 @@ def _in_file(parts: Iterable[NDArray[Any]]) -> NDArray[Any]:
         return np.asarray(np.memmap(file, part.dtype, "r+", shape=(n_rows, *part.shape[1:])))
 
 
+def _block_rows(array: NDArray[Any]) -> int:
+    return max(1, BLOCK_VALUES // max(math.prod(array.shape[1:]), 1))
+
+
 def _size(shape: tuple[int, ...], dtype: Any) -> int:
     return math.prod(shape) * np.dtype(dtype).itemsize
 
@@ -155,13 +163,15 @@ def _scratch() -> str:
 
 def _map_of(array: Any) -> np.memmap[Any, Any] | None:
     """Return the map of the file that `array` lies in, None where it is held."""
-    while array is not None and not (isinstance(array, np.memmap) and isinstance(array.base, mmap)):
+    while not (isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap)):
+        if array is None:
+            return None
         array = getattr(array, "base", None)
     # What was written to a private map is nowhere else.
-    return None if array is None or array.mode == "c" else array
+    return None if array.mode == "c" else array
 
 
 def _let_go(mapped: np.memmap[Any, Any]) -> None:
     """Give back the memory of what was read of a file; it is read again where it is asked for."""
-    if hasattr(mmap_module, "MADV_DONTNEED"):
-        mapped.base.madvise(mmap_module.MADV_DONTNEED)  # type: ignore[union-attr]
+    if hasattr(mmap, "MADV_DONTNEED"):
+        mapped.base.madvise(mmap.MADV_DONTNEED)  # type: ignore[union-attr]

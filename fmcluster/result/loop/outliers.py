@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fmcluster.functional.conformal import own_p_values
-from fmcluster.utils.blocks import by_rows, row_blocks, stacked
+from fmcluster.utils.blocks import row_blocks
 from fmcluster.utils.validation import check_range
 from fmcluster.vectors.strangeness import own_strangeness, unknown_rows
 
@@ -56,24 +56,24 @@ def top(result: ClusterResult, count: int = 3) -> tuple[NDArray[np.int64], NDArr
         raise TypeError(f"count must be a whole number, got {count!r}")
     if not 1 <= count <= result.n_clusters:
         raise ValueError(f"count={count} is outside 1..{result.n_clusters}, the clusters there are")
-    order = by_rows(lambda p: _largest(p, count), result.proba)
-    parts = (
-        np.take_along_axis(result.proba[rows], order[rows], axis=1)
-        for rows in row_blocks(result.proba)
-    )
-    return order, stacked(parts, result.n_rows)
+    found = [_largest(result.proba[rows], count) for rows in row_blocks(result.proba)]
+    order, proba = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return order, proba
 
 
-def _largest(proba: NDArray[np.float32], count: int) -> NDArray[np.int64]:
-    """Return the columns (n, count) of the largest of each row, of equal ones the first."""
+def _largest(
+    proba: NDArray[np.float32], count: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return columns and values (n, count) of the largest of each row, of equal ones the first."""
+    order = np.empty((len(proba), count), np.int64)
     if count > FEW:
-        return np.argsort(-proba, axis=1, kind="stable")[:, :count].astype(np.int64)
-    rest, rows = proba.copy(), np.arange(len(proba))
-    out = np.empty((len(proba), count), np.int64)
-    for place in range(count):
-        out[:, place] = rest.argmax(axis=1)
-        rest[rows, out[:, place]] = -1
-    return out
+        order[:] = np.argsort(-proba, axis=1, kind="stable")[:, :count]
+    else:
+        rest, rows = proba.copy(), np.arange(len(proba))
+        for place in range(count):
+            order[:, place] = rest.argmax(axis=1)
+            rest[rows, order[:, place]] = -1
+    return order, np.take_along_axis(proba, order, axis=1)
 
 
 # By its confidence a kept row is right four times in five at least; higher keeps fewer.
