@@ -19,7 +19,7 @@ from fmcluster.app.session import Session
 # One process that has imported everything; for every line it gets, an app is forked from it, which
 # ends as a process of its own does, by Python's own way out.
 APPS = """
-import json, os, sys, time
+import json, os, signal, sys, time
 import pandas, pyarrow.dataset, pyarrow.parquet, safetensors.numpy
 import uvicorn, uvicorn.protocols.http.h11_impl
 import numpy as np
@@ -42,6 +42,8 @@ def multiply(self):
             torch.mm(torch.from_numpy(block), torch.from_numpy(block.T))
 
 make_head("auto"), fmc.ClusterResult
+# A shell's background job begins with interrupts ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 for line in sys.stdin:
     order = json.loads(line)
     child = os.fork()
