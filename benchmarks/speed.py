@@ -162,7 +162,7 @@ SECTIONS = {
     "texts": "Embedding texts (`packaged:minilm`; unsorted, 1 to 250 words)",
     "images": "Embedding images (`packaged:efficientnet-lite0`, JPEG files)",
     "knn": "Neighbors (20 of 128 dimensions)",
-    "kmeans": "k-means (100 clusters, 128 dimensions, one start, 25 rounds)",
+    "kmeans": "k-means (100 clusters, 128 dimensions)",
     "epochs": "One epoch of each trained head (10,000 x 128, 20 clusters)",
     "growth": "From 10,000 to 100,000 rows (64 dimensions, one epoch a stage, neighbors given)",
     "spectral": "Spectral clustering (20,000 x 384, 20 clusters)",

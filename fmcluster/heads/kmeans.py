@@ -1,12 +1,11 @@
-r"""Spherical k-means over faiss.
+r"""Spherical k-means.
 
 Maximize :math:`\sum_i \max_k \langle x_i, c_k \rangle` over unit centroids :math:`c_k`, for rows
 normalized to length one (Dhillon & Modha, "Concept decompositions for large sparse text data using
-clustering", Machine Learning 2001). All rows are used: faiss' habit of training on 256 rows a
-centroid is switched off. Many rows and rows larger than memory go through
-`fmcluster.partition.lloyd`, spread over the processes that there are. Probabilities are a softmax
-of the cosines whose temperature is the median margin between the best and the second best centroid,
-a score until calibrated.
+clustering", Machine Learning 2001). Starts are compared on a sample, and the rounds of the best one
+are over all rows (`fmcluster.partition.lloyd`), in memory or larger than it, spread over the
+processes that there are. Probabilities are a softmax of the cosines whose temperature is the median
+margin between the best and the second best centroid, a score until calibrated.
 
 Labels of some rows are held while further rounds begin at these centroids
 (`fmcluster.partition.seeded`); class c is cluster c.
@@ -23,20 +22,17 @@ from numpy.typing import NDArray
 
 from fmcluster.functional.softmax import softmax
 from fmcluster.heads.base import ClusterHead
-from fmcluster.partition.kmeans import median_margin, spherical_kmeans
+from fmcluster.partition.kmeans import median_margin
 from fmcluster.partition.lloyd import lloyd
 from fmcluster.partition.seeded import constrained_kmeans
-from fmcluster.utils import distributed
 from fmcluster.utils.validation import check_range
 from fmcluster.vectors.fit_data import HeadData
-from fmcluster.vectors.rows import iter_blocks, joint
+from fmcluster.vectors.rows import joint
 
 # Rows of the median margin: a median of so many is certain to a percent of the distribution.
 MARGIN_ROWS = 20_000
 # Its cosines: of thousands of clusters fewer rows, 64 MiB.
 MARGIN_VALUES = 2**24
-# Above it starts are compared on a sample, and all rows are for the best one.
-WHOLE_ROWS = 100_000
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -46,10 +42,10 @@ class KMeansHead(ClusterHead):
     Parameters
     ----------
     n_init : int
-        Random starts; the one with the largest objective is kept. Above 100,000 rows they are
-        compared on 256 rows per cluster, and Lloyd's rounds over all rows begin at the best.
+        Random starts, compared on 256 rows per cluster (8,192 at least); Lloyd's rounds over all
+        rows begin at the one with the largest objective.
     max_iter : int
-        Rounds of Lloyd's algorithm.
+        Rounds over all rows at most; fewer once the objective grows by less than 1e-5 of itself.
 
     Attributes
     ----------
@@ -58,8 +54,7 @@ class KMeansHead(ClusterHead):
     temperature_ : float
         Divides the cosines before the softmax.
     n_iter_ : int
-        Rounds taken above 100,000 rows or with labels; without, up to that, the most that faiss was
-        allowed for a start.
+        Rounds taken over all rows; with labels, those that held them.
 
     Examples
     --------
@@ -72,9 +67,9 @@ class KMeansHead(ClusterHead):
     name = "kmeans"
     takes_answers = ("labels",)
 
-    # Starts differ by points of accuracy; each costs a whole run.
-    n_init: int = 4
-    # Twice faiss's own 25; further rounds move the last few rows.
+    # Starts differ by points of accuracy; each costs ten rounds of a sample.
+    n_init: int = 8
+    # Twice faiss's own 25; most end after 10 to 25.
     max_iter: int = 50
 
     def _fit(self, data: HeadData) -> None:
@@ -82,24 +77,9 @@ class KMeansHead(ClusterHead):
         check_range(self.n_init, "n_init", low=1)
         check_range(self.max_iter, "max_iter", low=1)
         seed = data.seed("kmeans")
-        if data.n_rows <= WHOLE_ROWS and all(space.in_memory for space in data.spaces):
-            centroids = np.zeros((data.n_clusters, data.joint.shape[1]), np.float32)
-            if distributed.is_main():
-                X = np.concatenate([block for _, block in iter_blocks(data.joint)])
-                centroids = spherical_kmeans(
-                    X, data.n_clusters, n_init=self.n_init, max_iter=self.max_iter, seed=seed
-                )
-            # Few rows are for one process: the same centroids, however many there are.
-            self.centroids_ = distributed.sum_over_ranks(centroids)
-            self.n_iter_ = self.max_iter  # at most: faiss ends a start where nothing moves
-        else:
-            self.centroids_, self.n_iter_, _ = lloyd(
-                data.joint,
-                data.n_clusters,
-                n_init=self.n_init,
-                max_iter=self.max_iter,
-                seed=seed,
-            )
+        self.centroids_, self.n_iter_ = lloyd(
+            data.joint, data.n_clusters, n_init=self.n_init, max_iter=self.max_iter, seed=seed
+        )
         if data.answers is not None and len(data.answers.rows):
             self.centroids_, self.n_iter_ = constrained_kmeans(
                 data.joint,

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from fmcluster.functional.assignment import hungarian
 from fmcluster.partition.kmeans import nearest_centroid
-from fmcluster.partition.lloyd import TOLERANCE, Round, next_centroids, one_round
+from fmcluster.partition.lloyd import TOLERANCE, Round, held, next_centroids, one_round
 from fmcluster.utils.random import seed_of
 from fmcluster.vectors.rows import unit_rows
 
@@ -80,6 +80,7 @@ def constrained_kmeans(
     """
     known = unit_rows(np.asarray(X[rows]))
     centroids = classes_first(centroids, known, target, n_classes)
+    X = held(X)
     before, rounds = -np.inf, 0
     for rounds in range(1, max_iter + 1):
         found = _held(one_round(X, centroids), centroids, known, target)

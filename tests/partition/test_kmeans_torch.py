@@ -80,10 +80,7 @@ def test_equal_seeds_give_equal_bits(rows, on_device):
     assert len(two[0][0]) == two[0][1].max() + 1
 
 
-@pytest.mark.parametrize("whole", [True, False])
-def test_the_head_finds_the_clusters(rows, monkeypatch, on_device, whole):
-    if not whole:
-        monkeypatch.setattr("fmcluster.heads.kmeans.WHOLE_ROWS", 100)
+def test_the_head_finds_the_clusters(rows, on_device):
     head = make_head("kmeans", n_clusters=6, random_state=0).fit(rows.x)
     assert evaluate(rows.y, head.labels_)["acc"] > 0.99
 
