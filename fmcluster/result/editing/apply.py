@@ -100,6 +100,18 @@ def still_labeled(about: dict[str, Any] | None, before: dict[str, Any]) -> dict[
     return about if about is None or not ids else {**about, "labeled_ids": list(ids)}
 
 
+def rows_in_edits(result: ClusterResult, *ops: str) -> NDArray[np.bool_]:
+    """Return which rows (n,) edits of these kinds were about, those before answers too."""
+    before = result.provenance.get("edits_before_answers") or ()
+    entries = [entry for entry in (*before, *result.edits) if entry["op"] in ops]
+    ids = [one for entry in entries for one in entry.get("ids") or ()]
+    concerned = np.zeros(result.n_rows, bool)
+    if ids:
+        found = result.index.find(np.asarray(ids))
+        concerned[found[found >= 0]] = True
+    return concerned
+
+
 def check_cluster(result: ClusterResult, cluster: Any) -> int:
     """Return a cluster's number.
 

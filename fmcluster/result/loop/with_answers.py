@@ -13,8 +13,9 @@ from fmcluster.calibration.fit import CalibratedFit, fit_calibrated
 from fmcluster.functional.assignment import hungarian
 from fmcluster.heads.base import ClusterHead
 from fmcluster.heads.config import head_record
-from fmcluster.result.editing.apply import still_labeled
+from fmcluster.result.editing.apply import ROWS, clustering_of, rows_in_edits, still_labeled
 from fmcluster.result.editing.chain import moved_name
+from fmcluster.result.editing.steps import Move
 from fmcluster.result.expected import expected
 from fmcluster.result.loop.answers import Answers
 from fmcluster.result.naming import name_by_source
@@ -41,7 +42,9 @@ def with_answers(
     least, which rows belong together and how sure that is. Clusters without any answer remain
     clusters, as far as there is room. The head's partitions and graph are kept in memory, so that
     the second answer costs a fraction of the first fit; of a result that was loaded they are made
-    again. Edits are taken in: what they made of the clusters is where the answers begin.
+    again. Edits are taken in: what they made of the clusters is where the answers begin. Rows that
+    were moved go where most of the cluster went that they were moved to, with certainty still,
+    but for those that an answer is about.
 
     Parameters
     ----------
@@ -95,7 +98,31 @@ def with_answers(
             f"cluster {j}" if c < 0 else moved_name(result.names[c], c, j)
             for j, c in enumerate(old.tolist())
         ]
-    return answered(result, fit, answers, order=order, names=names)
+    return _moves_kept(result, answered(result, fit, answers, order=order, names=names))
+
+
+def _moves_kept(before: ClusterResult, after: ClusterResult) -> ClusterResult:
+    """Return `after` with the rows that a person had moved still in the cluster they were put in.
+
+    Its number and its rows may be others now: it is where most of its other rows went.
+    """
+    moved = rows_in_edits(before, "move") & (before.confidence == 1) & (before.labels >= 0)
+    if not moved.any():
+        return after
+    told = after.answers
+    about = [*told.labels, *told.must_link.ravel().tolist(), *told.cannot_link.ravel().tolist()]
+    moved[after.index.find(about)] = False
+    state = clustering_of(after)
+    for cluster in np.unique(before.labels[moved]):
+        inside = before.labels == cluster
+        others = inside & ~moved if (inside & ~moved).any() else inside
+        went = after.labels[others & (after.labels >= 0)]
+        if len(went):
+            step = Move(
+                ids=tuple(after.ids[inside & moved]), cluster=int(np.bincount(went).argmax())
+            )
+            state = step.on_rows(state, None, after.rows_of)
+    return dataclasses.replace(after, **{name: getattr(state, name) for name in ROWS})
 
 
 def answered(

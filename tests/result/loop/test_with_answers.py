@@ -140,6 +140,40 @@ def test_edits_are_where_answers_begin(world, result):
     assert again.n_clusters <= 5
 
 
+def test_moved_rows_stay_where_they_were_put(world, result, asked, tmp_path):
+    """Answers about other rows are no reason to move them back."""
+    y = world[1]
+    free = np.setdiff1d(np.arange(len(y)), list(asked))
+    source, target = np.argsort(-result.sizes)[:2]
+    ids = free[result.labels[free] == source][:6]
+    moved = result.move(ids.tolist(), int(target))
+    again = moved.with_answers(labels=asked)
+    rest = np.setdiff1d(np.flatnonzero(moved.labels == target), ids)
+    there = np.bincount(again.labels[rest]).argmax()
+    assert (again.labels[ids] == there).all() and (again.confidence[ids] == 1).all()
+    assert (again.proba.argmax(axis=1) == again.labels).all()
+    np.testing.assert_allclose(again.proba.sum(axis=1), 1, atol=1e-5)
+    # Without the move they are elsewhere; with it the answers hold, and so they do once more.
+    assert (result.with_answers(labels=asked).labels[ids] != there).any()
+    assert [again.names[again.labels[i]] for i in asked] == list(asked.values())
+    again.save(tmp_path / "run")
+    loaded = fmc.ClusterResult.load(tmp_path / "run").attach(world[0])
+    more = loaded.with_answers(labels={int(free[-1]): f"topic {y[free[-1]]}"})
+    rest = np.bincount(more.labels[rest]).argmax()
+    assert (more.labels[ids] == rest).all() and (more.confidence[ids] == 1).all()
+
+
+def test_an_answer_about_a_moved_row_counts_more_than_its_move(world, result, asked):
+    source, target = np.argsort(-result.sizes)[:2]
+    row = next(i for i in asked if result.labels[i] == source)
+    moved = result.move([row], int(target)).with_answers(labels=asked)
+    assert moved.names[moved.labels[row]] == asked[row]
+    free = np.setdiff1d(np.flatnonzero(result.labels == source), list(asked))
+    pair = [int(free[0]), int(row)]
+    linked = result.move([pair[0]], int(target)).with_answers(labels=asked, must_link=[pair])
+    assert linked.labels[pair[0]] == linked.labels[pair[1]]
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
