@@ -20,7 +20,7 @@ from fmcluster.heads.base import ClusterHead
 from fmcluster.result.attached import attach
 from fmcluster.result.cluster import Cluster
 from fmcluster.result.dataset import to_dataset
-from fmcluster.result.editing.apply import undo
+from fmcluster.result.editing.apply import are_certain, undo
 from fmcluster.result.editing.chain import Unedited, full_names
 from fmcluster.result.editing.split import split
 from fmcluster.result.files import read_result, write_result
@@ -225,7 +225,8 @@ class ClusterResult:
         ids : (m,)
             Which rows (values of `ids`) were labeled; 25 to 400 are enough.
         labels : (m,)
-            Their true classes, of any kind. Clusters are named after them.
+            Their true classes, of any kind. Clusters are named after them; rows that were answered
+            or moved stay certain.
         weights : (m,), optional
             1 / the chance that each row was chosen, where rows were not chosen evenly at random.
 
@@ -261,6 +262,7 @@ class ClusterResult:
         names = tuple(label_text(found.get(c, old[c])) for c in range(self.n_clusters))
         if self.pipeline.edits:  # the calibration is of what the edits made: one more step
             return recalibrated(self, calibrator, names, (ids, labels, weights))
+        sure[are_certain(self)] = 1
         found_by = (self.provenance.get("calibration") or {}).get("labeled_ids") or []
         after = self._recalibrated(calibrator, with_confidence(self.proba, sure), names=names)
         # `certify` must not count them again.

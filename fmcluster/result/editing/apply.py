@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -100,16 +100,25 @@ def still_labeled(about: dict[str, Any] | None, before: dict[str, Any]) -> dict[
     return about if about is None or not ids else {**about, "labeled_ids": list(ids)}
 
 
-def rows_in_edits(result: ClusterResult, *ops: str) -> NDArray[np.bool_]:
+def are_among(result: ClusterResult, ids: Sequence[Any]) -> NDArray[np.bool_]:
+    """Return which rows (n,) have one of these ids; ids of no row are of none."""
+    among = np.zeros(result.n_rows, bool)
+    found = result.index.find(ids)
+    among[found[found >= 0]] = True
+    return among
+
+
+def are_in_edits(result: ClusterResult, *ops: str) -> NDArray[np.bool_]:
     """Return which rows (n,) edits of these kinds were about, those before answers too."""
     before = result.provenance.get("edits_before_answers") or ()
     entries = [entry for entry in (*before, *result.edits) if entry["op"] in ops]
-    ids = [one for entry in entries for one in entry.get("ids") or ()]
-    concerned = np.zeros(result.n_rows, bool)
-    if ids:
-        found = result.index.find(np.asarray(ids))
-        concerned[found[found >= 0]] = True
-    return concerned
+    return are_among(result, [one for entry in entries for one in entry.get("ids") or ()])
+
+
+def are_certain(result: ClusterResult) -> NDArray[np.bool_]:
+    """Return which rows (n,) are where a person put them, by an answer or a move."""
+    told = are_in_edits(result, "move") | are_among(result, list(result.answers.labels))
+    return told & (result.confidence == 1) & (result.labels >= 0)
 
 
 def check_cluster(result: ClusterResult, cluster: Any) -> int:

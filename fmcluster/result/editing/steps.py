@@ -227,6 +227,8 @@ class Recalibrate(Edit):
         The ids, labels and weights that it was fitted on, as plain JSON values; ids None without.
     before : dict or None
         What ``provenance["calibration"]`` said before.
+    certain : tuple of ids
+        Rows that a person had put where they are: their certainty is not to be doubted.
     """
 
     op = "calibrate"
@@ -234,6 +236,7 @@ class Recalibrate(Edit):
     names: tuple[str, ...] = ()
     given: dict[str, Any] = field(default_factory=dict)
     before: dict[str, Any] | None = None
+    certain: tuple[Any, ...] = ()
 
     def columns(self, proba: Proba, labels: Labels, parts: Any) -> tuple[Proba, Labels]:
         assert self.calibrator is not None
@@ -241,7 +244,12 @@ class Recalibrate(Edit):
 
     def on_rows(self, state: Clustering, parts: Any, rows_of: RowsOf) -> Clustering:
         """As of `Edit`; the score stays what the head said."""
-        return dataclasses.replace(super().on_rows(state, parts, rows_of), score=state.score)
+        after = super().on_rows(state, parts, rows_of)
+        if self.certain:
+            rows = rows_of(np.asarray(self.certain))
+            after.proba[rows] = 0
+            after.proba[rows, after.labels[rows]] = after.confidence[rows] = 1
+        return dataclasses.replace(after, score=state.score)
 
     def named(self, names: Names, n_clusters: int) -> Names:
         return self.names or names
@@ -250,7 +258,7 @@ class Recalibrate(Edit):
         return {"op": self.op, **self.given}
 
     def without_rows(self) -> Edit | None:
-        return dataclasses.replace(self, given={})
+        return dataclasses.replace(self, given={}, certain=())
 
 
 STEPS: dict[str, type[Edit]] = {

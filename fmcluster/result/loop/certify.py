@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fmcluster.functional.labels.certify import Tested, certify_rows, is_fair
-from fmcluster.result.editing.apply import rows_in_edits
+from fmcluster.result.editing.apply import are_among, are_in_edits
 from fmcluster.utils.validation import check_labels, check_range, label_text
 
 if TYPE_CHECKING:
@@ -208,13 +208,9 @@ def _check_weights(weights: ArrayLike | None, m: int) -> NDArray[np.float64] | N
 
 def _known(result: ClusterResult) -> NDArray[np.bool_]:
     """Return which rows (n,) earlier answers were about."""
-    known = rows_in_edits(result, "calibrate", "move")
     calibrated_on = (result.provenance.get("calibration") or {}).get("labeled_ids") or ()
-    ids = [*result.answers.labels, *calibrated_on]
-    if ids:
-        found = result.index.find(np.asarray(ids))
-        known[found[found >= 0]] = True
-    return known
+    told = are_among(result, [*result.answers.labels, *calibrated_on])
+    return told | are_in_edits(result, "calibrate", "move")
 
 
 def _classes(

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 
 from fmcluster.calibration import Calibrator
 from fmcluster.result.editing.apply import (
+    are_certain,
     check_cluster,
     check_name,
     check_unique,
@@ -194,7 +195,8 @@ def recalibrated(
     before = result.provenance.get("calibration")
     ids, labels, weights = (each if each is None else np.asarray(each).tolist() for each in given)
     answers = {"ids": ids, "labels": labels, "weights": weights}
-    return edited(result, Recalibrate(calibrator, names, answers, before))
+    certain = tuple(result.ids[are_certain(result)].tolist())
+    return edited(result, Recalibrate(calibrator, names, answers, before, certain))
 
 
 def apply_edits(result: ClusterResult, log: Iterable[Mapping[str, Any]]) -> ClusterResult:

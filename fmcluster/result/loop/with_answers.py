@@ -13,7 +13,14 @@ from fmcluster.calibration.fit import CalibratedFit, fit_calibrated
 from fmcluster.functional.assignment import hungarian
 from fmcluster.heads.base import ClusterHead
 from fmcluster.heads.config import head_record
-from fmcluster.result.editing.apply import ROWS, clustering_of, rows_in_edits, still_labeled
+from fmcluster.result.editing.apply import (
+    ROWS,
+    are_among,
+    are_certain,
+    are_in_edits,
+    clustering_of,
+    still_labeled,
+)
 from fmcluster.result.editing.chain import moved_name
 from fmcluster.result.editing.steps import Move
 from fmcluster.result.expected import expected
@@ -106,12 +113,12 @@ def _moves_kept(before: ClusterResult, after: ClusterResult) -> ClusterResult:
 
     Its number and its rows may be others now: it is where most of its other rows went.
     """
-    moved = rows_in_edits(before, "move") & (before.confidence == 1) & (before.labels >= 0)
+    moved = are_in_edits(before, "move") & are_certain(before)
     if not moved.any():
         return after
     told = after.answers
     about = [*told.labels, *told.must_link.ravel().tolist(), *told.cannot_link.ravel().tolist()]
-    moved[after.index.find(about)] = False
+    moved &= ~are_among(after, about)
     state = clustering_of(after)
     for cluster in np.unique(before.labels[moved]):
         inside = before.labels == cluster

@@ -163,6 +163,26 @@ def test_moved_rows_stay_where_they_were_put(world, result, asked, tmp_path):
     assert (more.labels[ids] == rest).all() and (more.confidence[ids] == 1).all()
 
 
+def test_what_a_person_said_is_not_doubted_by_a_calibration(world, result, better, asked, tmp_path):
+    y = world[1]
+    rows = np.setdiff1d(np.arange(len(y)), list(asked))
+    ids, labels = rows[::4], [f"topic {c}" for c in y[rows[::4]]]
+    answered = better.calibrate(ids, labels)
+    assert (answered.confidence[list(asked)] == 1).all() and answered.confidence.min() < 1
+    put = rows[result.labels[rows] != 1][:3]
+    edited = result.move(put.tolist(), 1).merge([2, 3])
+    calibrated = edited.calibrate(ids, labels)
+    assert (calibrated.confidence[put] == 1).all() and (
+        calibrated.proba[put].max(axis=1) == 1
+    ).all()
+    assert (calibrated.labels == edited.labels).all()
+    calibrated.rename({0: "first"}).save(tmp_path / "run")
+    loaded = fmc.ClusterResult.load(tmp_path / "run")
+    np.testing.assert_array_equal(loaded.proba, calibrated.proba)
+    np.testing.assert_array_equal(loaded.undo().proba, calibrated.proba)
+    np.testing.assert_array_equal(loaded.undo().undo().proba, edited.proba)
+
+
 def test_an_answer_about_a_moved_row_counts_more_than_its_move(world, result, asked):
     source, target = np.argsort(-result.sizes)[:2]
     row = next(i for i in asked if result.labels[i] == source)
