@@ -23,6 +23,7 @@ from fmcluster.partition.spread_rows import N_NEIGHBORS as SPREAD_NEIGHBORS
 from fmcluster.partition.spread_rows import Centered, spread_with_accuracy
 from fmcluster.utils.blocks import copied, row_max
 from fmcluster.utils.random import seed_of
+from fmcluster.utils.validation import check_counts
 from fmcluster.vectors.fit_data import HeadData, known_rows, rows_to_fit
 from fmcluster.vectors.graph import KNNGraph
 from fmcluster.vectors.rows import JointRows, Rows, as_spaces, zero_rows
@@ -121,9 +122,10 @@ def fit_calibrated(
     ValueError
         As `ClusterHead.fit`.
     """
+    check_counts(head)
     spaces = as_spaces(X)
     if graph is None:
-        k = max(N_NEIGHBORS, int(getattr(head, "n_neighbors", 0) or 0))
+        k = max(N_NEIGHBORS, getattr(head, "n_neighbors", 0))
         graph = KNNGraph.build(JointRows(spaces), k=k, random_state=random_state)
     fitted, near, told, own = rows_to_fit(spaces, graph, answers)
     if answers is not None and before is not None:

@@ -22,6 +22,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fmcluster.functional.labels.answers import RowAnswers
 from fmcluster.functional.softmax import normalized
+from fmcluster.heads.asked import check_asked
 from fmcluster.heads.config import FORMAT, SAVED, plain_params
 from fmcluster.utils.blocks import BLOCK_VALUES, check_room, row_argmax, row_blocks, stacked
 from fmcluster.utils.errors import CollapseWarning, CorruptShardError
@@ -142,9 +143,7 @@ class ClusterHead(ClusterMixin, BaseEstimator):
     ) -> NDArray[np.float32] | None:
         """Fit on opened spaces; with `keep` return the rows' probabilities, computed once."""
         n_rows = spaces[0].n_rows
-        if graph is not None and graph.n_rows != n_rows:
-            raise ValueError(f"the graph has {graph.n_rows} rows, X has {n_rows}: rebuild it")
-        self._check_answers(answers)
+        check_asked(self, n_rows, graph, answers)
         whole = spaces
         spaces, graph, told, known = rows_to_fit(spaces, graph, answers)
         widest = getattr(self, "n_neighbors", 0)
@@ -244,18 +243,6 @@ class ClusterHead(ClusterMixin, BaseEstimator):
                 f"{type(self).__name__} is expecting {self.space_dims_}"
             )
         return spaces
-
-    def _check_answers(self, answers: RowAnswers | None) -> None:
-        """Refuse answers that this head does not take."""
-        if answers is None:
-            return
-        links = len(answers.must_link) + len(answers.cannot_link) > 0
-        given = {"labels": len(answers.rows) > 0, "links": links}
-        for kind in [kind for kind in given if given[kind] and kind not in self.takes_answers]:
-            raise ValueError(
-                f"head {self.name!r} takes no {kind}: 'auto' takes labels and links"
-                + (", 'kmeans', 'scan', 'cdc', 'p2ot' and 'sp2ot' labels" * (kind == "labels"))
-            )
 
     def _resolve_n_clusters(self, data: HeadData) -> int:
         least = 0 if data.answers is None else data.answers.n_classes

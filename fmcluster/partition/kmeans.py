@@ -103,8 +103,8 @@ def _trained(
     kmeans = faiss_module().Kmeans(
         rows.shape[1],
         int(n_clusters),
-        niter=max_iter,
-        nredo=n_init,
+        niter=int(max_iter),  # numpy's integers are none to it
+        nredo=int(n_init),
         spherical=True,
         seed=seed,
         min_points_per_centroid=1,

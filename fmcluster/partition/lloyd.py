@@ -58,8 +58,11 @@ class UnitRows(np.ndarray[Any, Any]):
 
 
 def held(X: Any) -> Any:
-    """Return the rows at unit length where they take little memory, else `X` as it is."""
-    if 4 * X.shape[0] * X.shape[1] > HELD_BYTES:
+    """Return the rows at unit length where they take little memory, else `X` as it is.
+
+    Rows that are read on demand have no room, however few they are.
+    """
+    if 4 * X.shape[0] * X.shape[1] > HELD_BYTES or not getattr(X, "in_memory", True):
         return X
     return all_unit_rows(X).view(UnitRows)
 

@@ -5,6 +5,7 @@ An error quotes what was given, says what was expected and what to do about it.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Hashable, Iterable, Mapping
 from typing import Any
 
@@ -211,6 +212,18 @@ def check_in(value: Any, options: Collection[Any], name: str) -> Any:
         listed = ", ".join(repr(option) for option in options)
         raise ValueError(f"{name}={one_line(value)} is not known: choose one of {listed}")
     return value
+
+
+def check_counts(arguments: Any) -> None:
+    """Refuse fields of a dataclass that are declared as whole numbers and hold something else.
+
+    Half an epoch would be rounded or left out in silence, or end in words that name no argument.
+    """
+    for each in dataclasses.fields(arguments):
+        kind = each.type if isinstance(each.type, str) else each.type.__name__
+        value = getattr(arguments, each.name)
+        if kind == "int" or (kind == "int | None" and value is not None):
+            check_range(value, each.name, whole=True)
 
 
 def check_range(

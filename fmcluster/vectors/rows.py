@@ -137,6 +137,7 @@ class JointRows:
         self.spaces = spaces
         self.shape = (spaces[0].n_rows, sum(space.n_dims for space in spaces))
         self.dtype = np.dtype(np.float32)
+        self.in_memory = all(space.in_memory for space in spaces)
 
     def __getitem__(self, index: Any) -> NDArray[np.float32]:
         return joint([space[index] for space in self.spaces])

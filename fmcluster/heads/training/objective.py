@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from fmcluster.heads.training.data import TrainData
 from fmcluster.heads.training.views import Batch
+from fmcluster.utils.validation import check_counts
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,9 @@ class TrainOptions:
     checkpoint_dir: str | None = None
     log_with: Any = None
     log_dir: str | None = None
+
+    def __post_init__(self) -> None:
+        check_counts(self)
 
 
 @dataclass(frozen=True)
