@@ -45,7 +45,8 @@ class KMeansHead(ClusterHead):
         Random starts, compared on 256 rows per cluster (8,192 at least); Lloyd's rounds over all
         rows begin at the one with the largest objective.
     max_iter : int
-        Rounds over all rows at most; fewer once the objective grows by less than 1e-5 of itself.
+        Rounds over all rows at most; fewer once one gains less than 1e-5 of what rows lack of
+        cosine one.
 
     Attributes
     ----------

@@ -36,7 +36,7 @@ from fmcluster.vectors.rows import BLOCK_ROWS, all_unit_rows, sample_indices, un
 HELD_BYTES = 2**28
 # Most memory that the starting sample takes, whatever the number of clusters.
 SEED_BYTES = 2**30
-# Least gain of a round, of the objective: every further round is a pass over all rows.
+# Least gain of a round, of what is left to gain: every further round is a pass over all rows.
 TOLERANCE = 1e-5
 # Share of a unit that tells a re-seeded centroid from the one it was split off.
 SPLIT_NOISE = 1e-2
@@ -51,6 +51,14 @@ class Round:
     sums: NDArray[np.float64]
     counts: NDArray[np.float64]
     objective: float
+
+    def is_at_rest(self, before: float) -> bool:
+        """Return whether the objective gained next to nothing since it was `before`.
+
+        Measured by what rows lack of cosine one: of embeddings that all point one way, everything
+        that is to be learned is a small part of the objective.
+        """
+        return self.objective - before <= TOLERANCE * max(self.counts.sum() - self.objective, 0)
 
 
 class UnitRows(np.ndarray[Any, Any]):
@@ -128,7 +136,7 @@ def lloyd(
     n_init : int
         Starts that are compared on the sample.
     max_iter : int
-        Rounds at most; fewer once the objective grows by less than 1e-5 of itself.
+        Rounds at most; fewer once one gains less than 1e-5 of what rows lack of cosine one.
     seed : int
         Of the start.
     """
@@ -143,7 +151,7 @@ def lloyd(
             found = one_round(X, centroids)
             centroids = next_centroids(found, seed=seed_of(seed, "empty", rounds))
             shown.update(1)
-            if found.objective - before < TOLERANCE * abs(found.objective):
+            if found.is_at_rest(before):
                 break
             before = found.objective
     return centroids, rounds

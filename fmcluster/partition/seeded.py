@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from fmcluster.functional.assignment import hungarian
 from fmcluster.partition.kmeans import nearest_centroid
-from fmcluster.partition.lloyd import TOLERANCE, Round, held, next_centroids, one_round
+from fmcluster.partition.lloyd import Round, held, next_centroids, one_round
 from fmcluster.utils.random import seed_of
 from fmcluster.vectors.rows import unit_rows
 
@@ -74,7 +74,7 @@ def constrained_kmeans(
     rows, target : (l,) int64
         Rows whose class is known, and their classes 0..n_classes-1.
     max_iter : int
-        Rounds at most; fewer once the objective grows by less than 1e-5 of itself.
+        Rounds at most; fewer once one gains less than 1e-5 of what rows lack of cosine one.
     seed : int
         Of the directions that empty clusters take.
     """
@@ -85,7 +85,7 @@ def constrained_kmeans(
     for rounds in range(1, max_iter + 1):
         found = _held(one_round(X, centroids), centroids, known, target)
         centroids = next_centroids(found, seed=seed_of(seed, "empty", rounds))
-        if found.objective - before < TOLERANCE * abs(found.objective):
+        if found.is_at_rest(before):
             break
         before = found.objective
     return centroids, rounds

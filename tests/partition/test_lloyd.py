@@ -147,6 +147,17 @@ def test_rows_are_held_where_they_take_little_and_it_changes_nothing(blobs, monk
     assert one[1] == two[1]
 
 
+def test_rows_that_all_point_one_way_are_clustered_to_the_end(blobs):
+    """Their clusters are a thousandth of the objective: a part of all of it would end too early."""
+    X, y = blobs(2_000, 8, spread=0.3)
+    X = unit_rows(X + 30 * np.ones(16) / 4)
+    head = make_head("kmeans", n_clusters=8, random_state=0).fit(X)
+    assert (X @ head.cluster_centers_.T).max(axis=1).mean() > 0.999
+    more = _lloyd.next_centroids(one_round(X, head.cluster_centers_), seed=0)
+    lacked, lacks = (1 - (X @ c.T).max(axis=1).mean() for c in (head.cluster_centers_, more))
+    assert lacks > lacked * (1 - 1e-4)
+
+
 def test_a_small_cluster_is_in_the_sample_of_few_clusters(blobs):
     """Of 256 rows a cluster it had one row or none."""
     X, y = blobs(d=8, sizes=[4_000, 3_000, 10], spread=0.02)
