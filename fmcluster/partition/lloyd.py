@@ -75,11 +75,11 @@ def held(X: Any) -> Any:
     return all_unit_rows(X).view(UnitRows)
 
 
-def own_blocks(X: Any) -> Iterator[NDArray[np.float32]]:
-    """Yield this process's blocks of unit rows."""
-    n_blocks = -(-X.shape[0] // BLOCK_ROWS)
-    for number in distributed.my_share(n_blocks):
-        block = np.asarray(X[number * BLOCK_ROWS : (number + 1) * BLOCK_ROWS])
+def own_blocks(X: Any, size: int | None = None) -> Iterator[NDArray[np.float32]]:
+    """Yield this process's blocks of unit rows, of `size` rows (default `BLOCK_ROWS`)."""
+    size = size or BLOCK_ROWS
+    for number in distributed.my_share(-(-X.shape[0] // size)):
+        block = np.asarray(X[number * size : (number + 1) * size])
         yield block if isinstance(X, UnitRows) else unit_rows(block)
 
 
@@ -98,10 +98,12 @@ def one_round(X: Any, centroids: NDArray[np.float32]) -> Round:
     if device is not None:
         from fmcluster.partition import kmeans_torch as on_gpu
 
-        # Of a block's rows: they go there one after the other.
-        if on_gpu.has_work(device, min(BLOCK_ROWS, X.shape[0]), X.shape[1], len(centroids)):
+        # Of what goes there at a time: rows that are held in one piece, others block by block.
+        whole = -(-X.shape[0] // distributed.world_size())
+        size = whole if isinstance(X, UnitRows) else min(BLOCK_ROWS, X.shape[0])
+        if on_gpu.has_work(device, size, X.shape[1], len(centroids)):
             packed = distributed.sum_over_ranks(
-                on_gpu.packed_sums(device, own_blocks(X), centroids)
+                on_gpu.packed_sums(device, own_blocks(X, size), centroids)
             )
             return Round(packed[:, :-2], packed[:, -2], float(packed[:, -1].sum()))
     faiss = faiss_module()

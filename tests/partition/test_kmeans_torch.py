@@ -85,6 +85,25 @@ def test_the_head_finds_the_clusters(rows, on_device):
     assert evaluate(rows.y, head.labels_)["acc"] > 0.99
 
 
+def test_rows_that_are_held_go_there_in_one_piece(rows, monkeypatch, on_device):
+    pieces = []
+    inner = kmeans_torch.packed_sums
+    monkeypatch.setattr(lloyd, "BLOCK_ROWS", 100)
+
+    def seen(device, blocks, centroids):
+        blocks = list(blocks)
+        pieces.append([len(block) for block in blocks])
+        return inner(device, blocks, centroids)
+
+    monkeypatch.setattr(kmeans_torch, "packed_sums", seen)
+    centroids = rows.x[:6].copy()
+    whole = lloyd.one_round(lloyd.held(rows.x), centroids)
+    blocked = lloyd.one_round(rows.x, centroids)
+    assert pieces == [[900], [100] * 9]
+    np.testing.assert_allclose(whole.sums, blocked.sums, atol=1e-4)
+    np.testing.assert_array_equal(whole.counts, blocked.counts)
+
+
 def test_little_work_stays_on_the_processor(rows, monkeypatch):
     monkeypatch.setattr(distributed, "gpu", lambda: CPU)
     monkeypatch.setattr(kmeans_torch, "rounds_on", lambda *_, **__: pytest.fail("the device"))
