@@ -184,6 +184,21 @@ class Rename(Edit):
         return {"op": self.op, "names": {str(cluster): name for cluster, name in self.names}}
 
 
+def put(state: Clustering, rows: Labels, clusters: Labels) -> Clustering:
+    """Return the clustering with rows (m,) in the clusters (m,) that a person says, for certain."""
+    certain = np.zeros((len(rows), state.proba.shape[1]), np.float32)
+    certain[np.arange(len(rows)), clusters] = 1
+    gain = certain.sum(axis=0, dtype=np.float64) - state.proba[rows].sum(axis=0, dtype=float)
+    # Half a row: shares stay positive.
+    n = len(state.labels)
+    prior = np.maximum(state.cluster_prior + gain / n, 0.5 / n)
+    changed = {name: getattr(state, name).copy() for name in ("labels", "confidence", "score")}
+    proba = copied(state.proba)
+    proba[rows], changed["labels"][rows] = certain, clusters
+    changed["confidence"][rows] = changed["score"][rows] = 1
+    return dataclasses.replace(state, proba=proba, cluster_prior=prior / prior.sum(), **changed)
+
+
 @dataclass(frozen=True)
 class Move(Edit):
     """Rows of the result are put where a person says; new rows are not concerned."""
@@ -194,17 +209,7 @@ class Move(Edit):
 
     def on_rows(self, state: Clustering, parts: Any, rows_of: RowsOf) -> Clustering:
         rows = rows_of(np.asarray(self.ids))
-        certain = np.zeros((len(rows), state.proba.shape[1]), np.float32)
-        certain[:, self.cluster] = 1
-        gain = certain.sum(axis=0, dtype=np.float64) - state.proba[rows].sum(axis=0, dtype=float)
-        # Half a row: shares stay positive.
-        n = len(state.labels)
-        prior = np.maximum(state.cluster_prior + gain / n, 0.5 / n)
-        changed = {name: getattr(state, name).copy() for name in ("labels", "confidence", "score")}
-        proba = copied(state.proba)
-        proba[rows], changed["labels"][rows] = certain, self.cluster
-        changed["confidence"][rows] = changed["score"][rows] = 1
-        return dataclasses.replace(state, proba=proba, cluster_prior=prior / prior.sum(), **changed)
+        return put(state, rows, np.full(len(rows), self.cluster))
 
     def log(self) -> dict[str, Any]:
         return {"op": self.op, "ids": list(self.ids), "cluster": self.cluster}

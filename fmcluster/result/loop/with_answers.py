@@ -22,7 +22,7 @@ from fmcluster.result.editing.apply import (
     still_labeled,
 )
 from fmcluster.result.editing.chain import moved_name
-from fmcluster.result.editing.steps import Move
+from fmcluster.result.editing.steps import put
 from fmcluster.result.expected import expected
 from fmcluster.result.loop.answers import Answers
 from fmcluster.result.naming import name_by_source
@@ -119,16 +119,15 @@ def _moves_kept(before: ClusterResult, after: ClusterResult) -> ClusterResult:
     told = after.answers
     about = [*told.labels, *told.must_link.ravel().tolist(), *told.cannot_link.ravel().tolist()]
     moved &= ~are_among(after, about)
-    state = clustering_of(after)
+    went = np.full(before.n_clusters, -1)
     for cluster in np.unique(before.labels[moved]):
         inside = before.labels == cluster
         others = inside & ~moved if (inside & ~moved).any() else inside
-        went = after.labels[others & (after.labels >= 0)]
-        if len(went):
-            step = Move(
-                ids=tuple(after.ids[inside & moved]), cluster=int(np.bincount(went).argmax())
-            )
-            state = step.on_rows(state, None, after.rows_of)
+        found = after.labels[others & (after.labels >= 0)]
+        if len(found):
+            went[cluster] = np.bincount(found).argmax()
+    rows = np.flatnonzero(moved & (went[before.labels] >= 0))
+    state = put(clustering_of(after), rows, went[before.labels[rows]])
     return dataclasses.replace(after, **{name: getattr(state, name) for name in ROWS})
 
 
