@@ -106,6 +106,7 @@ class EncodingRun:
                     about = replace(shard.about, content=work.content)
                     write_shard(self.folder, self.manifest, work.number, shard.arrays(), about)
                     shard = _Shard()
+                del work  # not held while the next one is waited for
         return self.n_shards
 
     def _wanted(self, number: int, content: str | None = "") -> bool:
@@ -147,6 +148,7 @@ class EncodingRun:
         ):
             content = rows.digest if isinstance(rows, Digesting) else ""
             yield _Work(number, block, self._augmented(block), content, digests_of(block.rows))
+            del block
 
     def _of_stream(self, number: int, raw: Iterable[Any], pool: Executor) -> Iterator[_Work | None]:
         """Do a shard of a stream; one that is there is first held against all of its rows.

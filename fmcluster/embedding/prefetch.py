@@ -42,6 +42,7 @@ def prefetch(items: Iterable[T], *, depth: int = 1) -> Iterator[T]:
             for item in items:
                 if not put((item, None)):
                     return
+                del item  # who reads it has it now: not held while the next one is made
             put((_END, None))
         except BaseException as error:  # handed over and raised by the reader
             put((_END, error))
@@ -56,6 +57,7 @@ def prefetch(items: Iterable[T], *, depth: int = 1) -> Iterator[T]:
             if item is _END:
                 return
             yield item
+            del item  # nor while the next one is waited for
     finally:
         stopped.set()
         thread.join()

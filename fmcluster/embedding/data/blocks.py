@@ -49,6 +49,7 @@ def decoded_blocks(
         block = source.decode(rows, start, on_error=on_error, pool=pool)
         source.check_unchanged(rows, start)
         yield block if is_last else replace(block, is_last=False)
+        del block  # not held while the next one is decoded
         start += len(rows)
 
 
