@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from fmcluster.functional.softmax import softmax
 from fmcluster.heads.base import ClusterHead
 from fmcluster.partition.kmeans import median_margin
-from fmcluster.partition.lloyd import lloyd
+from fmcluster.partition.lloyd import held, lloyd
 from fmcluster.partition.seeded import constrained_kmeans
 from fmcluster.utils.validation import check_range
 from fmcluster.vectors.fit_data import HeadData
@@ -78,12 +78,13 @@ class KMeansHead(ClusterHead):
         check_range(self.n_init, "n_init", low=1)
         check_range(self.max_iter, "max_iter", low=1)
         seed = data.seed("kmeans")
+        rows = held(data.joint)
         self.centroids_, self.n_iter_ = lloyd(
-            data.joint, data.n_clusters, n_init=self.n_init, max_iter=self.max_iter, seed=seed
+            rows, data.n_clusters, n_init=self.n_init, max_iter=self.max_iter, seed=seed
         )
         if data.answers is not None and len(data.answers.rows):
             self.centroids_, self.n_iter_ = constrained_kmeans(
-                data.joint,
+                rows,
                 self.centroids_,
                 data.answers.rows,
                 data.answers.target,

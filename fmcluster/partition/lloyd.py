@@ -70,7 +70,8 @@ def held(X: Any) -> Any:
 
     Rows that are read on demand have no room, however few they are.
     """
-    if 4 * X.shape[0] * X.shape[1] > HELD_BYTES or not getattr(X, "in_memory", True):
+    is_large = 4 * X.shape[0] * X.shape[1] > HELD_BYTES
+    if isinstance(X, UnitRows) or is_large or not getattr(X, "in_memory", True):
         return X
     return all_unit_rows(X).view(UnitRows)
 

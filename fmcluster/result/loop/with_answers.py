@@ -17,7 +17,6 @@ from fmcluster.result.editing.apply import (
     ROWS,
     are_among,
     are_certain,
-    are_in_edits,
     clustering_of,
     still_labeled,
 )
@@ -113,12 +112,11 @@ def _moves_kept(before: ClusterResult, after: ClusterResult) -> ClusterResult:
 
     Its number and its rows may be others now: it is where most of its other rows went.
     """
-    moved = are_in_edits(before, "move") & are_certain(before)
-    if not moved.any():
-        return after
     told = after.answers
     about = [*told.labels, *told.must_link.ravel().tolist(), *told.cannot_link.ravel().tolist()]
-    moved &= ~are_among(after, about)
+    moved = are_certain(before) & ~are_among(after, about)
+    if not moved.any():
+        return after
     went = np.full(before.n_clusters, -1)
     for cluster in np.unique(before.labels[moved]):
         inside = before.labels == cluster
